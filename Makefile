@@ -1,0 +1,67 @@
+# Everything starts from a clean clone with python3 and make; the environment lives in .venv.
+
+# One thread per process: the arrays are small and results repeat.
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+WORKERS ?= 2
+OUTPUT ?= demo_output
+
+.PHONY: help install dev demo test test-fast lint format types docs bench clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps make set-up happen once, and again when the dependencies change.
+$(RUN): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,docs]"
+	@touch $(RUN) $@
+
+install: $(RUN)  ## Set up .venv with the package and what it needs to run
+
+dev: $(DEV)  ## Set up .venv for development: tests, linters, documentation
+
+demo: $(RUN)  ## Train, refine and certify on the bundled diabetes data
+	$(BIN)/convexnn demo --output $(OUTPUT)
+
+test: lint types  ## Linters, types and the whole test suite
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+test-fast: $(DEV)  ## The tests that take a moment
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+lint: $(DEV)  ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(DEV)  ## Let ruff rewrite the files
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(DEV)  ## mypy, strict
+	$(BIN)/mypy
+
+docs: $(DEV)  ## Build the documentation; warnings are errors
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+bench: $(RUN)  ## Run every benchmark in examples/benchmarks
+	@set -e; for script in $(sort $(wildcard examples/benchmarks/*.py)); do \
+		echo "== $$script"; $(BIN)/python $$script; done
+
+clean:  ## Remove what the commands wrote; the environment stays
+	rm -rf build dist *.egg-info demo_output bench_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf docs/_build docs/api docs/auto_examples docs/sg_execution_times.rst
+	find convexnn tests examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
