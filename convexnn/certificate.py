@@ -1,0 +1,145 @@
+"""What is claimed, for which network, by which multiplier; anybody can check it again.
+
+A theorem's module registers a *check*: a small function that recomputes the bound from a network and
+a multiplier. A :class:`Certificate` never carries evidence that its check did not produce.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.archive import read_archive, write_archive
+from convexnn.exceptions import CertificateError, InvalidInputError
+from convexnn.network import Network
+
+Array = NDArray[np.float64]
+Check = Callable[[Network, Mapping[str, Array]], float]
+
+FORMAT = "convexnn.certificate"
+VERSION = 1
+_CHECKS: dict[str, Check] = {}
+
+
+def register_check(method: str, check: Check) -> Check:
+    """Make ``check(network, multiplier) -> upper bound`` the verifier of certificates of ``method``."""
+    _CHECKS[method] = check
+    return check
+
+
+def registered_methods() -> tuple[str, ...]:
+    """Names of the methods whose certificates can be checked."""
+    return tuple(sorted(_CHECKS))
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """An upper bound on a quantity of one network, with the multiplier that proves it.
+
+    Attributes
+    ----------
+    quantity : str
+        What is bounded, e.g. ``"lipschitz"``.
+    bound : float
+        The upper bound, rounding slack included; ``inf`` when nothing could be proved.
+    slack : float
+        How much of ``bound`` is there to cover floating-point rounding.
+    threat : str
+        Norm of the input perturbation the statement is about, ``"l2"`` or ``"linf"``, raw input units.
+    method : str
+        Name of the theorem; its registered check recomputes the bound.
+    multiplier : mapping of str to array
+        Any multiplier gives a valid bound; a bad one only a loose bound.
+    fingerprint : str
+        SHA-256 of the network the statement is about.
+    arithmetic : str
+        ``"float64+slack"`` or ``"exact"``.
+    lower : float
+        A value that the bound cannot be below (``nan`` when not computed); shows how tight it is.
+    details : mapping of str to str or float
+        Anything worth printing; never used by the check.
+    """
+
+    quantity: str
+    bound: float
+    slack: float
+    threat: str
+    method: str
+    multiplier: Mapping[str, Array] = field(repr=False)
+    fingerprint: str = field(repr=False)
+    arithmetic: str = "float64+slack"
+    lower: float = math.nan
+    details: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def check(self, network: Network) -> float:
+        """Recompute the bound for ``network`` from the multiplier alone.
+
+        Returns
+        -------
+        float
+            The recomputed upper bound, at most the claimed ``bound`` up to 1e-9 of it.
+
+        Raises
+        ------
+        CertificateError
+            When the network is another one, or the multiplier does not prove the claimed bound.
+        """
+        if network.fingerprint() != self.fingerprint:
+            raise CertificateError("The certificate is about another network: the fingerprints differ.")
+        if self.method not in _CHECKS:
+            raise CertificateError(f"No check is known for the method {self.method!r}; known: {registered_methods()}.")
+        bound = float(_CHECKS[self.method](network, self.multiplier))
+        if math.isnan(bound) or math.isnan(self.bound) or bound > self.bound * (1 + 1e-9):
+            raise CertificateError(
+                f"The multiplier proves {self.quantity} <= {bound:.10g}, not the claimed {self.bound:.10g}."
+            )
+        return bound
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write claim and multipliers to an ``.npz`` file (plain arrays and a JSON header, no pickle)."""
+        header = {
+            "format": FORMAT,
+            "version": VERSION,
+            "quantity": self.quantity,
+            "bound": repr(float(self.bound)),
+            "slack": repr(float(self.slack)),
+            "lower": repr(float(self.lower)),
+            "threat": self.threat,
+            "method": self.method,
+            "fingerprint": self.fingerprint,
+            "arithmetic": self.arithmetic,
+            "details": dict(self.details),
+        }
+        return write_archive(path, header, {f"multiplier_{name}": a for name, a in self.multiplier.items()})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Certificate:
+        """Read a certificate written by :meth:`save`. It proves nothing until :meth:`check` is called."""
+        header, arrays = read_archive(path, format=FORMAT, version=VERSION)
+        try:
+            multiplier = {name.removeprefix("multiplier_"): np.asarray(a, dtype=float) for name, a in arrays.items()}
+            return cls(
+                quantity=str(header["quantity"]),
+                bound=float(header["bound"]),
+                slack=float(header["slack"]),
+                threat=str(header["threat"]),
+                method=str(header["method"]),
+                multiplier=multiplier,
+                fingerprint=str(header["fingerprint"]),
+                arithmetic=str(header["arithmetic"]),
+                lower=float(header["lower"]),
+                details=dict(header["details"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidInputError(f"{path} does not hold a valid certificate: {error}") from error
+
+    def __str__(self) -> str:
+        """One line: quantity, direction, bound, method."""
+        return f"{self.quantity} ({self.threat}) <= {self.bound:.8g} by {self.method}, {self.arithmetic}"

@@ -1,0 +1,176 @@
+"""Layers in and out of torch and scikit-learn; no network type is needed here.
+
+Every reader returns plain ``(layers, activation)`` and names what it cannot represent.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.activations import Activation, Identity, LeakyReLU, ReLU, Sigmoid, Tanh
+from convexnn.exceptions import UnsupportedModelError
+
+if TYPE_CHECKING:
+    import torch
+
+Array = NDArray[np.float64]
+Layers = tuple[tuple[Array, Array], ...]
+
+
+def is_torch_module(model: object) -> bool:
+    """Whether ``model`` is a ``torch.nn.Module``; never imports torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module)
+
+
+def is_sklearn_mlp(model: object) -> bool:
+    """Whether ``model`` looks like a scikit-learn ``MLPRegressor`` or ``MLPClassifier``."""
+    return any(
+        kind.__name__ in {"MLPRegressor", "MLPClassifier"} and kind.__module__.startswith("sklearn.")
+        for kind in type(model).__mro__
+    )
+
+
+def flatten_torch(module: torch.nn.Module, path: str = "") -> Iterator[tuple[str, torch.nn.Module]]:
+    """Leaves of nested ``nn.Sequential`` in forward order, with their dotted names."""
+    from torch import nn
+
+    if not isinstance(module, nn.Sequential):
+        raise UnsupportedModelError(
+            f"A torch model must be an nn.Sequential of Linear layers and activations, got {type(module).__name__}."
+        )
+    for name, child in module.named_children():
+        label = f"{path}.{name}" if path else name
+        if isinstance(child, nn.Sequential):
+            yield from flatten_torch(child, label)
+        else:
+            yield label, child
+
+
+def torch_activation(module: torch.nn.Module) -> Activation | None:
+    """The activation that a torch layer computes, or None when it is not one we know."""
+    from torch import nn
+
+    if isinstance(module, nn.LeakyReLU):
+        return LeakyReLU(float(module.negative_slope))
+    known = {nn.ReLU: ReLU, nn.Tanh: Tanh, nn.Sigmoid: Sigmoid}
+    for kind, activation in known.items():
+        if type(module) is kind:
+            return activation()
+    return None
+
+
+def linear_layers(module: torch.nn.Module) -> list[torch.nn.Linear]:
+    """The ``nn.Linear`` layers of a sequential module in forward order."""
+    from torch import nn
+
+    return [layer for _, layer in flatten_torch(module) if isinstance(layer, nn.Linear)]
+
+
+def layers_from_torch(module: torch.nn.Module) -> tuple[Layers, Activation]:
+    """Weights and activation of an ``nn.Sequential`` of Linear, activation, ..., Linear.
+
+    Dropout, Identity and Flatten layers are passed over: they do nothing at inference on flat inputs.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Names the layer that cannot be represented.
+    """
+    from torch import nn
+
+    layers: list[tuple[Array, Array]] = []
+    activations: list[Activation] = []
+    for label, layer in flatten_torch(module):
+        if isinstance(layer, nn.Linear):
+            if len(layers) > len(activations):
+                raise UnsupportedModelError(f"Layer {label!r} follows another Linear without an activation between.")
+            layers.append(_linear_arrays(layer))
+        elif (activation := torch_activation(layer)) is not None:
+            if len(activations) != len(layers) - 1:
+                raise UnsupportedModelError(f"Activation {label!r} ({type(layer).__name__}) has no Linear before it.")
+            activations.append(activation)
+        elif not isinstance(layer, (nn.Dropout, nn.Identity, nn.Flatten)):
+            raise UnsupportedModelError(
+                f"Layer {label!r} is a {type(layer).__name__}; supported are Linear, ReLU, LeakyReLU, Tanh and Sigmoid."
+            )
+    return tuple(layers), _single_activation(activations, len(layers))
+
+
+def _linear_arrays(layer: torch.nn.Linear) -> tuple[Array, Array]:
+    weight = layer.weight.detach().cpu().double().numpy().copy()
+    bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().cpu().double().numpy().copy()
+    return weight, bias
+
+
+def _single_activation(activations: list[Activation], n_layers: int) -> Activation:
+    if n_layers < 2:
+        raise UnsupportedModelError(f"A network needs a hidden layer: two Linear layers or more, got {n_layers}.")
+    if len(activations) >= n_layers:
+        raise UnsupportedModelError(
+            f"The model ends with the activation {activations[-1].name!r}; the last layer must be Linear."
+        )
+    if len(set(activations)) > 1:
+        names = sorted({activation.name for activation in activations})
+        raise UnsupportedModelError(f"All hidden layers must share one activation, got {', '.join(names)}.")
+    return activations[0]
+
+
+def layers_to_torch(layers: Layers, activation: Activation, dtype: torch.dtype | None = None) -> torch.nn.Sequential:
+    """``nn.Sequential`` of Linear and activation layers with the given weights (float64 by default)."""
+    import torch
+    from torch import nn
+
+    makers: dict[str, Any] = {
+        "relu": nn.ReLU,
+        "tanh": nn.Tanh,
+        "sigmoid": nn.Sigmoid,
+        "identity": nn.Identity,
+        "leaky_relu": lambda: nn.LeakyReLU(*activation.parameters),
+    }
+    if activation.name not in makers:
+        raise UnsupportedModelError(f"torch has no layer for the activation {activation.name!r}.")
+    dtype = torch.float64 if dtype is None else dtype
+    modules: list[nn.Module] = []
+    for W, b in layers:
+        linear = nn.Linear(W.shape[1], W.shape[0], dtype=dtype)
+        write_linear(linear, W, b)
+        modules += [linear, makers[activation.name]()]
+    return nn.Sequential(*modules[:-1])
+
+
+def write_linear(linear: torch.nn.Linear, W: Array, b: Array) -> None:
+    """Overwrite the weights of a Linear layer in place, keeping its device and dtype."""
+    import torch
+
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(np.array(W)))
+        if linear.bias is not None:
+            linear.bias.copy_(torch.from_numpy(np.array(b)))
+        elif np.any(b != 0):
+            raise UnsupportedModelError("A Linear layer without bias cannot hold a nonzero bias.")
+
+
+def layers_from_sklearn(mlp: Any) -> tuple[Layers, Activation]:
+    """Weights and activation of a fitted ``MLPRegressor`` or ``MLPClassifier``.
+
+    A classifier's network returns the logits: the last (logistic or softmax) step is left out.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When the model is not fitted or ends in something other than logits.
+    """
+    if not hasattr(mlp, "coefs_"):
+        raise UnsupportedModelError(f"This {type(mlp).__name__} is not fitted yet; call fit first.")
+    kinds = {"relu": ReLU(), "tanh": Tanh(), "logistic": Sigmoid(), "identity": Identity()}
+    if mlp.activation not in kinds:
+        raise UnsupportedModelError(f"The activation {mlp.activation!r} of {type(mlp).__name__} is not supported.")
+    pairs = zip(mlp.coefs_, mlp.intercepts_, strict=True)
+    layers = tuple((np.array(W.T, dtype=float), np.array(b, dtype=float)) for W, b in pairs)
+    return layers, kinds[mlp.activation]

@@ -1,0 +1,198 @@
+"""Programs, what solvers propose for them, and the only writer of published numbers.
+
+A solver hands over a :class:`Proposal`: a point and multipliers, nothing it claims is believed.
+:func:`evaluate` recomputes objective, lower bound, gap and violation from the problem data and
+writes the :class:`Solution`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.network import Network
+from convexnn.structure import ConeStructure
+
+if TYPE_CHECKING:
+    import cvxpy
+
+Array = NDArray[np.float64]
+
+FEASIBILITY_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Dual:
+    """Multipliers of a training program, on its distinct rows.
+
+    Parameters
+    ----------
+    residual : array, shape (n,)
+        Multiplier of the prediction equation; ``2 weight (f - y)`` at an optimum.
+    rows : array, shape (n, p)
+        Multipliers of the cone rows, nonnegative at an optimum.
+    matrix : array, shape (K, K), or None
+        Positive semidefinite multiplier of the spectral block in the layout of
+        :class:`convexnn.structure.JointSpectral` or :class:`convexnn.structure.FixedSpectral`
+        (first the ``n_weights`` input coordinates, then the ``p + 1`` rows of B).
+    """
+
+    residual: Array
+    rows: Array
+    matrix: Array | None = None
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a solver hands over: a point, multipliers if it has any, and how it ended.
+
+    ``status`` is the solver's own word and is never published as evidence:
+    ``"solved"``, ``"max_iter"``, ``"time_limit"``, ``"interrupted"``, ``"stalled"``, ``"inaccurate"`` or ``"failed"``.
+    """
+
+    z: Array
+    dual: Dual | None
+    status: str
+    iterations: int
+    solver: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A solved program with recomputed evidence.
+
+    Attributes
+    ----------
+    z : array
+        Primal point, in the program's own variables.
+    dual : Dual or None
+        Multipliers behind ``lower_bound``.
+    objective : float
+        Value of the program at ``z`` (an upper bound on its optimum when ``violation`` is zero).
+    lower_bound : float
+        Lower bound on the program's optimum, from ``dual``; ``-inf`` without evidence.
+    gap : float
+        ``(objective - lower_bound) / scale``; ``inf`` without evidence. It concerns this program with
+        these patterns, not training as a whole.
+    violation : float
+        Largest relative violation of a constraint at ``z``; zero when feasible.
+    status : str
+        ``"optimal"`` when ``gap`` and ``violation`` pass, else the reason why not.
+    iterations, seconds, solver
+        Of the solver run.
+    """
+
+    z: Array = field(repr=False)
+    dual: Dual | None = field(repr=False)
+    objective: float
+    lower_bound: float
+    gap: float
+    violation: float
+    status: str
+    iterations: int
+    seconds: float
+    solver: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_optimal(self) -> bool:
+        """Whether the recomputed gap and violation passed the tolerance."""
+        return self.status == "optimal"
+
+
+@runtime_checkable
+class Program(Protocol):
+    """A convex training program: data, patterns and a regularizer, ignorant of solvers."""
+
+    name: str
+
+    @property
+    def start(self) -> Array | None:
+        """A feasible point, usually the lifted network, or None."""
+
+    @property
+    def scale(self) -> float:
+        """Objective of the zero network (the variance of the targets): the unit of an absolute gap."""
+
+    def structure(self) -> ConeStructure | None:
+        """What a structured solver reads, or None when the program has no such structure."""
+
+    def objective(self, z: Array, dual: Dual | None = None) -> float:
+        """Value at ``z``; a dual may carry a multiplier that tightens the (always valid) evaluation."""
+
+    def violation(self, z: Array) -> float:
+        """Largest relative constraint violation at ``z``, zero when feasible."""
+
+    def lower_bound(self, dual: Dual) -> float:
+        """Lower bound on the optimum, valid for every ``dual``."""
+
+    def as_cvxpy(self) -> cvxpy.Problem:
+        """The program as the paper states it, with named variables and labelled constraints."""
+
+    def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
+        """Point and multipliers of a solved problem made by :meth:`as_cvxpy`."""
+
+    def lift(self, network: Network) -> Array:
+        """The point of the program that represents ``network``."""
+
+    def decode(self, z: Array) -> Network:
+        """The network that a point represents."""
+
+    def network_objective(self, network: Network) -> float:
+        """The non-convex training objective of a network, by which "never worse" is judged."""
+
+
+def relative_gap(objective: float, lower_bound: float, scale: float) -> float:
+    """Gap relative to the objective, or to 1e-6 of the objective of the zero network when that is larger.
+
+    A program whose optimum is zero (constant targets) has no relative gap; the floor gives it one.
+    """
+    if not (math.isfinite(objective) and math.isfinite(lower_bound)):
+        return math.inf
+    unit = max(abs(objective), 1e-6 * abs(scale), np.finfo(float).tiny)
+    return max(objective - lower_bound, 0.0) / unit
+
+
+def evaluate(program: Program, proposal: Proposal, *, seconds: float, tol: float = 1e-6) -> Solution:
+    """Recompute every published number of a proposal from the problem data.
+
+    Parameters
+    ----------
+    program : Program
+        The program that was solved.
+    proposal : Proposal
+        A point and multipliers from anywhere.
+    seconds : float
+        Wall-clock seconds of the solver run.
+    tol : float
+        Tolerance on the relative gap for the status ``"optimal"``.
+
+    Returns
+    -------
+    Solution
+        With objective, lower bound, gap and violation recomputed here.
+    """
+    violation = program.violation(proposal.z)
+    objective = program.objective(proposal.z, proposal.dual)
+    lower = -math.inf if proposal.dual is None else program.lower_bound(proposal.dual)
+    gap = relative_gap(objective, lower, program.scale)
+    passed = gap <= tol and violation <= FEASIBILITY_TOLERANCE
+    unproved = "inaccurate" if proposal.status == "solved" else proposal.status
+    return Solution(
+        z=proposal.z,
+        dual=proposal.dual,
+        objective=objective,
+        lower_bound=lower,
+        gap=gap,
+        violation=violation,
+        status="optimal" if passed else unproved,
+        iterations=proposal.iterations,
+        seconds=seconds,
+        solver=proposal.solver,
+        notes=proposal.notes,
+    )

@@ -1,0 +1,150 @@
+"""What a structured solver may read of a convex training program, and nothing more.
+
+All programs of the package with scalar output and squared loss share one shape, in the merged
+variables ``u_i = v_i (w_i, b_i)`` (rows of ``U``, last column the bias)::
+
+    min_U  sum_k weight_k (f_k - y_k)^2 + constant + ridge |U[:, -1]|^2 + coupling(U)
+    s.t.   S_ki x_k'u_i >= 0                                        for all rows k, units i
+
+    f_k = sum_i D_ki x_k'u_i + c,   c free (minimized out exactly: predictions are centred)
+
+A solver reads a :class:`ConeStructure`; a program builds one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GroupNorm:
+    """``weight * sum_i ||u_i[:n_weights]||_2``, one second-order cone a unit."""
+
+    weight: float
+
+
+@dataclass(frozen=True)
+class JointSpectral:
+    """``weight * LipSDP(U)^2`` with the multiplier free.
+
+    In the form of one linear matrix inequality, with ``B = [sum_i u_i; u_1; ...; u_p]`` (weights only)::
+
+        weight * min_q sum(q)   s.t.  [[I, B'/2], [B/2, diag(q)]] >= 0
+    """
+
+    weight: float
+
+
+@dataclass(frozen=True)
+class FixedSpectral:
+    """``weight * lambda_max(B' diag(1/q) B) / 4`` with ``q`` (p + 1,) positive and fixed.
+
+    In the form of one linear matrix inequality, ``weight * min x`` subject to
+    ``[[x I, C'], [C, I]] >= 0`` with ``C = diag(q)^(-1/2) B / 2``.
+    """
+
+    weight: float
+    q: Array
+
+
+Coupling = GroupNorm | JointSpectral | FixedSpectral
+
+
+@dataclass(frozen=True)
+class ConeStructure:
+    """Data, cones and coupling of a training program on its distinct rows.
+
+    Parameters
+    ----------
+    X : array, shape (n, d + 1)
+        Distinct rows, the last column is the appended bias column of ones.
+    y : array, shape (n,)
+        Weighted mean target of each distinct row.
+    weight : array, shape (n,)
+        Positive weights that sum to one.
+    constant : float
+        Variance of the targets within repeated rows; adds to the loss whatever the network.
+    D : array, shape (n, p)
+        Activation patterns as 0.0 / 1.0.
+    S : array, shape (n, p)
+        ``sign_i * (2 D_ki - 1)``; all zero when the cones are dropped (gated).
+    ridge : float
+        Weight of ``|U[:, -1]|^2``.
+    n_weights : int
+        Number of leading coordinates of a unit that the coupling sees: ``d`` or ``d + 1``.
+    coupling : Coupling
+        The regularizer.
+    """
+
+    X: Array
+    y: Array
+    weight: Array
+    constant: float
+    D: Array
+    S: Array
+    ridge: float
+    n_weights: int
+    coupling: Coupling
+
+    @property
+    def has_cones(self) -> bool:
+        """Whether any sign constraint is present."""
+        return bool(self.S.any())
+
+    @cached_property
+    def y_centred(self) -> Array:
+        """Targets minus their weighted mean, shape (n,)."""
+        centred: Array = self.y - self.weight @ self.y
+        return centred
+
+    def raw_predict(self, U: Array) -> Array:
+        """``sum_i D_ki x_k'u_i`` without the intercept, shape (n,)."""
+        predictions: Array = np.einsum("ki,ki->k", self.D, self.X @ U.T)
+        return predictions
+
+    def predict(self, U: Array) -> Array:
+        """Predictions minus their weighted mean, shape (n,)."""
+        raw = self.raw_predict(U)
+        centred: Array = raw - self.weight @ raw
+        return centred
+
+    def adjoint(self, p: Array) -> Array:
+        """Adjoint of :meth:`predict`, shape (units, d + 1)."""
+        centred = p - self.weight * p.sum()
+        image: Array = (centred[:, None] * self.D).T @ self.X
+        return image
+
+    def slack(self, U: Array) -> Array:
+        """``S_ki x_k'u_i``, nonnegative on the cones, shape (n, p)."""
+        slack: Array = self.S * (self.X @ U.T)
+        return slack
+
+    def slack_adjoint(self, rows: Array) -> Array:
+        """Adjoint of :meth:`slack`, shape (p, d + 1)."""
+        image: Array = (self.S * rows).T @ self.X
+        return image
+
+    def intercept(self, U: Array) -> float:
+        """The best output bias for ``U``: weighted mean of ``y - prediction``."""
+        return float(self.weight @ (self.y - self.raw_predict(U)))
+
+    def loss(self, U: Array) -> float:
+        """Weighted mean squared error at the best intercept, without the ridge."""
+        residual = self.predict(U) - self.y_centred
+        return float(residual @ (self.weight * residual)) + self.constant
+
+    def bias_penalty(self, U: Array) -> float:
+        """``ridge * |U[:, -1]|^2``."""
+        return self.ridge * float(U[:, -1] @ U[:, -1])
+
+    def gradient(self, U: Array) -> Array:
+        """Gradient of loss plus bias penalty, shape (p, d + 1)."""
+        gradient = self.adjoint(2 * self.weight * (self.predict(U) - self.y_centred))
+        gradient[:, -1] += 2 * self.ridge * U[:, -1]
+        return gradient

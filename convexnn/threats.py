@@ -1,0 +1,243 @@
+"""Sets of allowed input perturbations: projection, support function, membership, sampling.
+
+``X`` always holds the centres, one sample a row; radii are in the raw units of ``X``. An optional
+``clip=(low, high)`` intersects the set with the box ``low <= x <= high`` (the data range).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convexnn.exceptions import InvalidInputError
+
+Array = NDArray[np.float64]
+
+
+@runtime_checkable
+class Threat(Protocol):
+    """A set of perturbed inputs around each sample."""
+
+    @property
+    def norm(self) -> str:
+        """``"l2"``, ``"linf"`` or ``"box"``."""
+
+    def project(self, Z: Array, X: Array) -> Array:
+        """Points of the sets around ``X`` close to ``Z``, shape (n, d)."""
+
+    def support(self, G: Array, X: Array) -> Array:
+        """Upper bound on ``max <g, x' - x>`` over each set, exact without clip, shape (n,)."""
+
+    def contains(self, Z: Array, X: Array, tol: float = 1e-9) -> NDArray[np.bool_]:
+        """Whether each row of ``Z`` lies in the set around the row of ``X``, shape (n,)."""
+
+    def sample(self, X: Array, rng: np.random.Generator) -> Array:
+        """One random point of each set, shape (n, d)."""
+
+    def bounding_box(self, X: Array) -> tuple[Array, Array]:
+        """Smallest enclosing boxes, two arrays of shape (n, d)."""
+
+
+def _checked_radius(radius: Any) -> float:
+    try:
+        value = float(radius)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"The radius must be a number, got {radius!r}.") from error
+    if not (np.isfinite(value) and value >= 0):
+        raise InvalidInputError(f"The radius must be finite and nonnegative, got {radius!r}.")
+    return value
+
+
+def _checked_range(low: Any, high: Any, label: str) -> tuple[Array, Array]:
+    lower, upper = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
+    if np.isnan(lower).any() or np.isnan(upper).any() or np.any(lower > upper):
+        raise InvalidInputError(f"{label} needs lower <= upper without NaN.")
+    return lower, upper
+
+
+@dataclass(frozen=True, eq=False)
+class _Clipped:
+    clip: Any
+
+    def _clip_range(self) -> tuple[Array, Array]:
+        if self.clip is None:
+            return np.asarray(-np.inf), np.asarray(np.inf)
+        if len(self.clip) != 2:
+            raise InvalidInputError(f"clip must be a pair (low, high), got {self.clip!r}.")
+        return _checked_range(*self.clip, "clip")
+
+    def _in_clip(self, Z: Array, X: Array, tol: float) -> NDArray[np.bool_]:
+        low, high = self._clip_range()
+        size = tol * np.maximum(1.0, np.abs(X))
+        inside: NDArray[np.bool_] = ((Z >= low - size) & (Z <= high + size)).all(axis=1)
+        return inside
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class L2Ball(_Clipped):
+    """Euclidean ball ``|x' - x|_2 <= radius`` around each sample.
+
+    Parameters
+    ----------
+    radius : float
+        Raw input units.
+    clip : pair of float or array, optional
+        Data range; perturbed inputs stay inside it.
+    """
+
+    radius: float
+
+    def __init__(self, radius: float, clip: Any = None) -> None:
+        object.__setattr__(self, "radius", _checked_radius(radius))
+        object.__setattr__(self, "clip", clip)
+        self._clip_range()
+
+    norm = "l2"
+
+    def project(self, Z: Array, X: Array) -> Array:
+        """Onto the ball; with a clip, onto the intersection by Dykstra's alternating projections."""
+        low, high = self._clip_range()
+        if self.clip is None:
+            return self._ball(Z, X)
+        point, p, q = np.array(Z, dtype=float), np.zeros_like(Z), np.zeros_like(Z)
+        for _ in range(50):
+            inside = np.clip(point + p, low, high)
+            p = point + p - inside
+            new = self._ball(inside + q, X)
+            q = inside + q - new
+            if np.abs(new - point).max(initial=0.0) <= 1e-12:
+                break
+            point = new
+        clipped = np.clip(new, low, high)
+        centred = ((low <= X) & (high >= X)).all(axis=1, keepdims=True)
+        # from a centre inside the clip the segment to a clipped point stays inside: shrink along it
+        return np.where(centred, self._ball(clipped, X), clipped)
+
+    def _ball(self, Z: Array, X: Array) -> Array:
+        step = Z - X
+        length = np.linalg.norm(step, axis=1, keepdims=True)
+        factor = np.where(length > self.radius, self.radius / np.maximum(length, np.finfo(float).tiny), 1.0)
+        return X + step * factor
+
+    def support(self, G: Array, X: Array) -> Array:
+        """``radius |g|_2`` (an upper bound when clipped)."""
+        return self.radius * np.linalg.norm(G, axis=1)
+
+    def contains(self, Z: Array, X: Array, tol: float = 1e-9) -> NDArray[np.bool_]:
+        """Distance at most the radius, up to ``tol`` of the sizes involved, and inside the clip."""
+        size = tol * np.maximum(1.0, np.maximum(self.radius, np.abs(X).max(axis=1, initial=0.0)))
+        close: NDArray[np.bool_] = np.linalg.norm(Z - X, axis=1) <= self.radius + size
+        return close & self._in_clip(Z, X, tol)
+
+    def sample(self, X: Array, rng: np.random.Generator) -> Array:
+        """Uniform in the ball, then projected on the clip."""
+        direction = rng.standard_normal(X.shape)
+        direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), np.finfo(float).tiny)
+        length = self.radius * rng.random((len(X), 1)) ** (1 / X.shape[1])
+        return self.project(X + length * direction, X)
+
+    def bounding_box(self, X: Array) -> tuple[Array, Array]:
+        """``x -+ radius``, clipped."""
+        low, high = self._clip_range()
+        return np.maximum(X - self.radius, low), np.minimum(X + self.radius, high)
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class LInfBall(_Clipped):
+    """Box ``|x' - x|_inf <= radius`` around each sample.
+
+    Parameters
+    ----------
+    radius : float
+        Raw input units.
+    clip : pair of float or array, optional
+        Data range; perturbed inputs stay inside it.
+    """
+
+    radius: float
+
+    def __init__(self, radius: float, clip: Any = None) -> None:
+        object.__setattr__(self, "radius", _checked_radius(radius))
+        object.__setattr__(self, "clip", clip)
+        self._clip_range()
+
+    norm = "linf"
+
+    def bounding_box(self, X: Array) -> tuple[Array, Array]:
+        """The set itself."""
+        low, high = self._clip_range()
+        return np.maximum(X - self.radius, low), np.minimum(X + self.radius, high)
+
+    def project(self, Z: Array, X: Array) -> Array:
+        """Exact projection."""
+        lower, upper = self.bounding_box(X)
+        return np.minimum(np.maximum(Z, lower), upper)
+
+    def support(self, G: Array, X: Array) -> Array:
+        """``max <g, x' - x>`` over the clipped box, exact."""
+        lower, upper = self.bounding_box(X)
+        best: Array = np.where(G >= 0, G * (upper - X), G * (lower - X)).sum(axis=1)
+        return best
+
+    def contains(self, Z: Array, X: Array, tol: float = 1e-9) -> NDArray[np.bool_]:
+        """Every coordinate within the radius, up to ``tol`` of its size, and inside the clip."""
+        close: NDArray[np.bool_] = (np.abs(Z - X) <= self.radius + tol * np.maximum(1.0, np.abs(X))).all(axis=1)
+        return close & self._in_clip(Z, X, tol)
+
+    def sample(self, X: Array, rng: np.random.Generator) -> Array:
+        """Uniform in the clipped box."""
+        lower, upper = self.bounding_box(X)
+        upper = np.maximum(lower, upper)
+        return lower + (upper - lower) * rng.random(X.shape)
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Box:
+    """A fixed box ``lower <= x' <= upper``, the same for every sample.
+
+    Parameters
+    ----------
+    lower, upper : float or array, shape (d,)
+        Raw input units.
+    """
+
+    lower: Array
+    upper: Array
+
+    def __init__(self, lower: ArrayLike, upper: ArrayLike, clip: Any = None) -> None:
+        low, high = _checked_range(lower, upper, "Box")
+        if clip is not None:
+            range_low, range_high = _checked_range(*clip, "clip")
+            low, high = _checked_range(np.maximum(low, range_low), np.minimum(high, range_high), "Box with clip")
+        object.__setattr__(self, "lower", low)
+        object.__setattr__(self, "upper", high)
+
+    norm = "box"
+
+    def bounding_box(self, X: Array) -> tuple[Array, Array]:
+        """The box, repeated for each sample."""
+        return np.broadcast_to(self.lower, X.shape).copy(), np.broadcast_to(self.upper, X.shape).copy()
+
+    def project(self, Z: Array, X: Array) -> Array:
+        """Exact projection; the centres do not matter."""
+        del X
+        return np.minimum(np.maximum(Z, self.lower), self.upper)
+
+    def support(self, G: Array, X: Array) -> Array:
+        """``max <g, x' - x>`` over the box, exact."""
+        best: Array = np.where(G >= 0, G * (self.upper - X), G * (self.lower - X)).sum(axis=1)
+        return best
+
+    def contains(self, Z: Array, X: Array, tol: float = 1e-9) -> NDArray[np.bool_]:
+        """Every coordinate inside, up to ``tol`` of its size."""
+        del X
+        size = tol * np.maximum(1.0, np.abs(Z))
+        inside: NDArray[np.bool_] = ((Z >= self.lower - size) & (Z <= self.upper + size)).all(axis=1)
+        return inside
+
+    def sample(self, X: Array, rng: np.random.Generator) -> Array:
+        """Uniform in the box."""
+        return self.lower + (self.upper - self.lower) * rng.random(X.shape)
