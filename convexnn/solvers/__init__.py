@@ -1,0 +1,9 @@
+"""Solvers: ``solve(program)`` returns a Solution whose every number was recomputed from the data."""
+
+from __future__ import annotations
+
+from convexnn.solvers.cvx import solve_cvxpy
+from convexnn.solvers.interior_point import solve_interior_point
+from convexnn.solvers.registry import SolverInfo, SolverTable, available_solvers, solve
+
+__all__ = ["SolverInfo", "SolverTable", "available_solvers", "solve", "solve_cvxpy", "solve_interior_point"]

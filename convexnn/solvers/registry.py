@@ -1,0 +1,262 @@
+"""Which solvers there are, and ``solve``: one door to all of them."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
+from convexnn.program import Program, Proposal, Solution, evaluate
+from convexnn.solvers.cvx import is_installed, mosek_refusal, package_version, require_usable, solve_cvxpy
+from convexnn.solvers.interior_point import solve_interior_point
+
+Array = NDArray[np.float64]
+
+SOLVER_NAMES = ("interior_point", "clarabel", "scs", "mosek")
+
+#: "auto" tries a generic solver when the interior point method ends this many times above the tolerance.
+FALLBACK_FACTOR = 100.0
+
+
+@dataclass(frozen=True)
+class SolverInfo:
+    """One row of :func:`available_solvers`: is it here, and may it be used."""
+
+    name: str
+    kind: str
+    installed: bool
+    licensed: bool
+    version: str
+
+    @property
+    def usable(self) -> bool:
+        """Installed and licensed."""
+        return self.installed and self.licensed
+
+
+@dataclass(frozen=True)
+class SolverTable:
+    """What :func:`available_solvers` returns: rows to iterate, index by name, or print."""
+
+    rows: tuple[SolverInfo, ...]
+
+    def __iter__(self) -> Iterator[SolverInfo]:
+        """Iterate over the rows."""
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.rows)
+
+    def __getitem__(self, name: str) -> SolverInfo:
+        """Look a row up by the solver's name."""
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(name)
+
+    def __str__(self) -> str:
+        """Format the rows as a text table."""
+        header = f"{'solver':<16}{'installed':<11}{'licensed':<10}{'version':<10}kind"
+        lines = [
+            f"{row.name:<16}{_word(row.installed):<11}{_word(row.licensed):<10}{row.version or '-':<10}{row.kind}"
+            for row in self.rows
+        ]
+        return "\n".join([header, *lines])
+
+
+def _word(flag: bool) -> str:
+    return "yes" if flag else "no"
+
+
+def available_solvers() -> SolverTable:
+    """Solvers that ``solve`` knows, whether they are installed and whether they may be used.
+
+    Returns
+    -------
+    SolverTable
+        Prints as a table; ``table["mosek"].licensed`` is the result of a licence checkout.
+    """
+    generic = [
+        SolverInfo(
+            "clarabel",
+            "generic interior point, through cvxpy",
+            is_installed("clarabel"),
+            True,
+            package_version("clarabel"),
+        ),
+        SolverInfo("scs", "generic first order, through cvxpy", is_installed("scs"), True, package_version("scs")),
+        SolverInfo(
+            "mosek",
+            "generic interior point, commercial, through cvxpy",
+            is_installed("mosek"),
+            mosek_refusal() is None,
+            package_version("mosek"),
+        ),
+    ]
+    own = SolverInfo("interior_point", "interior point for training programs", True, True, package_version("convexnn"))
+    return SolverTable((own, *generic))
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The options of one call of :func:`solve`."""
+
+    tol: float
+    max_iter: int
+    time_limit: float | None
+    start: Array | None
+    verbose: int
+    began: float
+
+    def remaining(self) -> float | None:
+        """Seconds left, at least a thousandth of one."""
+        if self.time_limit is None:
+            return None
+        return max(self.time_limit - (time.perf_counter() - self.began), 1e-3)
+
+
+def solve(
+    program: Program,
+    *,
+    solver: str = "auto",
+    tol: float = 1e-6,
+    max_iter: int = 200,
+    time_limit: float | None = None,
+    start: ArrayLike | None = None,
+    verbose: int = 0,
+) -> Solution:
+    """Solve a convex training program and recompute the evidence.
+
+    Parameters
+    ----------
+    program : Program
+        A program from :mod:`convexnn.restrictions`, or anything with the same methods.
+    solver : {"auto", "interior_point", "clarabel", "scs", "mosek"}
+        A named solver never falls back to another. ``"auto"`` takes the interior point method when the
+        program offers a structure, else (or when that fails, with a :class:`SolverWarning`) MOSEK when a
+        licence can be checked out, then Clarabel, then SCS.
+    tol : float
+        Relative gap between the objective and the verified lower bound.
+    max_iter : int
+        Interior-point iterations.
+    time_limit : float or None
+        Wall-clock seconds; the best point so far comes back.
+    start : array-like or None
+        A point to start from instead of ``program.start``; strictly inside the cones if possible.
+    verbose : int
+        1 logs a line an iteration to the logger ``convexnn`` at level INFO; 2 lets cvxpy solvers print.
+
+    Returns
+    -------
+    Solution
+        With objective, lower bound, gap and violation recomputed from the data; ``status`` is
+        ``"optimal"`` only when the recomputed gap passes ``tol``.
+
+    Raises
+    ------
+    InvalidInputError
+        For an unknown solver or an unusable option.
+    SolverError
+        When the named solver is missing, unlicensed or failed; its own error is the cause.
+    """
+    request = _check(solver, tol, max_iter, time_limit, start, verbose)
+    if solver == "auto":
+        return _solve_auto(program, request)
+    return _solve_named(program, solver, request)
+
+
+def _check(
+    solver: str, tol: float, max_iter: int, time_limit: float | None, start: ArrayLike | None, verbose: int
+) -> _Request:
+    if solver not in ("auto", *SOLVER_NAMES):
+        raise InvalidInputError(f"solver={solver!r} is unknown; expected one of {('auto', *SOLVER_NAMES)}")
+    if not (math.isfinite(tol) and tol > 0):
+        raise InvalidInputError(f"tol={tol!r} was given; expected a positive number such as 1e-6")
+    if int(max_iter) != max_iter or max_iter < 1:
+        raise InvalidInputError(f"max_iter={max_iter!r} was given; expected an integer of at least 1")
+    if time_limit is not None and not time_limit > 0:
+        raise InvalidInputError(f"time_limit={time_limit!r} was given; expected positive seconds or None")
+    point = None if start is None else np.asarray(start, dtype=float)
+    if point is not None and not np.isfinite(point).all():
+        raise InvalidInputError("start holds NaN or infinite values; expected a finite point of the program")
+    return _Request(tol, int(max_iter), time_limit, point, verbose, time.perf_counter())
+
+
+def _solve_named(program: Program, solver: str, request: _Request) -> Solution:
+    proposal = _interior(program, request) if solver == "interior_point" else _generic(solver)(program, request)
+    return evaluate(program, proposal, seconds=time.perf_counter() - request.began, tol=request.tol)
+
+
+def _interior(program: Program, request: _Request) -> Proposal:
+    return solve_interior_point(
+        program,
+        tol=request.tol,
+        max_iter=request.max_iter,
+        time_limit=request.remaining(),
+        start=request.start,
+        verbose=request.verbose,
+    )
+
+
+def _generic(solver: str) -> Callable[[Program, _Request], Proposal]:
+    def run(program: Program, request: _Request) -> Proposal:
+        return solve_cvxpy(
+            program,
+            solver,
+            tol=request.tol,
+            max_iter=request.max_iter,
+            time_limit=request.remaining(),
+            verbose=request.verbose,
+        )
+
+    return run
+
+
+def _solve_auto(program: Program, request: _Request) -> Solution:
+    """Interior point when there is a structure, else the generic solvers in order of trust."""
+    own: Solution | None = None
+    if program.structure() is not None:
+        try:
+            own = _solve_named(program, "interior_point", request)
+        except SolverError as error:
+            _warn(f"the interior point method failed ({error}); falling back to a generic solver")
+        else:
+            if not _is_poor(own, request):
+                return own
+            _warn(f"the interior point method ended {own.status!r} at gap {own.gap:.1e}; trying a generic solver")
+    other = _solve_generic(program, request, required=own is None)
+    candidates = [solution for solution in (own, other) if solution is not None]
+    return min(candidates, key=lambda solution: (solution.gap, solution.objective))
+
+
+def _is_poor(solution: Solution, request: _Request) -> bool:
+    """Whether a generic solver may do better: not optimal although it was not cut short."""
+    stopped = solution.status in ("time_limit", "interrupted", "max_iter")
+    return not stopped and solution.gap > FALLBACK_FACTOR * request.tol
+
+
+def _solve_generic(program: Program, request: _Request, *, required: bool) -> Solution | None:
+    causes: list[SolverError] = []
+    for name in ("mosek", "clarabel", "scs"):
+        if name == "mosek" and mosek_refusal() is not None:
+            continue
+        try:
+            require_usable(name)
+            return _solve_named(program, name, request)
+        except SolverError as error:
+            causes.append(error)
+            _warn(f"{error}; trying the next solver")
+    if required:
+        raise SolverError(f"no solver could handle {program.name!r}; the last one said: {causes[-1]}") from causes[-1]
+    return None
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, SolverWarning, stacklevel=4)
