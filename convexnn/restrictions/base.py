@@ -1,0 +1,357 @@
+"""What all convex training programs with scalar output and squared loss share.
+
+With merged units ``u_i = v_i (w_i, b_i)`` as rows of ``U`` and ``x_k = (x, 1)``::
+
+    minimize    sum_k om_k (sum_i D_ki x_k'u_i + c - y_k)^2 + ridge |U[:, -1]|^2 + R(U)     over U, c
+    subject to  S_ki x_k'u_i >= 0,   S = s (2 D - 1)
+
+A sub-class states its regularizer R three times: its value, its conjugate (for the lower bound) and
+in cvxpy. Everything else stands here, once.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convexnn.exceptions import InvalidInputError
+from convexnn.network import Network
+from convexnn.patterns import ActivationPatterns
+from convexnn.program import Dual
+from convexnn.restrictions.cones import nonnegative_fit, project
+from convexnn.restrictions.rows import distinct_rows
+from convexnn.restrictions.units import balanced, checked_network, merge, place, relative_slack
+from convexnn.structure import ConeStructure, Coupling
+
+if TYPE_CHECKING:
+    import cvxpy
+
+Array = NDArray[np.float64]
+
+
+def positive(value: float, name: str, *, zero: bool = False) -> float:
+    """Finite positive number (or zero where allowed), else InvalidInputError."""
+    number = float(value)
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
+        raise InvalidInputError(f"{name}={value!r} was given; expected a finite number {'>=' if zero else '>'} 0")
+    return number
+
+
+class ConeProgram(ABC):
+    """A convex training program: data, patterns and a regularizer.
+
+    Parameters
+    ----------
+    X : array-like, shape (n, d)
+        Inputs; repeated rows are merged into weighted ones.
+    y : array-like, shape (n,)
+        Targets.
+    patterns : ActivationPatterns
+        A multiset on the rows of ``X``.
+    lam : float
+        Positive regularization weight.
+    sample_weight : array-like, shape (n,), or None
+        Nonnegative; only ratios matter.
+    start : Network or None
+        Lifted into :attr:`start`.
+    ridge : float
+        Weight of the squared merged biases, part of the objective.
+
+    Raises
+    ------
+    InvalidInputError
+        For data, patterns or a weight that cannot be used.
+    """
+
+    name = "cone program"
+    has_cones = True
+
+    def __init__(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        patterns: ActivationPatterns,
+        lam: float,
+        *,
+        sample_weight: ArrayLike | None = None,
+        start: Any = None,
+        ridge: float = 0.0,
+    ) -> None:
+        self.rows = distinct_rows(X, y, sample_weight)
+        self.lam = positive(lam, "lam")
+        self.ridge = positive(ridge, "ridge", zero=True)
+        n_rows = len(np.asarray(X))
+        if patterns.n_rows != n_rows:
+            raise InvalidInputError(
+                f"the patterns have {patterns.n_rows} rows and X has {n_rows}; extract or sample them from this X"
+            )
+        expanded = patterns.expand()
+        self.patterns = ActivationPatterns(self.rows.select(expanded.D), expanded.s)
+        self._structure = self._build()
+        self._start = None if start is None else self.lift(start)
+
+    def _build(self) -> ConeStructure:
+        D = self.patterns.D.astype(float)
+        return ConeStructure(
+            X=np.hstack([self.rows.X, np.ones((len(self.rows.X), 1))]),
+            y=self.rows.y,
+            weight=self.rows.weight,
+            constant=self.rows.constant,
+            D=D,
+            S=self.patterns.s * (2 * D - 1) if self.has_cones else np.zeros_like(D),
+            ridge=self.ridge,
+            n_weights=self.n_weights,
+            coupling=self._coupling(),
+        )
+
+    # -- what a sub-class states --------------------------------------------------------------------
+    @property
+    @abstractmethod
+    def n_weights(self) -> int:
+        """How many leading coordinates of a unit the regularizer sees."""
+
+    @abstractmethod
+    def _coupling(self) -> Coupling:
+        """The regularizer, for structured solvers."""
+
+    @abstractmethod
+    def _regularizer(self, U: Array, dual: Dual | None) -> float:
+        """R(U), or a valid upper value of it."""
+
+    @abstractmethod
+    def _conjugate(self, Z: Array, dual: Dual) -> tuple[float, float]:
+        """Pair (a, b): ``R(U) >= theta <Z, U> - theta^2 a`` for every U and every ``0 <= theta <= b``.
+
+        ``Z`` has the bias column set to zero where the regularizer does not see it.
+        """
+
+    @abstractmethod
+    def _network_regularizer(self, network: Network) -> float:
+        """Regularizer of the non-convex training problem, with the ridge on merged biases."""
+
+    @abstractmethod
+    def as_cvxpy(self) -> cvxpy.Problem:
+        """The program as the paper states it."""
+
+    @abstractmethod
+    def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
+        """Point and multipliers of a solved problem made by :meth:`as_cvxpy`."""
+
+    # -- evaluation ---------------------------------------------------------------------------------
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs d, without the bias column."""
+        return int(self.rows.X.shape[1])
+
+    @property
+    def start(self) -> Array | None:
+        """The lifted network that was given as ``start``, or None."""
+        return self._start
+
+    @property
+    def scale(self) -> float:
+        """Objective of the zero network: the weighted variance of the targets."""
+        return self._structure.loss(np.zeros((self.patterns.n_patterns, self.n_inputs + 1)))
+
+    def structure(self) -> ConeStructure:
+        """Data, cones and coupling, for a structured solver."""
+        return self._structure
+
+    def terms(self, z: Array, dual: Dual | None = None) -> dict[str, float]:
+        """Loss, weighted regularizer and bias ridge; their sum is the objective."""
+        U = self._point(z)
+        return {
+            "loss": self._structure.loss(U),
+            "regularizer": self._regularizer(U, dual),
+            "ridge": self._structure.bias_penalty(U),
+        }
+
+    def objective(self, z: Array, dual: Dual | None = None) -> float:
+        """Value at ``z`` with the best output bias: an upper bound on the optimum when ``z`` is feasible."""
+        return math.fsum(self.terms(z, dual).values())
+
+    def violation(self, z: Array) -> float:
+        """Largest relative violation ``-S_ki x_k'u_i / (|x_k| |u_i|)``; zero when feasible."""
+        slack = relative_slack(self._structure.X, self._structure.S, self._point(z))
+        return max(0.0, -float(slack.min()))
+
+    def lower_bound(self, dual: Dual) -> float:
+        r"""Lower bound on the optimum, valid for every ``dual`` (up to floating-point roundoff).
+
+        With ``p`` the residual multiplier centred to sum zero (the output bias is free), ``L`` the rows
+        clipped at zero, and ``Z = G'L - A'p`` the violation of stationarity (G the cone rows, A the
+        predictions), every feasible U and every theta >= 0 have::
+
+            F(U) >= constant - theta p'y - theta^2 (sum_k p_k^2 / (4 om_k) + |Z_b|^2 / (4 ridge) + R*)
+
+        where the bias column ``Z_b`` is closed by the ridge (not in the l2 programs, where the bias is
+        inside the norm) and R* is the bound on the conjugate of the regularizer in :meth:`_conjugate`.
+        The best theta is inserted. Proof: ``docs/theory/joint_program.md``.
+
+        Returns
+        -------
+        float
+            ``-inf`` when the dual holds NaN or infinite values or has wrong shapes.
+        """
+        if not self._is_usable(dual):
+            return -math.inf
+        s = self._structure
+        p = dual.residual - s.weight * dual.residual.sum()
+        with np.errstate(over="ignore", invalid="ignore"):
+            Z = s.slack_adjoint(np.maximum(dual.rows, 0.0)) - s.adjoint(p)
+            linear = -float(p @ s.y_centred)
+            quadratic = 0.25 * float(p @ (p / s.weight))
+            if self.n_weights <= self.n_inputs:
+                quadratic += 0.25 * float(Z[:, -1] @ Z[:, -1]) / self.ridge
+                Z[:, -1] = 0.0
+            penalty, limit = self._conjugate(Z, dual)
+            value = _best_scaling(linear, quadratic + penalty, limit)
+        return s.constant + value
+
+    def _is_usable(self, dual: Dual) -> bool:
+        n, p = self._structure.S.shape
+        size = self._structure.n_weights + p + 1
+        arrays = [(dual.residual, (n,)), (dual.rows, (n, p))]
+        if dual.matrix is not None:
+            arrays.append((dual.matrix, (size, size)))
+        return all(np.shape(array) == shape and np.isfinite(array).all() for array, shape in arrays)
+
+    def _point(self, z: ArrayLike) -> Array:
+        U = np.asarray(z, dtype=float)
+        expected = (self.patterns.n_patterns, self.n_inputs + 1)
+        if U.shape != expected:
+            raise InvalidInputError(f"a point of this program has shape {expected} (units, inputs + bias), got {U.shape}")
+        return U
+
+    # -- networks -----------------------------------------------------------------------------------
+    def lift(self, network: Any) -> Array:
+        """Point of the program that predicts what the network predicts, up to the output bias.
+
+        Unit i goes to cone i if that contains it, else to any cone that does; units that share a cone are
+        summed, which never raises the regularizer. The objective of the point is at most
+        :meth:`network_objective` of the network.
+
+        Raises
+        ------
+        InvalidInputError
+            When a unit has a pattern that the program does not have.
+        """
+        net = checked_network(network, self.n_inputs)
+        return self._place(self._relevant(merge(net)))
+
+    def _relevant(self, merged: Array) -> Array:
+        """Merged units with those set to zero that the program need not represent."""
+        return merged
+
+    def _place(self, merged: Array) -> Array:
+        target = place(self._structure.X, self._structure.S, merged)
+        U = np.zeros((self.patterns.n_patterns, self.n_inputs + 1))
+        np.add.at(U, target[target >= 0], merged[target >= 0])
+        return U
+
+    def decode(self, z: Array) -> Network:
+        """Network with balanced units and the best output bias; on the rows of X it predicts what ``z`` does.
+
+        Implements: Yin & Lesage-Landry (2026), eq. (7).
+        """
+        U = self._point(z)
+        units, v = balanced(U, self.patterns.s)
+        return Network.shallow(units[:, :-1], units[:, -1], v, self._structure.intercept(U))
+
+    def network_objective(self, network: Any) -> float:
+        """Objective of the non-convex training problem at a ReLU network.
+
+        Weighted mean squared error at the network's own output bias, plus the regularizer of the network,
+        plus the ridge on its merged biases. For a feasible ``z``, that of ``decode(z)`` is at most
+        ``objective(z)`` up to roundoff.
+        """
+        net = checked_network(network, self.n_inputs)
+        residual = net(self.rows.X) - self.rows.y
+        return float(self.rows.weight @ residual**2) + self.rows.constant + self._network_regularizer(net)
+
+    # -- multipliers --------------------------------------------------------------------------------
+    def repair(self, z: Array) -> Array:
+        """Move every unit that leaves its cone to the nearest point of the cone."""
+        s = self._structure
+        U = self._point(z).copy()
+        worst = relative_slack(s.X, s.S, U).min(axis=0)
+        for i in np.flatnonzero(worst < -1e-15):
+            U[i] = project(s.S[:, i, None] * s.X, U[i])
+        return U
+
+    def residual_multiplier(self, z: Array) -> Array:
+        """Multiplier ``2 om (prediction - y)`` of the prediction equation at a point."""
+        s = self._structure
+        residual: Array = 2 * s.weight * (s.predict(self._point(z)) - s.y_centred)
+        return residual
+
+    def refine(self, z: Array, dual: Dual) -> Dual:
+        """Dual with the row multipliers refitted unit by unit, or the given one if that proves more.
+
+        For a fixed residual the best rows of unit i solve one small nonnegative least-squares problem: they
+        bring ``G'L`` next to what stationarity asks. This restores digits that a solver loses on thin cones.
+        """
+        s = self._structure
+        if not s.has_cones:
+            return dual
+        wanted = s.adjoint(dual.residual)
+        offset, metric = self._metric(z, dual)
+        fitted = np.maximum(dual.rows, 0.0)
+        for i in range(len(wanted)):
+            target = wanted[i].copy()
+            target[: len(offset)] += offset
+            rows = nonnegative_fit(metric[i] @ (s.S[:, i, None] * s.X).T, metric[i] @ target)
+            if rows is not None:
+                fitted[:, i] = rows
+        refitted = Dual(dual.residual, fitted, dual.matrix)
+        return max((dual, refitted), key=self.lower_bound)
+
+    def _metric(self, z: Array, dual: Dual) -> tuple[Array, Array]:  # noqa: ARG002
+        """Offset and matrices M_i such that unit i costs ``|M_i (G'L_i - wanted_i - offset)|^2`` in the bound."""
+        p, width = self.patterns.n_patterns, self.n_inputs + 1
+        return np.zeros(0), np.broadcast_to(np.eye(width), (p, width, width))
+
+    # -- cvxpy --------------------------------------------------------------------------------------
+    def _cvxpy_loss(self, U: cvxpy.Expression, c: cvxpy.Variable) -> cvxpy.Expression:
+        """``sum_k om_k (sum_i D_ki x_k'u_i + c - y_k)^2 + constant``."""
+        import cvxpy as cp
+
+        s = self._structure
+        prediction = cp.sum(cp.multiply(s.D, s.X @ U.T), axis=1) + c
+        return cp.sum_squares(cp.multiply(np.sqrt(s.weight), prediction - s.y)) + s.constant
+
+    def _cvxpy_cones(self, U: cvxpy.Expression) -> list[cvxpy.Constraint]:
+        """Cone rows ``S_ki x_k'u_i >= 0``, labelled "cones"; none for a gated program."""
+        import cvxpy as cp
+
+        s = self._structure
+        if not s.has_cones:
+            return []
+        cones = cp.multiply(s.S, s.X @ U.T) >= 0
+        return [cones.set_label("cones")]
+
+    def _cvxpy_rows(self, problem: cvxpy.Problem) -> Array:
+        """Row multipliers of a solved problem, zero where there are no cones."""
+        value = labelled_dual(problem, "cones")
+        return np.zeros_like(self._structure.S) if value is None else np.maximum(value, 0.0)
+
+
+def labelled_dual(problem: cvxpy.Problem, label: str) -> Array | None:
+    """Multiplier of the constraint with this label, or None when there is no constraint or no value."""
+    for constraint in problem.constraints:
+        if constraint.label == label and constraint.dual_value is not None:
+            return np.asarray(constraint.dual_value, dtype=float)
+    return None
+
+
+def _best_scaling(linear: float, quadratic: float, limit: float) -> float:
+    """Maximum of ``theta linear - theta^2 quadratic`` over ``0 <= theta <= limit``; zero when that is not finite."""
+    if not (linear > 0 and quadratic > 0 and math.isfinite(linear) and math.isfinite(quadratic)):
+        return 0.0
+    theta = min(linear / (2 * quadratic), limit)
+    value = theta * linear - theta * theta * quadratic
+    return value if math.isfinite(value) else 0.0

@@ -1,0 +1,144 @@
+"""Training data as its distinct rows: repetitions become weights, their targets a mean and a constant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convexnn.exceptions import InvalidInputError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DistinctRows:
+    """Distinct inputs with weights, mean targets and the variance that no function of x can remove.
+
+    For every function f of x::
+
+        sum_i weight_i (f(x_i) - y_i)^2  =  sum_k weight_k (f(x_k) - y_k)^2 + constant
+
+    with original rows i on the left, distinct rows k on the right.
+
+    Parameters
+    ----------
+    X : array, shape (n, d)
+        Distinct inputs, in lexicographic order.
+    y : array, shape (n,)
+        Weighted mean target of the repetitions of each row.
+    weight : array, shape (n,)
+        Positive, sums to one.
+    constant : float
+        Weighted variance of the targets within repeated rows.
+    index : array of int, shape (n,)
+        One original row number for every distinct row.
+    inverse : array of int, shape (number of used original rows,)
+        Distinct row of every original row with positive weight.
+    used : array of int, shape (number of used original rows,)
+        Original row numbers with positive weight.
+    """
+
+    X: Array
+    y: Array
+    weight: Array
+    constant: float
+    index: NDArray[np.intp]
+    inverse: NDArray[np.intp]
+    used: NDArray[np.intp]
+
+    def select(self, D: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Patterns of the distinct rows from patterns of the original rows.
+
+        Parameters
+        ----------
+        D : array of bool, shape (original rows, p)
+
+        Returns
+        -------
+        array of bool, shape (n, p)
+
+        Raises
+        ------
+        InvalidInputError
+            When two equal rows of X have different patterns: no weight vector can produce that.
+        """
+        chosen: NDArray[np.bool_] = D[self.index]
+        if not np.array_equal(chosen[self.inverse], D[self.used]):
+            raise InvalidInputError(
+                "patterns differ on repeated rows of X, which no unit can do; extract or sample them from this X"
+            )
+        return chosen
+
+
+def check_inputs(X: ArrayLike) -> Array:
+    """Inputs as a finite float64 matrix with at least one row and one column."""
+    array = _as_floats(X, "X")
+    if array.ndim != 2 or 0 in array.shape:
+        raise InvalidInputError(f"X has shape {array.shape}; expected (n_samples, n_features), both at least 1")
+    if not np.isfinite(array).all():
+        raise InvalidInputError("X holds NaN or infinite values; remove or impute them")
+    return array + 0.0  # -0.0 and 0.0 are one value
+
+
+def check_targets(y: ArrayLike, n: int) -> Array:
+    """Targets as a finite float64 vector of length ``n``."""
+    array = _as_floats(y, "y")
+    if array.shape != (n,):
+        raise InvalidInputError(f"y has shape {array.shape}; expected ({n},), one target for every row of X")
+    if not np.isfinite(array).all():
+        raise InvalidInputError("y holds NaN or infinite values; remove or impute them")
+    return array
+
+
+def check_weights(sample_weight: ArrayLike | None, n: int) -> Array:
+    """Sample weights scaled to sum to one; equal weights for None."""
+    array = np.ones(n) if sample_weight is None else _as_floats(sample_weight, "sample_weight")
+    if array.shape != (n,):
+        raise InvalidInputError(f"sample_weight has shape {array.shape}; expected ({n},), one weight for every row of X")
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise InvalidInputError("sample_weight holds negative, NaN or infinite values; expected nonnegative numbers")
+    if not array.any():
+        raise InvalidInputError("sample_weight is zero everywhere; at least one row must count")
+    scaled: Array = array / array.max()
+    return scaled / scaled.sum()
+
+
+def distinct_rows(X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> DistinctRows:
+    """Merge repeated rows of X into weighted rows and drop rows of zero weight.
+
+    Parameters
+    ----------
+    X : array-like, shape (n, d)
+    y : array-like, shape (n,)
+    sample_weight : array-like, shape (n,), or None
+        Nonnegative; only ratios matter.
+
+    Returns
+    -------
+    DistinctRows
+
+    Raises
+    ------
+    InvalidInputError
+        For NaN, infinite values, wrong shapes or unusable weights.
+    """
+    inputs = check_inputs(X)
+    targets = check_targets(y, len(inputs))
+    weights = check_weights(sample_weight, len(inputs))
+    used = np.flatnonzero(weights)
+    rows, first, inverse = np.unique(inputs[used], axis=0, return_index=True, return_inverse=True)
+    inverse = inverse.ravel()
+    weight = np.bincount(inverse, weights[used])
+    shift = weights @ targets  # the mean is subtracted first: y + 100 keeps its digits
+    mean = np.bincount(inverse, weights[used] * (targets[used] - shift)) / weight + shift
+    constant = float(weights[used] @ (targets[used] - mean[inverse]) ** 2)
+    return DistinctRows(rows, mean, weight / weight.sum(), constant, used[first], inverse, used)
+
+
+def _as_floats(values: ArrayLike, name: str) -> Array:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{name} cannot be read as an array of floats: {error}") from error
