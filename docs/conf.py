@@ -1,0 +1,63 @@
+"""Sphinx configuration. Nothing is fetched while the pages are built."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+project = "convexnn"
+author = "The convexnn developers"
+copyright = f"2026, {author}"
+release = version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+    "myst_parser",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "_templates", "auto_examples/**/*.py.md5"]
+templates_path = ["_templates"]
+suppress_warnings = ["config.cache"]  # the gallery's configuration holds functions
+
+# Reference
+autosummary_generate = True
+autodoc_typehints = "none"  # numpydoc says types and shapes
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False  # the class template lists them
+
+# Markdown
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
+myst_heading_anchors = 3
+
+# Gallery: plot_*.py are run and shown, everything else in examples/ is left alone
+sphinx_gallery_conf = {
+    "examples_dirs": ["../examples"],
+    "gallery_dirs": ["auto_examples"],
+    "filename_pattern": r"/plot_",
+    "ignore_pattern": r"(/|^)(?!plot_)[^/]*\.py$",
+    "download_all_examples": False,
+    "show_memory": False,
+    "min_reported_time": 5,
+    "remove_config_comments": True,
+}
+
+# Pages
+html_theme = "pydata_sphinx_theme"
+html_title = f"convexnn {version}"
+html_show_sourcelink = False
+html_theme_options = {
+    "show_prev_next": True,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
