@@ -104,6 +104,14 @@ def available_solvers() -> SolverTable:
     return SolverTable((own, *generic))
 
 
+def require_solver(solver: str) -> None:
+    """Raise before any work when ``solver`` is unknown, missing or unlicensed; see :func:`solve`."""
+    if solver not in ("auto", *SOLVER_NAMES):
+        raise InvalidInputError(f"solver={solver!r} is unknown; expected one of {('auto', *SOLVER_NAMES)}")
+    if solver not in ("auto", "interior_point"):
+        require_usable(solver)
+
+
 @dataclass(frozen=True)
 class _Request:
     """The options of one call of :func:`solve`."""
@@ -175,8 +183,7 @@ def solve(
 def _check(
     solver: str, tol: float, max_iter: int, time_limit: float | None, start: ArrayLike | None, verbose: int
 ) -> _Request:
-    if solver not in ("auto", *SOLVER_NAMES):
-        raise InvalidInputError(f"solver={solver!r} is unknown; expected one of {('auto', *SOLVER_NAMES)}")
+    require_solver(solver)
     if not (math.isfinite(tol) and tol > 0):
         raise InvalidInputError(f"tol={tol!r} was given; expected a positive number such as 1e-6")
     if int(max_iter) != max_iter or max_iter < 1:

@@ -1,0 +1,132 @@
+"""What a certified Lipschitz bound says about a regressor under attack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convexnn.certificate import Certificate
+from convexnn.exceptions import InvalidInputError
+from convexnn.network import Network
+from convexnn.threats import Threat
+
+Array = NDArray[np.float64]
+
+
+def reach(X: ArrayLike, threat: Threat) -> Array:
+    """Largest Euclidean distance from each sample to a point of its threat set, raw input units.
+
+    Exact for balls and boxes without clip, an upper bound with one.
+
+    Parameters
+    ----------
+    X : array, shape (n, d)
+    threat : Threat
+
+    Returns
+    -------
+    array, shape (n,)
+    """
+    points = np.asarray(X, dtype=float)
+    lower, upper = threat.bounding_box(points)
+    corner: Array = np.linalg.norm(np.maximum(np.abs(upper - points), np.abs(points - lower)), axis=1)
+    return np.minimum(corner, float(threat.radius)) if threat.norm == "l2" else corner  # type: ignore[attr-defined]
+
+
+def certified_interval(network: Network, X: ArrayLike, threat: Threat, certificate: Certificate) -> tuple[Array, Array]:
+    """Intervals that contain every output of the network on each threat set.
+
+    ``|f(x') - f(x)| <= L |x' - x|_2`` for every ``x'``, with ``L`` recomputed from the certificate's multiplier.
+
+    Parameters
+    ----------
+    network : Network
+        Scalar output.
+    X : array, shape (n, d)
+        Raw input units.
+    threat : Threat
+        Any norm; its Euclidean reach is used.
+    certificate : Certificate
+        Of the l2 Lipschitz constant of ``network``.
+
+    Returns
+    -------
+    lower, upper : array, shape (n,)
+
+    Raises
+    ------
+    CertificateError
+        When the certificate is about another network or does not check.
+    """
+    if certificate.quantity != "lipschitz" or certificate.threat != "l2":
+        raise InvalidInputError(
+            f"An l2 Lipschitz certificate is needed, this one bounds {certificate.quantity} ({certificate.threat})."
+        )
+    bound = certificate.check(network)
+    centre, distance = network(X), reach(X, threat)
+    width = np.multiply(bound, distance, out=np.zeros_like(distance), where=distance > 0)
+    return centre - width, centre + width
+
+
+def certified_squared_error(
+    network: Network, X: ArrayLike, y: Any, threat: Threat, certificate: Certificate
+) -> Array:
+    """Upper bound on the squared error of each sample under any perturbation in its threat set.
+
+    Parameters
+    ----------
+    network : Network
+        Scalar output.
+    X : array, shape (n, d)
+    y : array, shape (n,)
+    threat : Threat
+    certificate : Certificate
+        Of the l2 Lipschitz constant of ``network``.
+
+    Returns
+    -------
+    array, shape (n,)
+        At least the squared error that any attack in the threat set reaches.
+    """
+    return certify_regression(network, X, y, threat, certificate).certified
+
+
+@dataclass(frozen=True)
+class CertifiedRegression:
+    """What holds for every perturbation in the threat set of each sample.
+
+    Attributes
+    ----------
+    lower, upper : array, shape (n,)
+        Interval that contains every output on the threat set.
+    clean : array, shape (n,)
+        Squared error without perturbation.
+    certified : array, shape (n,)
+        Upper bound on the squared error under any perturbation.
+    lipschitz : float
+        The recomputed Lipschitz bound (l2) behind it.
+    """
+
+    lower: Array
+    upper: Array
+    clean: Array
+    certified: Array
+    lipschitz: float
+
+    @property
+    def certified_mse(self) -> float:
+        """Mean of ``certified``: no attack reaches a larger mean squared error."""
+        return float(self.certified.mean())
+
+
+def certify_regression(
+    network: Network, X: ArrayLike, y: Any, threat: Threat, certificate: Certificate
+) -> CertifiedRegression:
+    """Certified output intervals and squared errors of a regressor; see :func:`certified_interval`."""
+    lower, upper = certified_interval(network, X, threat, certificate)
+    target = np.asarray(y, dtype=float)
+    worst = np.maximum(np.abs(upper - target), np.abs(lower - target)) ** 2
+    return CertifiedRegression(lower, upper, (network(X) - target) ** 2, worst, certificate.check(network))

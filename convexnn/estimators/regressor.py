@@ -1,0 +1,243 @@
+"""SafeSNNRegressor: a shallow ReLU regressor trained by a convex program, with certificates."""
+
+from __future__ import annotations
+
+import numbers
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from convexnn.attacks import AttackResult, attack
+from convexnn.certificates.regression import CertifiedRegression, certify_regression
+from convexnn.estimators.starts import START_DECAY, Condensed, condense, start_network
+from convexnn.exceptions import InvalidInputError
+from convexnn.network import Network
+from convexnn.refinement import RefineOptions, refine_network
+from convexnn.threats import Threat
+
+if TYPE_CHECKING:
+    import torch
+
+Array = NDArray[np.float64]
+
+
+class SafeSNNRegressor(RegressorMixin, BaseEstimator):
+    """Shallow ReLU network for regression, trained by convex reformulation.
+
+    Minimizes ``mean((f(x_i) - y_i)^2) + lam * R(f)``: a start network is trained (or taken), its activation
+    patterns define a convex program, and the program's solution is a network that is never worse than the
+    start, with a verified duality gap and a certified Lipschitz bound.
+
+    Parameters
+    ----------
+    hidden_units : int, default=100
+        Hidden units of a trained or sampled start.
+    regularizer : {"lipschitz", "l2", "gated"}, default="lipschitz"
+        ``"lipschitz"``: ``R = L(f)^2`` with ``L`` the LipSDP upper bound on the l2 Lipschitz constant in raw input
+        units. ``"l2"``: ``R = sum_j |(w_j, b_j)|^2 + v_j^2``. ``"gated"``: as ``"l2"``, through the gated relaxation
+        without cones; the network may have twice the units.
+    lam : float, default=1e-2
+        Weight of ``R``, positive.
+    start : str, Network, torch.nn.Module or fitted MLPRegressor, default="adam"
+        ``"adam"`` or ``"sgd"`` trains one, ``"random"`` samples gates, a model is taken as it is.
+    method : {"joint", "alternating"}, default="joint"
+        For ``"lipschitz"``: one convex program, or the alternating minimization of the paper.
+    pattern_search : int, default=0
+        Rounds of crossing pattern boundaries after the convex solve; each round is kept only if it is better.
+    tol : float, default=1e-6
+        Relative gap between the program's objective and its verified lower bound.
+    max_iter : int, default=200
+        Iterations of the convex solver.
+    time_limit : float, optional
+        Seconds for the whole fit; the best network found so far is kept.
+    solver : {"auto", "interior_point", "clarabel", "scs", "mosek"}, default="auto"
+    device : str, default="auto"
+        Device of the torch start trainer.
+    random_state : int, RandomState or None, default=None
+    verbose : int, default=0
+
+    Attributes
+    ----------
+    network_ : Network
+        The fitted network; takes raw inputs.
+    solution_ : Solution or None
+        The convex program's solution; its gap concerns the program with ``patterns_``, not training as a whole.
+    start_objective_, objective_ : float
+        Training objective of the start and of ``network_``; never larger after than before.
+    patterns_ : ActivationPatterns
+        Patterns of the program on the distinct training rows.
+    lipschitz_ : Certificate
+        Upper bound on the l2 Lipschitz constant of ``network_``.
+    history_ : list of dict
+        ``stage``, ``objective``, ``seconds``; the objective never rises after the start.
+    n_iter_ : int
+        Iterations of the convex solver.
+    n_features_in_ : int
+    feature_names_in_ : array of str
+
+    Notes
+    -----
+    Equal rows are merged and sorted before anything else: sample weights equal repetitions, and the order of
+    the rows does not matter.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from convexnn import L2Ball, SafeSNNRegressor
+    >>> X, y = load_diabetes(return_X_y=True, scaled=False)
+    >>> model = SafeSNNRegressor(20, lam=1.0, random_state=0).fit(X, y)
+    >>> model.objective_ <= model.start_objective_
+    True
+    >>> bool((model.attack(X, y, L2Ball(1.0)).values <= model.certify(X, y, L2Ball(1.0)).certified).all())
+    True
+    """
+
+    def __init__(
+        self,
+        hidden_units: int = 100,
+        *,
+        regularizer: str = "lipschitz",
+        lam: float = 1e-2,
+        start: Any = "adam",
+        method: str = "joint",
+        pattern_search: int = 0,
+        tol: float = 1e-6,
+        max_iter: int = 200,
+        time_limit: float | None = None,
+        solver: str = "auto",
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.hidden_units = hidden_units
+        self.regularizer = regularizer
+        self.lam = lam
+        self.start = start
+        self.method = method
+        self.pattern_search = pattern_search
+        self.tol = tol
+        self.max_iter = max_iter
+        self.time_limit = time_limit
+        self.solver = solver
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> SafeSNNRegressor:
+        """Fit the network.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, d)
+        y : array-like, shape (n,)
+        sample_weight : array-like, shape (n,), optional
+            Nonnegative; an integer weight equals repeating the row.
+
+        Returns
+        -------
+        self
+        """
+        began = time.perf_counter()
+        options = self._options()
+        X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
+        data = condense(X, np.asarray(y, dtype=np.float64), _checked_weights(sample_weight, len(X)))
+        start = self._start(data)
+        options = self._remaining(options, began)
+        result = refine_network(start, data.X, data.y, options, sample_weight=data.weight)
+        self.network_ = result.network
+        self.solution_ = result.solution
+        self.start_objective_, self.objective_ = result.before, result.after
+        self.patterns_, self.lipschitz_ = result.patterns, result.certificate
+        self.history_ = result.history
+        self.n_iter_ = max(1, result.solution.iterations) if result.solution is not None else 1
+        return self
+
+    def _options(self) -> RefineOptions:
+        if not isinstance(self.hidden_units, numbers.Integral) or self.hidden_units < 1:
+            raise InvalidInputError(f"hidden_units must be a positive integer, got {self.hidden_units!r}.")
+        return RefineOptions(
+            regularizer=self.regularizer,
+            lam=self.lam,
+            method=self.method,
+            pattern_search=self.pattern_search,
+            solver=self.solver,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            time_limit=self.time_limit,
+            verbose=self.verbose,
+        )
+
+    def _start(self, data: Condensed) -> Network:
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        decay = {"weight_decay": START_DECAY} if self.regularizer == "lipschitz" else {"lam": self.lam}
+        limit = None if self.time_limit is None else self.time_limit / 2
+        return start_network(
+            self.start,
+            data,
+            hidden_units=int(self.hidden_units),
+            seed=seed,
+            time_limit=limit,
+            device=self.device,
+            verbose=self.verbose,
+            **decay,
+        )
+
+    def _remaining(self, options: RefineOptions, began: float) -> RefineOptions:
+        if options.time_limit is None:
+            return options
+        return replace(options, time_limit=max(options.time_limit - (time.perf_counter() - began), 1e-3))
+
+    def predict(self, X: ArrayLike) -> Array:
+        """Outputs of the network.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, d)
+
+        Returns
+        -------
+        array, shape (n,)
+        """
+        check_is_fitted(self)
+        return self.network_(validate_data(self, X, reset=False, dtype=np.float64))
+
+    def attack(self, X: ArrayLike, y: ArrayLike, threat: Threat, **options: Any) -> AttackResult:
+        """Attack the fitted network; see :func:`convexnn.attack`. A LOWER bound on the worst case."""
+        check_is_fitted(self)
+        X, y = validate_data(self, X, y, reset=False, y_numeric=True, dtype=np.float64)
+        return attack(self.network_, X, y, threat, **options)
+
+    def certify(self, X: ArrayLike, y: ArrayLike, threat: Threat) -> CertifiedRegression:
+        """Intervals and squared errors that no perturbation in ``threat`` can leave; UPPER bounds.
+
+        See :func:`convexnn.certificates.certify_regression`.
+        """
+        check_is_fitted(self)
+        X, y = validate_data(self, X, y, reset=False, y_numeric=True, dtype=np.float64)
+        return certify_regression(self.network_, X, y, threat, self.lipschitz_)
+
+    def to_torch(self, dtype: torch.dtype | None = None) -> torch.nn.Sequential:
+        """``nn.Sequential(Linear, ReLU, Linear)`` with the fitted weights, float64 unless ``dtype`` says otherwise."""
+        check_is_fitted(self)
+        return self.network_.to_torch(dtype)
+
+
+def _checked_weights(sample_weight: ArrayLike | None, n: int) -> Array | None:
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.ndim == 0:
+        weights = np.full(n, float(weights))
+    if weights.ndim != 1:
+        raise InvalidInputError("Sample weights must be 1D array or scalar.")
+    if weights.shape != (n,):
+        raise InvalidInputError(f"sample_weight must have shape ({n},), got {weights.shape}.")
+    if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
+        raise InvalidInputError("sample_weight must hold nonnegative finite numbers that are not all zero.")
+    return weights

@@ -1,0 +1,90 @@
+"""Where a convex fit starts from: a trained, a given or a sampled network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.exceptions import InvalidInputError
+from convexnn.model_parts import needs_relu
+from convexnn.network import Network, as_network
+from convexnn.patterns import sample_gates
+from convexnn.training import TRAINERS, pretrain
+
+Array = NDArray[np.float64]
+
+#: Weight decay of a pretrained start, in standardized units, when the fit itself is not weight decay.
+START_DECAY = 1e-4
+
+
+@dataclass(frozen=True)
+class Condensed:
+    """Distinct (input, target) rows in canonical order, with summed weights.
+
+    Repeating a row, giving it weight two, or permuting rows leaves these arrays unchanged, hence the fit.
+    """
+
+    X: Array
+    y: Array
+    weight: Array
+
+
+def condense(X: Array, y: Array, sample_weight: Array | None) -> Condensed:
+    """Merge equal rows of ``(X, y)`` and drop rows of weight zero."""
+    weight = np.ones(len(X)) if sample_weight is None else sample_weight
+    keep = weight > 0
+    rows, inverse = np.unique(np.column_stack([X, y])[keep], axis=0, return_inverse=True)
+    return Condensed(rows[:, :-1], rows[:, -1], np.bincount(inverse.ravel(), weights=weight[keep]))
+
+
+def start_network(start: Any, data: Condensed, *, hidden_units: int, seed: int, **training: Any) -> Network:
+    """The network from which a fit starts.
+
+    Parameters
+    ----------
+    start : str, Network, torch.nn.Module or fitted sklearn MLPRegressor
+        The name of a trainer, ``"random"`` for sampled gates, or a model with one ReLU layer and one output.
+    data : Condensed
+    hidden_units : int
+        Units of a trained or sampled start; a given model brings its own.
+    seed : int
+    **training
+        Options of :func:`convexnn.training.pretrain`.
+    """
+    if isinstance(start, str):
+        if start == "random":
+            return _sampled(data, hidden_units, seed)
+        if start not in TRAINERS:
+            names = [*sorted(TRAINERS), "random"]
+            raise InvalidInputError(f"start must be one of {names}, or a trained model; got {start!r}.")
+        result = pretrain(
+            data.X,
+            data.y,
+            hidden_units=hidden_units,
+            method=start,
+            sample_weight=data.weight,
+            random_state=seed,
+            **training,
+        )
+        return result.network
+    network = as_network(start)
+    needs_relu(network)
+    if not network.is_shallow or network.n_inputs != data.X.shape[1]:
+        raise InvalidInputError(
+            f"start must have one hidden layer and {data.X.shape[1]} inputs, got {network!r}."
+        )
+    return network
+
+
+def _sampled(data: Condensed, hidden_units: int, seed: int) -> Network:
+    """Sampled gates with outer weights too small to matter: the fit starts at the best constant."""
+    W, b = sample_gates(data.X, hidden_units, random_state=seed)
+    signs = np.where(np.arange(len(W)) % 2 == 0, 1.0, -1.0)
+    mean = float(np.average(data.y, weights=data.weight))
+    spread = float(np.sqrt(np.average((data.y - mean) ** 2, weights=data.weight)))
+    active = np.maximum(data.X @ W.T + b, 0.0).max(axis=0)
+    size = 1e-6 * spread / (len(W) * np.maximum(active, np.finfo(float).tiny))
+    return Network.shallow(W, b, signs * np.where(active > 0, size, 0.0), mean)
