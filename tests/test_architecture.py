@@ -31,7 +31,7 @@ ARROWS: tuple[tuple[str, ...], ...] = (
     ("patterns", "attacks"),
     ("restrictions", "solvers"),
     ("certificates",),
-    ("training",),
+    ("training", "model_parts"),
     ("refinement",),
     ("estimators",),
     ("report", "plotting"),
