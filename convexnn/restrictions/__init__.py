@@ -1,5 +1,7 @@
 """Convex training programs, one a file: data, patterns and a regularizer, ignorant of solvers."""
 
 from convexnn.restrictions.group_lasso import ReluGroupLasso
+from convexnn.restrictions.lipschitz_fixed import LipschitzRestriction
+from convexnn.restrictions.lipschitz_joint import LipschitzProgram
 
-__all__ = ["ReluGroupLasso"]
+__all__ = ["LipschitzProgram", "LipschitzRestriction", "ReluGroupLasso"]

@@ -97,5 +97,6 @@ class ReluGroupLasso(ConeProgram):
 
     def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
         """Point, moved into the cones, and multipliers, row by row refitted where that proves more."""
-        U = self.repair(problem.var_dict["U"].value)
-        return U, self.refine(U, Dual(self.residual_multiplier(U), self._cvxpy_rows(problem)))
+        raw = problem.var_dict["U"].value
+        U = self.repair(raw)
+        return U, self.refine(U, Dual(self.residual_multiplier(raw), self._cvxpy_rows(problem)))

@@ -1,0 +1,75 @@
+r"""Conjugates of the two spectral regularizers: what a matrix multiplier proves about them.
+
+With ``b_0 = sum_i u_i``, ``b_i = u_i`` (weights only) and the split ``<Z, U> = sum_i p_i'b_i``, ``p_i = z_i - p_0``
+for a free vector p_0, every positive definite M (d x d) gives
+
+    lam LipSDP(U)^2                          >=  theta <Z, U> - theta^2 (tr M / lam) max_i p_i'M^-1 p_i
+    lam lambda_max(1/4 sum_i b_i b_i'/q_i)   >=  theta <Z, U> - theta^2 (tr M / lam) sum_i q_i p_i'M^-1 p_i
+
+(maximum and sum over i = 0, ..., p). Proof: ``docs/theory/joint_program.md``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+#: Shares of the trace added to the diagonal of M; every one gives a valid bound, the best is kept.
+SHARES = (1e-15, 1e-12, 1e-9, 1e-6)
+
+
+def split(Z: Array, first: Array) -> Array:
+    """Rows ``p_0, z_1 - p_0, ..., z_p - p_0``, shape (p + 1, d)."""
+    return np.vstack([first[None], Z - first])
+
+
+def conjugate(P: Array, M: Array | None, weight: float, q: Array | None) -> float:
+    """Smallest proved ``(tr M / weight) * (max or q-weighted sum of p_i'M^-1 p_i)``.
+
+    Parameters
+    ----------
+    P : array, shape (p + 1, d)
+        Rows of :func:`split`.
+    M : array, shape (d, d), or None
+        Multiplier matrix; symmetrized, negative eigenvalues clipped. A matrix built from P is tried as well.
+    weight : float
+        lam.
+    q : array, shape (p + 1,), or None
+        Fixed multiplier, or None when it is free (maximum).
+
+    Returns
+    -------
+    float
+        Valid for every M; infinite or nan only by overflow.
+    """
+    if not P.any():
+        return 0.0
+    rows = P if q is None else np.sqrt(q)[:, None] * P
+    own = _spectrum(np.sqrt(np.maximum(np.linalg.eigvalsh(rows.T @ rows), 0.0)), np.linalg.eigh(rows.T @ rows)[1])
+    spectra = [own] if M is None else [own, _spectrum(*np.linalg.eigh(0.5 * (M + M.T)))]
+    bounds = [_value(rows, values, vectors, q is None) for spectrum in spectra for values, vectors in spectrum]
+    return min(bounds) / weight
+
+
+def root_metric(M: Array, weight: float) -> Array:
+    """Matrix R with ``|R p|^2 = (tr M / weight) p'M^-1 p`` (M slightly shifted), shape (d, d)."""
+    values, vectors = np.linalg.eigh(0.5 * (M + M.T))
+    values = np.maximum(values, 0.0)
+    values = values + max(1e-12 * values.sum(), np.finfo(float).tiny)
+    root: Array = np.sqrt(values.sum() / weight) * (vectors / np.sqrt(values)).T
+    return root
+
+
+def _spectrum(values: Array, vectors: Array) -> list[tuple[Array, Array]]:
+    clipped = np.maximum(values, 0.0)
+    trace = clipped.sum()
+    if not trace > 0:
+        return [(np.ones_like(clipped), vectors)]
+    return [(clipped / trace + share, vectors) for share in SHARES]
+
+
+def _value(rows: Array, values: Array, vectors: Array, largest: bool) -> float:
+    forms = ((rows @ vectors) ** 2 / values).sum(axis=1)
+    return float(values.sum() * (forms.max() if largest else forms.sum()))
