@@ -6,4 +6,12 @@ from convexnn.solvers.cvx import solve_cvxpy
 from convexnn.solvers.interior_point import solve_interior_point
 from convexnn.solvers.registry import SolverInfo, SolverTable, available_solvers, require_solver, solve
 
-__all__ = ["SolverInfo", "SolverTable", "available_solvers", "require_solver", "solve", "solve_cvxpy", "solve_interior_point"]
+__all__ = [
+    "SolverInfo",
+    "SolverTable",
+    "available_solvers",
+    "require_solver",
+    "solve",
+    "solve_cvxpy",
+    "solve_interior_point",
+]

@@ -1,11 +1,263 @@
-"""Interior point method for the training programs."""
+"""Interior point method for the training programs: about twenty factorizations to a verified gap of 1e-6.
+
+Reads nothing of a program but its :class:`~convexnn.structure.ConeStructure`, its start, its objective and its
+lower bound. The pieces: ``cone_problem`` (data), ``centre`` (strictly feasible start), ``path_following`` (steps),
+``newton_system`` (linear algebra), the cone blocks (regularizers), ``evidence`` (what is handed over).
+"""
 
 from __future__ import annotations
 
-from convexnn.exceptions import SolverError
-from convexnn.program import Program, Proposal
+import logging
+import math
+import time
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
+from convexnn.program import Dual, Program, Proposal
+from convexnn.solvers._norm_block import NormBlock
+from convexnn.solvers._spectral_block import FixedBlock, JointBlock
+from convexnn.solvers.centre import analytic_centres, interior_points
+from convexnn.solvers.cone_block import ConeBlock
+from convexnn.solvers.cone_problem import ConeProblem, power_of_two_unit
+from convexnn.solvers.evidence import Boundary, Incumbent, polished_rows, push_inside
+from convexnn.solvers.path_following import PathFollower
+from convexnn.structure import ConeStructure, FixedSpectral, GroupNorm, JointSpectral
+
+Array = NDArray[np.float64]
+
+_NAME = "interior_point"
+_LOGGER = logging.getLogger("convexnn")
+
+#: The verified gap is looked at once the iteration believes in this many tolerances.
+LOOK_FACTOR = 3.0
+#: Looks below 0.3 tolerances that did not pass before the method gives up.
+PATIENCE = 4
+#: A step shorter than this is no progress.
+SHORTEST_STEP = 1e-5
 
 
-def solve_interior_point(program: Program, **options: object) -> Proposal:
-    """Solve a program that offers a structure."""
-    raise SolverError(f"no interior point method for {program.name!r} with options {sorted(options)} yet")
+def solve_interior_point(
+    program: Program,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 200,
+    time_limit: float | None = None,
+    start: Array | None = None,
+    verbose: int = 0,
+) -> Proposal:
+    """Solve a training program by a feasible primal-dual interior point method.
+
+    Parameters
+    ----------
+    program : Program
+        Must offer a structure whose coupling is GroupNorm, JointSpectral or FixedSpectral.
+    tol : float
+        Relative gap between the program's objective and its lower bound.
+    max_iter : int
+        Newton iterations.
+    time_limit : float or None
+        Seconds; an iteration that has begun is finished.
+    start : array, shape (p, d + 1), or None
+        Replaces ``program.start``. Units that lie strictly inside their cones need no search for an interior
+        point. The start also competes as a solution, so the result is never worse than a feasible start.
+    verbose : int
+        Log a line an iteration to the logger ``convexnn``.
+
+    Returns
+    -------
+    Proposal
+        Feasible point and multipliers; a unit whose cone has no interior stays zero and is noted.
+
+    Raises
+    ------
+    SolverError
+        When the program offers no structure, an unknown coupling, or a regularizer without weight.
+    """
+    clock = _Clock(time_limit)
+    structure = _require_structure(program)
+    origin = program.start if start is None else _check_start(structure, start)
+    incumbent = _first_incumbent(program, structure)
+    unit = power_of_two_unit(structure)
+    if unit == 0 or structure.D.shape[1] == 0:
+        return Proposal(incumbent.z, _zero_dual(structure), "solved", 0, _NAME)
+    with np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore"):
+        return _Run(program, structure, unit, incumbent, clock, tol, max_iter, verbose).run(origin)
+
+
+def _require_structure(program: Program) -> ConeStructure:
+    structure = program.structure()
+    if structure is None:
+        raise SolverError(
+            f"solver='interior_point' needs a program with cone structure and {program.name!r} offers none; "
+            "use solver='clarabel', 'scs' or 'mosek'"
+        )
+    if not isinstance(structure.coupling, GroupNorm | JointSpectral | FixedSpectral):
+        raise SolverError(
+            f"solver='interior_point' knows GroupNorm, JointSpectral and FixedSpectral couplings, not "
+            f"{type(structure.coupling).__name__}; use solver='clarabel', 'scs' or 'mosek'"
+        )
+    if not structure.coupling.weight > 0:
+        raise SolverError(
+            f"solver='interior_point' needs a positive regularizer weight, {program.name!r} has "
+            f"{structure.coupling.weight!r}; use a small positive lam, or solver='clarabel'"
+        )
+    return structure
+
+
+def _check_start(structure: ConeStructure, start: Array) -> Array:
+    shape = (structure.D.shape[1], structure.X.shape[1])
+    if start.shape != shape:
+        raise InvalidInputError(f"start has shape {start.shape}; expected (units, features + 1) = {shape}")
+    return start
+
+
+def _first_incumbent(program: Program, structure: ConeStructure) -> Incumbent:
+    """Return the zero network, feasible for every program of this shape."""
+    z = np.zeros((structure.D.shape[1], structure.X.shape[1]))
+    return Incumbent(program, z, program.objective(z))
+
+
+def _zero_dual(structure: ConeStructure) -> Dual:
+    """Multipliers of the zero network for constant targets."""
+    matrix = None
+    if not isinstance(structure.coupling, GroupNorm):
+        matrix = structure.coupling.weight * np.eye(structure.n_weights + structure.D.shape[1] + 1)
+    return Dual(-2 * structure.weight * structure.y_centred, np.zeros(structure.D.shape), matrix)
+
+
+@dataclass
+class _Clock:
+    limit: float | None
+    began: float = field(default_factory=time.perf_counter)
+    last: float = field(default_factory=time.perf_counter)
+    slowest: float = 0.0
+
+    def tick(self) -> None:
+        now = time.perf_counter()
+        self.slowest, self.last = max(self.slowest, now - self.last), now
+
+    def expired(self) -> bool:
+        """Whether another iteration would end after the limit."""
+        return self.limit is not None and self.last + self.slowest - self.began > self.limit
+
+
+@dataclass
+class _Run:
+    """One run of the method: the pieces and how it ended."""
+
+    program: Program
+    structure: ConeStructure
+    unit: float
+    incumbent: Incumbent
+    clock: _Clock
+    tol: float
+    max_iter: int
+    verbose: int
+    iterations: int = 0
+    notes: tuple[str, ...] = ()
+
+    def run(self, origin: Array | None) -> Proposal:
+        follower: PathFollower | None = None
+        try:
+            follower = self._prepare(origin)
+            status = "solved" if follower is None else self._follow(follower)
+        except KeyboardInterrupt:
+            status = "interrupted"
+        except np.linalg.LinAlgError as error:
+            raise SolverError(f"the interior point method could not start on {self.program.name!r}: {error}") from error
+        if follower is not None and self.incumbent.gap > self.tol:
+            self._look(follower)
+        return Proposal(self.incumbent.z, self.incumbent.dual, status, self.iterations, _NAME, self.notes)
+
+    def _prepare(self, origin: Array | None) -> PathFollower | None:
+        """Find interior points, leave out units without, centre; None when no unit remains."""
+        structure, p = self.structure, self.structure.D.shape[1]
+        everything = ConeProblem(structure, self.unit, np.arange(p))
+        begin = np.zeros((p, everything.d1)) if origin is None else origin
+        points, found = interior_points(everything, begin.T)
+        keep = np.flatnonzero(found)
+        self._note_left_out(p - len(keep))
+        problem = everything if len(keep) == p else ConeProblem(structure, self.unit, keep)
+        centre = analytic_centres(problem, points[:, keep]) if len(keep) else points[:, keep]
+        inside = np.zeros((p, everything.d1))
+        inside[keep] = centre.T
+        self.boundary = Boundary(structure, self.unit, keep, inside)
+        if origin is not None:
+            self._offer_start(origin, inside)
+        if len(keep) == 0:
+            self.incumbent.offer_dual(_zero_dual(structure))
+            return None
+        return PathFollower(problem, _block(problem, self.structure, self.unit), centre)
+
+    def _note_left_out(self, count: int) -> None:
+        if count:
+            note = f"{count} unit(s) left at zero: the cone of their pattern has no interior"
+            self.notes = (*self.notes, note)
+            warnings.warn(note, SolverWarning, stacklevel=2)
+
+    def _offer_start(self, origin: Array, inside: Array) -> None:
+        z = push_inside(self.structure, origin, inside)
+        if self.structure.slack(z).min(initial=0.0) >= 0:
+            self.incumbent.offer_point(z, None)
+
+    def _follow(self, follower: PathFollower) -> str:
+        """Step until the verified gap passes, a limit is hit, or nothing moves; returns the status."""
+        looks = 0
+        for iteration in range(self.max_iter + 1):
+            self.iterations = iteration
+            gap, objective = follower.gap(), follower.objective()
+            self._log(gap, objective)
+            scale = max(abs(objective), 1e-6 * follower.problem.loss_at_zero())
+            if gap < LOOK_FACTOR * self.tol * scale:
+                looks += gap < 0.3 * self.tol * scale
+                if self._look(follower, polish=looks > 0):
+                    return "solved"
+            if iteration == self.max_iter:
+                return "max_iter"
+            self.clock.tick()
+            if self.clock.expired():
+                return "time_limit"
+            if looks >= PATIENCE or not self._advance(follower):
+                return "stalled"
+        raise AssertionError("unreachable")
+
+    def _advance(self, follower: PathFollower) -> bool:
+        """Take one step; False when there is none or it leads nowhere."""
+        try:
+            return follower.step() > SHORTEST_STEP and math.isfinite(follower.gap())
+        except np.linalg.LinAlgError:
+            return False
+
+    def _look(self, follower: PathFollower, *, polish: bool = False) -> bool:
+        """Offer the iterate to the incumbent; True when the verified gap passes."""
+        problem, block = follower.problem, follower.block
+        z = self.boundary.point(follower.U)
+        dual = self.boundary.dual(problem, follower.U, follower.rows, block.matrix())
+        if not (np.isfinite(z).all() and np.isfinite(dual.rows).all()):
+            return False
+        self.incumbent.offer_dual(dual)
+        self.incumbent.offer_point(z, dual)
+        if polish and self.incumbent.gap > self.tol:
+            rows = polished_rows(problem, follower.U, follower.slack, follower.rows, block.dual_gradient())
+            self.incumbent.offer_dual(self.boundary.dual(problem, follower.U, rows, block.matrix()))
+        return self.incumbent.gap <= self.tol
+
+    def _log(self, gap: float, objective: float) -> None:
+        if self.verbose:
+            square = self.unit**2
+            _LOGGER.info("%3d  objective %.9g  gap %.2e", self.iterations, square * objective, square * gap)
+
+
+def _block(problem: ConeProblem, structure: ConeStructure, unit: float) -> ConeBlock:
+    """Build the cone of the regularizer, in the solver's units and without the units left out."""
+    coupling = structure.coupling
+    if isinstance(coupling, GroupNorm):
+        return NormBlock(problem, coupling.weight / unit)
+    if isinstance(coupling, JointSpectral):
+        return JointBlock(problem, coupling.weight)
+    q = np.concatenate([coupling.q[:1], coupling.q[1:][problem.keep]])
+    return FixedBlock(problem, coupling.weight, q)

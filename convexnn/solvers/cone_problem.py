@@ -1,0 +1,135 @@
+"""The training program in the layout the interior point method computes in.
+
+Differences from :class:`convexnn.structure.ConeStructure`: units are columns (``U`` is ``(d + 1, p)``, flattened
+coordinate-major, so that the Hessian block of two coordinates is one contiguous ``p x p`` slice), targets are
+divided by a power of two near their standard deviation (exact in floating point, so slacks keep their signs),
+and units whose cone has no interior are left out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.structure import ConeStructure
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+#: Rows of the design matrix handled at a time while the loss Hessian is formed.
+CHUNK_ENTRIES = 4_000_000
+
+
+def power_of_two_unit(structure: ConeStructure) -> float:
+    """Power of two nearest the standard deviation of the targets; 0 when they are constant up to roundoff."""
+    variance = float(structure.weight @ structure.y_centred**2)
+    magnitude = float(np.abs(structure.y).max(initial=0.0))
+    if variance <= (1e-14 * magnitude) ** 2:
+        return 0.0
+    return float(2.0 ** np.round(0.5 * np.log2(variance)))
+
+
+class ConeProblem:
+    """Loss, cone rows and block Gram matrices of the units that take part.
+
+    Parameters
+    ----------
+    structure : ConeStructure
+        The program as offered.
+    unit : float
+        Targets are divided by it; objectives by its square.
+    keep : array of int
+        Indices of the units that take part.
+    """
+
+    def __init__(self, structure: ConeStructure, unit: float, keep: IntArray) -> None:
+        self.X = np.ascontiguousarray(structure.X)
+        self.y = structure.y_centred / unit
+        self.weight = structure.weight
+        self.constant = structure.constant / unit**2
+        self.D = np.ascontiguousarray(structure.D[:, keep])
+        self.S = np.ascontiguousarray(structure.S[:, keep])
+        self.keep = keep
+        self.n, self.d1 = self.X.shape
+        self.p = len(keep)
+        self.size = self.d1 * self.p
+        self.n_weights = structure.n_weights
+        self.ridge = np.zeros(self.d1)
+        self.ridge[-1] = structure.ridge
+        # a row that constrains nothing gets slack 1 and multiplier 0 and stays out of every sum
+        self.is_row = (self.S != 0) & (np.abs(self.X).max(axis=1) > 0)[:, None]
+        self.all_rows = bool(self.is_row.all())
+        upper = np.triu_indices(self.d1)
+        self.upper: tuple[IntArray, IntArray] = upper
+        self.products = self.X[:, upper[0]] * self.X[:, upper[1]]
+        self._position = np.zeros((self.d1, self.d1), dtype=np.intp)
+        self._position[upper] = np.arange(len(upper[0]))
+        self._position.T[upper] = np.arange(len(upper[0]))
+
+    def slack(self, U: Array) -> Array:
+        """``S_ki x_k'u_i`` (n, p); 1 where there is no row."""
+        slack: Array = self.row_change(U)
+        return slack if self.all_rows else np.where(self.is_row, slack, 1.0)
+
+    def row_change(self, V: Array) -> Array:
+        """Linear map of the cone rows, shape (n, p); 0 where there is no row."""
+        image: Array = self.X @ V
+        image *= self.S
+        return image
+
+    def row_adjoint(self, rows: Array) -> Array:
+        """Adjoint of :meth:`row_change`, shape (d + 1, p)."""
+        return self.X.T @ (self.S * rows)
+
+    def centre_rows(self, v: Array) -> Array:
+        """Subtract the weighted mean: what the free output bias does to predictions."""
+        return v - self.weight @ v
+
+    def predict(self, U: Array) -> Array:
+        """Centred predictions, shape (n,)."""
+        return self.centre_rows(np.einsum("ki,ki->k", self.D, self.X @ U))
+
+    def predict_adjoint(self, v: Array) -> Array:
+        """Adjoint of :meth:`predict`, shape (d + 1, p)."""
+        centred = v - self.weight * v.sum()
+        return self.X.T @ (centred[:, None] * self.D)
+
+    def residual(self, U: Array) -> Array:
+        """``2 weight (prediction - target)``, the gradient of the loss in the predictions, shape (n,)."""
+        return 2 * self.weight * (self.predict(U) - self.y)
+
+    def loss(self, U: Array) -> float:
+        """Weighted squared error plus the bias ridge plus the constant."""
+        error = self.predict(U) - self.y
+        return float(error @ (self.weight * error) + self.ridge @ (U * U).sum(axis=1) + self.constant)
+
+    def loss_at_zero(self) -> float:
+        """Loss of the zero network."""
+        return float(self.weight @ self.y**2) + self.constant
+
+    def gradient(self, U: Array) -> Array:
+        """Gradient of :meth:`loss`, shape (d + 1, p)."""
+        return self.predict_adjoint(self.residual(U)) + 2 * self.ridge[:, None] * U
+
+    def hessian_times(self, V: Array) -> Array:
+        """Hessian of the squared error (without the ridge) times ``V``."""
+        return self.predict_adjoint(2 * self.weight * self.predict(V))
+
+    def hessian(self) -> Array:
+        """Hessian of :meth:`loss` as a (size, size) matrix, index ``coordinate * p + unit``."""
+        mean = self.X.T @ (self.weight[:, None] * self.D)
+        total = np.zeros((self.size, self.size))
+        chunk = max(1, CHUNK_ENTRIES // self.size)
+        for first in range(0, self.n, chunk):
+            k = slice(first, first + chunk)
+            design = self.X[k, :, None] * self.D[k, None, :] - mean
+            design *= np.sqrt(2 * self.weight[k])[:, None, None]
+            flat = design.reshape(-1, self.size)
+            total += flat.T @ flat
+        diagonal = np.arange(self.size)
+        total[diagonal, diagonal] += np.repeat(2 * self.ridge, self.p)
+        return total
+
+    def gram(self, w: Array) -> Array:
+        """``X' diag(w_i) X`` of every unit by one matrix product, shape (p, d + 1, d + 1)."""
+        return (w.T @ self.products)[:, self._position]

@@ -1,0 +1,147 @@
+"""The linear system of an interior point step, factored once and solved several times.
+
+``(H0 + blockdiag(G' diag(w) G) + regularizer Hessian) step = right`` either as one dense Cholesky
+factorization of the order of the variables, or, when the regularizer is separable and there are fewer rows
+than variables, by the Woodbury identity as one of the order of the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrf, dpotrs
+
+from convexnn.solvers.cone_block import ConeBlock
+from convexnn.solvers.cone_problem import ConeProblem
+
+Array = NDArray[np.float64]
+
+#: Woodbury pays when rows / variables is below this.
+WOODBURY_RATIO = 0.8
+
+
+class NewtonSystem(Protocol):
+    """A factorization that is refreshed with new row weights and a rescaled cone block."""
+
+    def factor(self, w: Array) -> None:
+        """Factor at row weights ``w`` (n, p); LinAlgError when the matrix is numerically singular."""
+
+    def solve(self, right: Array, extra: Array) -> tuple[Array, Array]:
+        """Solve for a right-hand side in ``U`` (d + 1, p) and the extra variables."""
+
+
+def newton_system(problem: ConeProblem, block: ConeBlock) -> NewtonSystem:
+    """Pick the cheaper of the two systems for this problem."""
+    if block.separable and problem.n < WOODBURY_RATIO * problem.size:
+        return WoodburySystem(problem, block)
+    return DenseSystem(problem, block)
+
+
+class DenseSystem:
+    """One Cholesky factorization of order ``p (d + 1)`` plus the block's extra variables."""
+
+    def __init__(self, problem: ConeProblem, block: ConeBlock) -> None:
+        self.problem, self.block = problem, block
+        self.loss_hessian = problem.hessian()
+        order = problem.size + block.n_extra
+        self._H = np.empty((order, order))
+        self._factor = self._H
+
+    def factor(self, w: Array) -> None:
+        """Factor at row weights ``w`` (n, p), with the smallest diagonal shift that works."""
+        gram = self.problem.gram(w)
+        for jitter in (1e-14, 1e-12, 1e-10, 1e-8):
+            self._assemble(gram)
+            diagonal = np.arange(len(self._H))
+            self._H[diagonal, diagonal] *= 1 + jitter
+            # the lower triangle of a C-ordered matrix is the upper one of its Fortran-ordered transpose
+            self._factor, info = dpotrf(self._H.T, lower=0, overwrite_a=1, clean=0)
+            if info == 0:
+                return
+        raise np.linalg.LinAlgError("the Newton matrix is numerically singular")
+
+    def _assemble(self, gram: Array) -> None:
+        N, d1, p = self.problem.size, self.problem.d1, self.problem.p
+        H = self._H
+        H[:N, :N] = self.loss_hessian
+        row, column = H.strides
+        blocks = np.lib.stride_tricks.as_strided(H, (d1, p, d1, p), (p * row, row, p * column, column))
+        np.einsum("aibi->iab", blocks)[:] += gram
+        self.block.add_hessian(H, blocks)
+
+    def solve(self, right: Array, extra: Array) -> tuple[Array, Array]:
+        """Solve for a right-hand side in ``U`` (d + 1, p) and the extra variables."""
+        x, _ = dpotrs(self._factor, np.concatenate([right.ravel(), extra]), lower=0)
+        return x[: self.problem.size].reshape(right.shape), x[self.problem.size :]
+
+
+class WoodburySystem:
+    """One Cholesky factorization of order ``n``: all but the loss is block diagonal over units.
+
+    ``(B + A'A)^-1 = B^-1 - B^-1 A' (I + A B^-1 A')^-1 A B^-1`` with ``A = diag(sqrt(2 weight)) (I - 1 weight') Phi``;
+    units with the same pattern share their columns of ``A``, so their inverse blocks are added up first.
+    """
+
+    def __init__(self, problem: ConeProblem, block: ConeBlock) -> None:
+        self.problem, self.block = problem, block
+        patterns, self._group = np.unique(problem.D, axis=1, return_inverse=True)
+        self._group = self._group.ravel()
+        self._root = np.sqrt(2 * problem.weight)
+        self._gates = self._root[:, None] * patterns
+
+    def factor(self, w: Array) -> None:
+        """Factor at row weights ``w`` (n, p)."""
+        problem = self.problem
+        diagonal = np.arange(problem.d1)
+        self._blocks = problem.gram(w) + self.block.unit_hessian()
+        self._blocks[:, diagonal, diagonal] += 2 * problem.ridge
+        shifted = self._blocks.copy()
+        shifted[:, diagonal, diagonal] *= 1 + 1e-13
+        inverse = np.linalg.inv(shifted)
+        self._inverse = (inverse + inverse.transpose(0, 2, 1)) / 2
+        self._kernel = _cholesky(self._kernel_matrix())
+
+    def _kernel_matrix(self) -> Array:
+        problem = self.problem
+        d1, groups = problem.d1, self._gates.shape[1]
+        summed = np.zeros((groups, d1, d1))
+        np.add.at(summed, self._group, self._inverse)
+        shift = 1e-15 * np.einsum("gaa->g", summed)[:, None, None] * np.eye(d1)
+        factors = np.linalg.cholesky(summed + shift)
+        image = (problem.X @ factors.transpose(1, 0, 2).reshape(d1, -1)).reshape(problem.n, groups, d1)
+        design = (image * self._gates[:, :, None]).reshape(problem.n, -1)
+        # the free output bias: rows are projected orthogonally to sqrt(weight)
+        direction = self._root / np.sqrt(2.0)
+        design -= np.outer(direction, direction @ design)
+        kernel = design @ design.T
+        kernel[np.diag_indices(problem.n)] += 1
+        return kernel
+
+    def _base_solve(self, right: Array) -> Array:
+        z = np.einsum("iab,bi->ai", self._inverse, right)
+        v = self._kernel(self._root * self.problem.predict(z))
+        return cast(Array, z - np.einsum("iab,bi->ai", self._inverse, self.problem.predict_adjoint(self._root * v)))
+
+    def solve(self, right: Array, extra: Array) -> tuple[Array, Array]:
+        """Solve with up to two steps of refinement against the true operator."""
+        x = self._base_solve(right)
+        for _ in range(2):
+            rest = right - self.problem.hessian_times(x) - np.einsum("iab,bi->ai", self._blocks, x)
+            if np.abs(rest).max() < 1e-12 * np.abs(right).max():
+                break
+            x = x + self._base_solve(rest)
+        return x, extra
+
+
+def _cholesky(matrix: Array) -> Callable[[Array], Array]:
+    factor, info = dpotrf(matrix, lower=1, overwrite_a=1)
+    if info != 0:
+        raise np.linalg.LinAlgError("the kernel of the Newton matrix is numerically singular")
+
+    def solve(right: Array) -> Array:
+        return cast(Array, dpotrs(factor, right, lower=1)[0])
+
+    return solve

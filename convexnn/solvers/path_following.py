@@ -1,0 +1,158 @@
+"""Primal-dual steps along a weighted central path, from a strictly feasible start.
+
+The path keeps ``rows_ki slack_ki = mu weight_ki`` and ``primal dual = kappa mu I`` for the regularizer's cone.
+Weights are square roots of leverage scores, and the rows together weigh as much as the cone: at equal
+``mu`` for every row the path hugs the boundary of the matrix inequality and steps collapse.
+
+The point is always feasible; only the dual residual has to vanish, and it shrinks with each step as ``mu`` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.solvers.centre import row_weights
+from convexnn.solvers.cone_block import ConeBlock, ConeStep, clip_change
+from convexnn.solvers.cone_problem import ConeProblem
+from convexnn.solvers.newton_system import NewtonSystem, newton_system
+
+Array = NDArray[np.float64]
+
+#: Fraction of the longest step taken.
+STEP_FRACTION = 0.99
+#: Initial mu in units of (loss at zero) / (degree of the path).
+INITIAL_MU = 10.0
+GONDZIO_CORRECTORS = 2
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """A Newton direction with everything a step length or a corrector needs."""
+
+    dU: Array
+    d_slack: Array
+    d_rows: Array
+    cone: ConeStep
+    length: float
+    row_target: Array
+    cone_target: Array
+
+
+class PathFollower:
+    """The iterate ``(U, slack, rows, block variables)`` and the step that moves it.
+
+    Parameters
+    ----------
+    problem : ConeProblem
+        Loss and rows.
+    block : ConeBlock
+        The regularizer.
+    centre : array, shape (d + 1, p)
+        Strictly interior, near the analytic centres.
+    """
+
+    def __init__(self, problem: ConeProblem, block: ConeBlock, centre: Array) -> None:
+        self.problem, self.block = problem, block
+        self.system: NewtonSystem = newton_system(problem, block)
+        self.weights = row_weights(problem, centre)
+        self.kappa = problem.size / block.degree
+        self.degree = self.weights.sum() + self.kappa * block.degree
+        mu = INITIAL_MU * problem.loss_at_zero() / self.degree
+        self.U = block.start(centre, self.kappa * mu)
+        self.slack = problem.slack(self.U)
+        self.rows = mu * self.weights / self.slack
+
+    def gap(self) -> float:
+        """Total complementarity: the gap the iteration believes in."""
+        return float(np.vdot(self.rows, self.slack)) + self.block.gap()
+
+    def objective(self) -> float:
+        """Objective at the iterate, the regularizer in its cone variables."""
+        return self.problem.loss(self.U) + self.block.value()
+
+    def step(self) -> float:
+        """Move by one predictor-corrector step; returns its length. LinAlgError when no step can be computed."""
+        self._residuals()
+        self.block.rescale()
+        self.system.factor(self.rows / self.slack)
+        predictor = self._direction(-self._products, self.block.affine())
+        affine_length = min(1.0, predictor.length)
+        mu = self._centring(predictor, affine_length)
+        corrector = self._corrector(predictor, affine_length, mu)
+        direction = self._gondzio(corrector, mu)
+        return self._move(direction)
+
+    def _residuals(self) -> None:
+        problem = self.problem
+        g, self._extra_residual = self.block.dual_residual()
+        self._residual = problem.gradient(self.U) - problem.row_adjoint(self.rows) - g
+        self._products = self.rows * self.slack
+
+    def _direction(self, row_target: Array, cone_target: Array) -> _Direction:
+        """Solve ``slack d_rows + rows d_slack = row_target`` together with the cone's target."""
+        problem, block = self.problem, self.block
+        right, extra = block.pull_back(cone_target)
+        right += problem.row_adjoint(row_target / self.slack) - self._residual
+        dU, d_extra = self.system.solve(right, extra - self._extra_residual)
+        d_slack = problem.row_change(dU)
+        d_rows = (row_target - self.rows * d_slack) / self.slack
+        cone = block.expand(dU, d_extra, cone_target)
+        length = block.max_step(cone, self._longest_row_step(d_slack, d_rows))
+        return _Direction(dU, d_slack, d_rows, cone, length, row_target, cone_target)
+
+    def _longest_row_step(self, d_slack: Array, d_rows: Array) -> float:
+        rate = -float((d_slack / self.slack).min(initial=0.0))
+        positive = self.rows if self.problem.all_rows else np.where(self.problem.is_row, self.rows, 1.0)
+        return 1 / max(rate, -float((d_rows / positive).min(initial=0.0)), 1e-3)
+
+    def _centring(self, predictor: _Direction, length: float) -> float:
+        """Target mu: cubed ratio of the complementarity after the predictor step (Mehrotra)."""
+        after = np.vdot(self.slack + length * predictor.d_slack, self.rows + length * predictor.d_rows)
+        ratio = max(float(after) + self.block.gap_after(predictor.cone, length), 0.0) / self.gap()
+        return min(max(ratio**3, 1e-5), 1.0) * self.gap() / self.degree
+
+    def _corrector(self, predictor: _Direction, affine_length: float, mu: float) -> _Direction:
+        """Mehrotra's corrector, its second-order term damped when the predictor step was short."""
+        second = predictor.d_slack * predictor.d_rows
+        cone_second = self.block.second_order(predictor.cone)
+        row_target = mu * self.weights - self._products
+        cone_target = self.block.affine() + self.block.centring(self.kappa * mu)
+        best = None
+        for damping in (1.0, 0.5, 0.1):
+            trial = self._direction(row_target - damping * second, cone_target + damping * cone_second)
+            if best is None or trial.length > 1.05 * best.length:
+                best = trial
+            if trial.length >= 0.9 or (affine_length > 0.5 and trial.length > 0.5):
+                break
+        assert best is not None
+        return best
+
+    def _gondzio(self, direction: _Direction, mu: float) -> _Direction:
+        """Correctors with the same factorization, kept while the step grows."""
+        target = mu * self.weights
+        for _ in range(GONDZIO_CORRECTORS):
+            if direction.length > 0.9:
+                break
+            trial = min(1.0, 1.5 * direction.length + 0.1)
+            products = (self.slack + trial * direction.d_slack) * (self.rows + trial * direction.d_rows)
+            row_target = direction.row_target + clip_change(products, target)
+            cone_target = direction.cone_target + self.block.clipped(direction.cone, trial, self.kappa * mu)
+            better = self._direction(row_target, cone_target)
+            if better.length <= 1.01 * direction.length + 0.01:
+                break
+            direction = better
+        return direction
+
+    def _move(self, direction: _Direction) -> float:
+        length = min(1.0, STEP_FRACTION * direction.length)
+        self.U = self.U + length * direction.dU
+        self.rows = self.rows + length * direction.d_rows
+        recursion = self.slack + length * direction.d_slack
+        exact = self.problem.slack(self.U)
+        # the slack follows the point unless roundoff spoils it
+        self.slack = np.where(exact > 0.1 * recursion, exact, recursion)
+        self.block.move(self.U, direction.cone, length)
+        return length
