@@ -1,7 +1,8 @@
 """Convex training programs, one a file: data, patterns and a regularizer, ignorant of solvers."""
 
+from convexnn.restrictions.gated import GatedGroupLasso
 from convexnn.restrictions.group_lasso import ReluGroupLasso
 from convexnn.restrictions.lipschitz_fixed import LipschitzRestriction
 from convexnn.restrictions.lipschitz_joint import LipschitzProgram
 
-__all__ = ["LipschitzProgram", "LipschitzRestriction", "ReluGroupLasso"]
+__all__ = ["GatedGroupLasso", "LipschitzProgram", "LipschitzRestriction", "ReluGroupLasso"]

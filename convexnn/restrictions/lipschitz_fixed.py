@@ -211,14 +211,18 @@ class LipschitzRestriction(SpectralProgram):
     def as_cvxpy(self) -> cvxpy.Problem:
         """Program (12) with variables ``W`` (hidden units with bias), ``c`` (output bias) and ``L2``.
 
+        Every unit is first rescaled, ``(w_i, nu_i, t_i) -> (t_i^(1/2) w_i, t_i^(-1/2) nu_i, 1)``: the function, L2
+        and the objective stay (Lemma 5), T becomes the identity, and the solver sees numbers of one size.
+
         Implements: Yin & Lesage-Landry (2026), eq. (12), with the matrix of eq. (3).
         """
         import cvxpy as cp
 
-        p, d, v, T = len(self.units), self.n_inputs, self._outer(), np.diag(self.t)
+        p, d = len(self.units), self.n_inputs
         W = cp.Variable((p, d + 1), name="W")
         c = cp.Variable(name="c")
         L2 = cp.Variable(name="L2")
+        v, T = self._rescaled_outer(), np.eye(p)
         U = cp.multiply(v[:, None], W)
         TW = T @ W[:, :d]
         M = cp.bmat(
@@ -237,15 +241,15 @@ class LipschitzRestriction(SpectralProgram):
         Of the matrix multiplier only the leading block M is read; the rest follows from complementarity,
         ``[[M, -M C'], [-C M, C M C']]`` with ``C = diag(q)^(-1/2) B / 2``.
         """
-        raw = self._outer()[:, None] * problem.var_dict["W"].value
+        raw = self._rescaled_outer()[:, None] * problem.var_dict["W"].value
         U = self.repair(raw)
         lmi, d = labelled_dual(problem, "lmi"), self.n_inputs
         matrix = None if lmi is None else self._complementary(U, lmi[:d, :d])
         return U, self.refine(U, Dual(self.residual_multiplier(raw), self._cvxpy_rows(problem), matrix))
 
-    def _outer(self) -> Array:
-        """Signed outer weights of the live units."""
-        return self.patterns.s * self.nu
+    def _rescaled_outer(self) -> Array:
+        """Outer weights of the representative with T = I: ``s_i (2 q_i)^(1/2)``."""
+        return self.patterns.s * np.sqrt(2 * self.q[1:])
 
     def _complementary(self, U: Array, leading: Array) -> Array:
         M = 0.5 * (leading + leading.T)
