@@ -107,11 +107,10 @@ def weighted_scale(values: Array, weight: Array) -> tuple[Array, Array]:
     weight : array, shape (n,)
         Sums to one.
     """
-    mean = weight @ values
+    constant = np.ptp(values, axis=0) <= SMALLEST
+    mean = np.where(constant, values[0], weight @ values)  # the value itself: the deviation is exactly zero
     deviation = values - mean
-    largest = np.abs(deviation).max(axis=0)
-    constant = largest <= np.maximum(64 * np.finfo(float).eps * np.abs(values).max(axis=0), SMALLEST)
-    unit = np.where(constant, 1.0, largest)
+    unit = np.where(constant, 1.0, np.abs(deviation).max(axis=0))
     spread = unit * np.sqrt(weight @ (deviation / unit) ** 2)  # scaled: tiny columns do not underflow
     return mean, np.where(constant, 1.0, spread)
 

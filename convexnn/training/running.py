@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sklearn.exceptions import ConvergenceWarning
@@ -14,6 +15,8 @@ from convexnn.training.checkpoint import load_checkpoint, save_checkpoint
 from convexnn.training.loop import Session
 from convexnn.training.problem import TrainingProblem
 from convexnn.training.progress import reporting
+
+SMALL_STEP = 3e6
 
 
 def run_session(session: Session) -> None:
@@ -27,7 +30,8 @@ def run_session(session: Session) -> None:
         )
     if options.callback is not None:
         session.on_evaluation.append(options.callback)
-    with reporting(options.verbose, options.epochs, session.trainer.name) as report:
+    label = session.trainer.name
+    with _few_threads(session), reporting(options.verbose, options.epochs, label) as report:
         session.on_evaluation.append(report)
         try:
             session.trainer.run(session)
@@ -35,6 +39,19 @@ def run_session(session: Session) -> None:
                 save_checkpoint(session, path)
         except KeyboardInterrupt:
             session.status = "interrupted"
+
+
+def _few_threads(session: Session) -> AbstractContextManager[Any]:
+    """One OpenMP thread for small steps, whose work is less than the cost of waiting for a second thread.
+
+    The number of OpenMP threads belongs to the calling thread; other threads keep theirs, and it is restored.
+    """
+    multiplications = session.batch_size * sum(W.numel() for W, _ in session.layers)
+    if session.problem.device != "cpu" or multiplications > SMALL_STEP:
+        return nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, user_api="openmp")  # type: ignore[no-any-return, unused-ignore]
 
 
 def collect(session: Session, start: Network | None) -> TrainingResult:
@@ -83,7 +100,7 @@ def _warn(session: Session, status: str) -> None:
     messages = {
         "time_limit": f"Training stopped at the time limit of {session.options.time_limit} s {done}",
         "interrupted": f"Training was interrupted {done}",
-        "diverged": f"Training diverged and never improved on its start, which is returned; lower learning_rate={rate:g}.",
+        "diverged": f"Training diverged and never improved on its start, which comes back; lower the rate {rate:g}.",
     }
     if status in messages:
         warnings.warn(messages[status], ConvergenceWarning, stacklevel=4)
