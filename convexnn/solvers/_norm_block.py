@@ -12,6 +12,9 @@ from convexnn.solvers.cone_problem import ConeProblem
 
 Array = NDArray[np.float64]
 
+#: Longest initial unit, in lengths at which one unit alone predicts targets of unit size.
+LONGEST_START = 100.0
+
 
 class NormBlock:
     """``lam sum_i t_i`` with ``|u_i[:k]| <= t_i``; every ``t_i`` is eliminated inside its own block.
@@ -27,9 +30,11 @@ class NormBlock:
         self.degree = problem.p
         self.k = problem.n_weights
         self.d1, self.p = problem.d1, problem.p
+        self.longest = LONGEST_START * problem.target_length()
 
     def start(self, centre: Array, mu: float) -> Array:
-        t = mu / (0.75 * self.lam)
+        # central where the weight allows it; a tiny weight would ask for units of absurd length
+        t = min(mu / (0.75 * self.lam), self.longest)
         norm = np.linalg.norm(centre[: self.k], axis=0)
         U = centre * (0.5 * t / np.where(norm > 0, norm, 1.0))
         self.x = np.vstack([np.full((1, self.p), t), U[: self.k]])

@@ -107,6 +107,10 @@ class ConeProblem:
         """Loss of the zero network."""
         return float(self.weight @ self.y**2) + self.constant
 
+    def target_length(self) -> float:
+        """Length at which a unit along the rows predicts values of the size of the targets."""
+        return float(np.sqrt(self.weight @ self.y**2 / (self.weight @ (self.X * self.X).sum(axis=1))))
+
     def gradient(self, U: Array) -> Array:
         """Gradient of :meth:`loss`, shape (d + 1, p)."""
         return self.predict_adjoint(self.residual(U)) + 2 * self.ridge[:, None] * U

@@ -34,8 +34,8 @@ _LOGGER = logging.getLogger("convexnn")
 
 #: The verified gap is looked at once the iteration believes in this many tolerances.
 LOOK_FACTOR = 3.0
-#: Looks below 0.3 tolerances that did not pass before the method gives up.
-PATIENCE = 4
+#: Looks below 0.3 tolerances that did not halve the verified gap before the method gives up.
+PATIENCE = 3
 #: A step shorter than this is no progress.
 SHORTEST_STEP = 1e-5
 
@@ -206,22 +206,23 @@ class _Run:
 
     def _follow(self, follower: PathFollower) -> str:
         """Step until the verified gap passes, a limit is hit, or nothing moves; returns the status."""
-        looks = 0
+        fruitless = 0
         for iteration in range(self.max_iter + 1):
             self.iterations = iteration
             gap, objective = follower.gap(), follower.objective()
             self._log(gap, objective)
             scale = max(abs(objective), 1e-6 * follower.problem.loss_at_zero())
             if gap < LOOK_FACTOR * self.tol * scale:
-                looks += gap < 0.3 * self.tol * scale
-                if self._look(follower, polish=looks > 0):
+                done, before = gap < 0.3 * self.tol * scale, self.incumbent.gap
+                if self._look(follower, polish=done):
                     return "solved"
+                fruitless += done and self.incumbent.gap > 0.5 * before
             if iteration == self.max_iter:
                 return "max_iter"
             self.clock.tick()
             if self.clock.expired():
                 return "time_limit"
-            if looks >= PATIENCE or not self._advance(follower):
+            if fruitless >= PATIENCE or not self._advance(follower):
                 return "stalled"
         raise AssertionError("unreachable")
 
