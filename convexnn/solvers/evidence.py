@@ -51,14 +51,19 @@ class Boundary:
         return push_inside(self.structure, z, self.centre)
 
     def dual(self, problem: ConeProblem, U: Array, rows: Array, matrix: Array | None) -> Dual:
-        """Multipliers of the program; units left out get row multipliers that close their stationarity."""
+        """Multipliers of the program at an iterate."""
         residual = self.unit * problem.residual(U)
         all_rows = np.zeros(self.structure.D.shape)
         all_rows[:, self.keep] = self.unit * np.maximum(rows, 0.0)
         full = None if matrix is None else self._matrix(matrix)
+        return self.with_left_out_rows(Dual(residual, all_rows, full))
+
+    def with_left_out_rows(self, dual: Dual) -> Dual:
+        """Give units left out the row multipliers that bring them nearest to stationarity at zero."""
+        rows = dual.rows.copy()
         for i in np.setdiff1d(np.arange(len(self.centre)), self.keep):
-            all_rows[:, i] = self._left_out_rows(int(i), residual, full)
-        return Dual(residual, all_rows, full)
+            rows[:, i] = self._left_out_rows(int(i), dual.residual, dual.matrix)
+        return Dual(dual.residual, rows, dual.matrix)
 
     def _matrix(self, S: Array) -> Array:
         """Scale the multiplier back (see the block layouts in convexnn.structure) and insert units left out."""

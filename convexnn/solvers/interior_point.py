@@ -189,7 +189,7 @@ class _Run:
         if origin is not None:
             self._offer_start(origin, inside)
         if len(keep) == 0:
-            self.incumbent.offer_dual(_zero_dual(structure))
+            self.incumbent.offer_dual(self.boundary.with_left_out_rows(_zero_dual(structure)))
             return None
         return PathFollower(problem, _block(problem, self.structure, self.unit), centre)
 
