@@ -22,7 +22,8 @@ from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Dual
-from convexnn.restrictions.cones import nonnegative_fit, project
+from convexnn.restrictions.cones import project
+from convexnn.restrictions.multipliers import best_scaling, fit_rows, labelled_dual
 from convexnn.restrictions.rows import distinct_rows
 from convexnn.restrictions.units import balanced, checked_network, merge, place, relative_slack
 from convexnn.structure import ConeStructure, Coupling
@@ -84,6 +85,8 @@ class ConeProgram(ABC):
         self.rows = distinct_rows(X, y, sample_weight)
         self.lam = positive(lam, "lam")
         self.ridge = positive(ridge, "ridge", zero=True)
+        if not isinstance(patterns, ActivationPatterns):
+            raise InvalidInputError(f"patterns is a {type(patterns).__name__}; expected ActivationPatterns")
         n_rows = len(np.asarray(X))
         if patterns.n_rows != n_rows:
             raise InvalidInputError(
@@ -209,7 +212,7 @@ class ConeProgram(ABC):
                 quadratic += 0.25 * float(Z[:, -1] @ Z[:, -1]) / self.ridge
                 Z[:, -1] = 0.0
             penalty, limit = self._conjugate(Z, dual)
-            value = _best_scaling(linear, quadratic + penalty, limit)
+            value = best_scaling(linear, quadratic + penalty, limit)
         return s.constant + value
 
     def _is_usable(self, dual: Dual) -> bool:
@@ -224,7 +227,9 @@ class ConeProgram(ABC):
         U = np.asarray(z, dtype=float)
         expected = (self.patterns.n_patterns, self.n_inputs + 1)
         if U.shape != expected:
-            raise InvalidInputError(f"a point of this program has shape {expected} (units, inputs + bias), got {U.shape}")
+            raise InvalidInputError(
+                f"a point of this program has shape {expected} (units, inputs + bias), got {U.shape}"
+            )
         return U
 
     # -- networks -----------------------------------------------------------------------------------
@@ -295,20 +300,10 @@ class ConeProgram(ABC):
         For a fixed residual the best rows of unit i solve one small nonnegative least-squares problem: they
         bring ``G'L`` next to what stationarity asks. This restores digits that a solver loses on thin cones.
         """
-        s = self._structure
-        if not s.has_cones:
+        if not self._structure.has_cones:
             return dual
-        wanted = s.adjoint(dual.residual)
-        offset, metric = self._metric(z, dual)
-        fitted = np.maximum(dual.rows, 0.0)
-        for i in range(len(wanted)):
-            target = wanted[i].copy()
-            target[: len(offset)] += offset
-            rows = nonnegative_fit(metric[i] @ (s.S[:, i, None] * s.X).T, metric[i] @ target)
-            if rows is not None:
-                fitted[:, i] = rows
-        refitted = Dual(dual.residual, fitted, dual.matrix)
-        return max((dual, refitted), key=self.lower_bound)
+        rows = fit_rows(self._structure, dual, *self._metric(z, dual))
+        return max((dual, Dual(dual.residual, rows, dual.matrix)), key=self.lower_bound)
 
     def _metric(self, z: Array, dual: Dual) -> tuple[Array, Array]:  # noqa: ARG002
         """Offset and matrices M_i such that unit i costs ``|M_i (G'L_i - wanted_i - offset)|^2`` in the bound."""
@@ -338,20 +333,3 @@ class ConeProgram(ABC):
         """Row multipliers of a solved problem, zero where there are no cones."""
         value = labelled_dual(problem, "cones")
         return np.zeros_like(self._structure.S) if value is None else np.maximum(value, 0.0)
-
-
-def labelled_dual(problem: cvxpy.Problem, label: str) -> Array | None:
-    """Multiplier of the constraint with this label, or None when there is no constraint or no value."""
-    for constraint in problem.constraints:
-        if constraint.label == label and constraint.dual_value is not None:
-            return np.asarray(constraint.dual_value, dtype=float)
-    return None
-
-
-def _best_scaling(linear: float, quadratic: float, limit: float) -> float:
-    """Maximum of ``theta linear - theta^2 quadratic`` over ``0 <= theta <= limit``; zero when that is not finite."""
-    if not (linear > 0 and quadratic > 0 and math.isfinite(linear) and math.isfinite(quadratic)):
-        return 0.0
-    theta = min(linear / (2 * quadratic), limit)
-    value = theta * linear - theta * theta * quadratic
-    return value if math.isfinite(value) else 0.0

@@ -14,7 +14,7 @@ from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.restrictions.cones import least_distance
 from convexnn.restrictions.group_lasso import ReluGroupLasso
-from convexnn.restrictions.units import balanced, checked_network, hidden, merge, place
+from convexnn.restrictions.units import balanced, checked_network, hidden, merge, nonzero_rows, place
 
 Array = NDArray[np.float64]
 
@@ -63,7 +63,7 @@ class GatedGroupLasso(ReluGroupLasso):
         """
         net = checked_network(network, self.n_inputs)
         merged = merge(net)
-        directions = np.where(merged.any(axis=1)[:, None], hidden(net), 0.0)
+        directions = np.where(nonzero_rows(merged)[:, None], hidden(net), 0.0)
         target = place(self.structure().X, self._gates(), directions)
         U = np.zeros((self.patterns.n_patterns, self.n_inputs + 1))
         np.add.at(U, target[target >= 0], merged[target >= 0])
@@ -84,7 +84,7 @@ class GatedGroupLasso(ReluGroupLasso):
             exactly that pattern, drop the gate.
         """
         U = self._point(z)
-        parts = [part for i in np.flatnonzero(U.any(axis=1)) for part in self._decompose(i, U[i])]
+        parts = [part for i in np.flatnonzero(nonzero_rows(U)) for part in self._decompose(int(i), U[i])]
         if not parts:
             parts = [(np.zeros(self.n_inputs + 1), 1.0)]
         merged = np.array([sign * part for part, sign in parts])

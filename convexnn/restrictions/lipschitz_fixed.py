@@ -16,11 +16,11 @@ from convexnn.lipsdp import maximize, multiplier_from_t, t_from_multiplier, uppe
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Dual
-from convexnn.restrictions.base import labelled_dual
 from convexnn.restrictions.lipschitz_joint import LIPSDP_TOL, RIDGE, SpectralProgram, lipsdp_rows
+from convexnn.restrictions.multipliers import labelled_dual
 from convexnn.restrictions.rows import check_inputs
 from convexnn.restrictions.spectral import conjugate, split
-from convexnn.restrictions.units import checked_network, merge
+from convexnn.restrictions.units import checked_network, merge, nonzero_rows
 from convexnn.structure import Coupling, FixedSpectral
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class LipschitzRestriction(SpectralProgram):
             return self._place(merged)
         dead = np.setdiff1d(np.arange(self.n_units), self.units)
         if merged[dead].any():
-            unit = dead[merged[dead].any(axis=1)][0]
+            unit = dead[nonzero_rows(merged[dead])][0]
             raise InvalidInputError(f"unit {unit} of the network is not zero but is dead in this restriction")
         return self._place(merged[self.units])
 
@@ -264,7 +264,7 @@ def spread(B: Array) -> Array:
     Row 0 always gets a share: for ``q_0 = 0`` the restriction would force ``sum_i u_i = 0``.
     """
     q = maximize(B, tol=LIPSDP_TOL).multiplier
-    used = B.any(axis=1)
+    used = nonzero_rows(B)
     used[0] = True
     q = np.where(used, np.maximum(q, SPREAD / len(q)), 0.0)
     return q / q.sum()
@@ -290,7 +290,7 @@ def _outer_weights_and_q(p: int, outer_weights: ArrayLike | None, multiplier: Ar
     q = q / q.sum() if q_given and q.any() else q
     if not q[0] > 0:
         raise InfeasibleStartError(
-            f"T and the outer weights leave q_0 = 1 - 1/2 sum nu_i^2 / t_i = {q[0]:.3g}; the matrix inequality needs it "
-            "positive; take T from LipschitzRestriction.at(network, ...) or scale the outer weights down"
+            f"T and the outer weights leave q_0 = 1 - 1/2 sum nu_i^2 / t_i = {q[0]:.3g}; the matrix inequality needs "
+            "it positive; take T from LipschitzRestriction.at(network, ...) or scale the outer weights down"
         )
     return nu, q

@@ -17,9 +17,10 @@ from convexnn.lipsdp import maximize, stack, upper_bound
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Dual
-from convexnn.restrictions.base import ConeProgram, labelled_dual, positive
+from convexnn.restrictions.base import ConeProgram, positive
+from convexnn.restrictions.multipliers import labelled_dual
 from convexnn.restrictions.spectral import conjugate, root_metric, split
-from convexnn.restrictions.units import merge
+from convexnn.restrictions.units import merge, nonzero_rows
 from convexnn.structure import Coupling, JointSpectral
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class SpectralProgram(ConeProgram):
 
     def _relevant(self, merged: Array) -> Array:
         """Drop units without weights: they add a constant, which the free output bias does as well."""
-        return np.where(merged[:, :-1].any(axis=1)[:, None], merged, 0.0)
+        return np.where(nonzero_rows(merged[:, :-1])[:, None], merged, 0.0)
 
     def _network_regularizer(self, network: Network) -> float:
         U = merge(network)

@@ -96,7 +96,9 @@ def check_weights(sample_weight: ArrayLike | None, n: int) -> Array:
     """Sample weights scaled to sum to one; equal weights for None."""
     array = np.ones(n) if sample_weight is None else _as_floats(sample_weight, "sample_weight")
     if array.shape != (n,):
-        raise InvalidInputError(f"sample_weight has shape {array.shape}; expected ({n},), one weight for every row of X")
+        raise InvalidInputError(
+            f"sample_weight has shape {array.shape}; expected ({n},), one weight for every row of X"
+        )
     if not np.isfinite(array).all() or (array < 0).any():
         raise InvalidInputError("sample_weight holds negative, NaN or infinite values; expected nonnegative numbers")
     if not array.any():

@@ -39,6 +39,12 @@ def checked_network(model: Any, n_inputs: int) -> Network:
     return network
 
 
+def nonzero_rows(A: Array) -> NDArray[np.bool_]:
+    """Which rows of A are not zero, shape (rows,)."""
+    mask: NDArray[np.bool_] = np.any(A != 0, axis=1)
+    return mask
+
+
 def merge(network: Network) -> Array:
     """Merged units ``u_i = v_i (w_i, b_i)`` of a shallow network, shape (m, d + 1)."""
     merged: Array = network.v[:, None] * np.hstack([network.W, network.b[:, None]])
@@ -82,7 +88,7 @@ def place(X: Array, S: Array, directions: Array) -> NDArray[np.intp]:
     m, p = len(directions), S.shape[1]
     target = np.full(m, -1)
     free = np.ones(p, dtype=bool)
-    nonzero = directions.any(axis=1)
+    nonzero = nonzero_rows(directions)
     own = np.zeros(m, dtype=bool)
     if m == p:
         own = nonzero & (relative_slack(X, S, directions).min(axis=0) >= -TIE)

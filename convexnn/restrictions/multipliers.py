@@ -1,0 +1,62 @@
+"""Small work on multipliers: read them from cvxpy, refit the rows, choose the best scaling."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.program import Dual
+from convexnn.restrictions.cones import nonnegative_fit
+from convexnn.structure import ConeStructure
+
+if TYPE_CHECKING:
+    import cvxpy
+
+Array = NDArray[np.float64]
+
+
+def labelled_dual(problem: cvxpy.Problem, label: str) -> Array | None:
+    """Multiplier of the constraint with this label, or None when there is no constraint or no value.
+
+    cvxpy's signs are ours: for ``minimize f`` with ``expr >= 0`` or ``M >> 0`` the multiplier is nonnegative
+    (semidefinite) and the Lagrangian is ``f - <multiplier, expr>``.
+    """
+    for constraint in problem.constraints:
+        if constraint.label == label and constraint.dual_value is not None:
+            return np.asarray(constraint.dual_value, dtype=float)
+    return None
+
+
+def fit_rows(structure: ConeStructure, dual: Dual, offset: Array, metric: Array) -> Array:
+    """Row multipliers ``L_i = argmin |M_i (G_i'L_i - wanted_i)|`` over ``L_i >= 0``, shape (n, p).
+
+    Parameters
+    ----------
+    structure : ConeStructure
+    dual : Dual
+        Its residual gives what stationarity asks of every unit; its rows stay where a fit does not end.
+    offset : array, shape (k,)
+        Added to the first k coordinates of what is asked.
+    metric : array, shape (p, d + 1, d + 1)
+        M_i.
+    """
+    wanted = structure.adjoint(dual.residual)
+    wanted[:, : len(offset)] += offset
+    fitted = np.maximum(dual.rows, 0.0)
+    for i, target in enumerate(wanted):
+        rows = nonnegative_fit(metric[i] @ (structure.S[:, i, None] * structure.X).T, metric[i] @ target)
+        if rows is not None:
+            fitted[:, i] = rows
+    return fitted
+
+
+def best_scaling(linear: float, quadratic: float, limit: float) -> float:
+    """Maximum of ``theta linear - theta^2 quadratic`` over ``0 <= theta <= limit``; zero when that is not finite."""
+    if not (linear > 0 and quadratic > 0 and math.isfinite(linear) and math.isfinite(quadratic)):
+        return 0.0
+    theta = min(linear / (2 * quadratic), limit)
+    value = theta * linear - theta * theta * quadratic
+    return value if math.isfinite(value) else 0.0
