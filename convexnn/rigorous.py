@@ -1,12 +1,12 @@
-"""Rigorous upper bounds from float64 arithmetic: outward rounding, eigenvalues, spectral norms, exact positive semidefiniteness.
+"""Rigorous upper bounds from float64 arithmetic: outward rounding, eigenvalues, spectral norms, exact semidefiniteness.
 
-Only this module says "rigorous". Every bound holds for the real-valued quantity defined by the float64 numbers handed over,
-provided the machine rounds as IEEE 754 says and its matrix products are conventional (any order of summation, fused
-multiply-add allowed, no Strassen). Bad input (nan, inf) gives ``inf``, never a guess.
+Only this module says "rigorous". Every bound holds for the real-valued quantity defined by the float64 numbers handed
+over, provided the machine rounds as IEEE 754 says and its matrix products are conventional (any order of summation,
+fused multiply-add allowed, no Strassen). Bad input (nan, inf) gives ``inf``, never a guess.
 
-Rump (2006), Verification of positive definiteness, BIT 46: when the floating-point Cholesky factorization of A runs to
-completion, the smallest eigenvalue of A is at least ``-gamma/(1 - gamma) * trace(A)`` with ``gamma`` of order n. Here gamma is
-doubled, which also covers factorizations that multiply by a rounded reciprocal of the pivot.
+Rump (2006), Verification of positive definiteness, BIT 46: when the floating-point Cholesky factorization of A runs
+to completion, the smallest eigenvalue of A is at least ``-gamma/(1 - gamma) * trace(A)`` with ``gamma`` of order n u.
+Here gamma is doubled, which also covers factorizations that multiply by a rounded reciprocal of the pivot.
 """
 
 from __future__ import annotations
@@ -173,14 +173,14 @@ def norm_up(X: ArrayLike) -> float:
     bound : float
         At least the norm; ``inf`` for nan or inf.
     """
-    X = np.asarray(X, dtype=np.float64)
-    if not np.isfinite(X).all():
+    values = np.asarray(X, dtype=np.float64)
+    if not np.isfinite(values).all():
         return math.inf
-    exponent = power_of_two(X)
-    square = float(np.sum(np.square(np.ldexp(X, -exponent))))
+    exponent = power_of_two(values)
+    square = float(np.sum(np.square(np.ldexp(values, -exponent))))
     if square == 0.0:
         return 0.0
-    square = square * (1.0 + 2.0 * gamma(X.size + 2)) + X.size * TINY
+    square = square * (1.0 + 2.0 * gamma(values.size + 2)) + values.size * TINY
     return ldexp_up(round_up(sqrt_up(round_up(square))), exponent)
 
 
@@ -232,8 +232,9 @@ def column_sums(X: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
 def max_eigenvalue(G: ArrayLike, error: float = 0.0) -> float:
     """Rigorous upper bound on the largest eigenvalue of every symmetric matrix within ``error`` of G.
 
-    A value just above the computed eigenvalue is proposed; a floating-point Cholesky factorization of ``lam I - G`` that runs
-    to completion proves it up to a stated term of order ``n**2 u lam``, which is added. Costs one ``eigvalsh`` and one Cholesky.
+    A value just above the computed eigenvalue is proposed; a floating-point Cholesky factorization of ``lam I - G``
+    that runs to completion proves it up to a stated term of order ``n**2 u lam``, which is added. Costs one
+    ``eigvalsh`` and one Cholesky factorization.
 
     Implements: Rump (2006), Verification of positive definiteness, BIT 46, floating-point criterion (constant doubled).
 
@@ -249,16 +250,15 @@ def max_eigenvalue(G: ArrayLike, error: float = 0.0) -> float:
     bound : float
         Upper bound (may be negative); ``inf`` for nan or inf in G or error, 0.0 for n = 0.
     """
-    G = np.asarray(G, dtype=np.float64)
-    if not (np.isfinite(G).all() and 0.0 <= error < math.inf):
+    matrix = np.asarray(G, dtype=np.float64)
+    if not (np.isfinite(matrix).all() and 0.0 <= error < math.inf):
         return math.inf
-    if G.shape[0] <= 1:
-        value = float(G[0, 0]) if G.size else 0.0
-        return value if error == 0.0 else math.nextafter(value + error, math.inf)
-    if not G.any():
+    if not matrix.any():
         return error
-    exponent = power_of_two(G)
-    bound = _proved_eigenvalue(np.ldexp(G, -exponent))
+    if matrix.shape[0] == 1:
+        return float(matrix[0, 0]) if error == 0.0 else math.nextafter(float(matrix[0, 0]) + error, math.inf)
+    exponent = power_of_two(matrix)
+    bound = _proved_eigenvalue(np.ldexp(matrix, -exponent))
     scaled = ldexp_up(bound, exponent) if bound >= 0.0 else math.nextafter(math.ldexp(bound, exponent), math.inf)
     return math.nextafter(scaled + error, math.inf) if error else scaled
 
@@ -300,11 +300,11 @@ def gram_max_eigenvalue(E: ArrayLike, error: float = 0.0) -> float:
     bound : float
         Upper bound on ``||E + dE||_2**2``; ``inf`` for nan or inf.
     """
-    E = np.asarray(E, dtype=np.float64)
-    if not (np.isfinite(E).all() and 0.0 <= error < math.inf):
+    matrix = np.asarray(E, dtype=np.float64)
+    if not (np.isfinite(matrix).all() and 0.0 <= error < math.inf):
         return math.inf
-    exponent = power_of_two(E)
-    A = np.ldexp(E, -exponent)
+    exponent = power_of_two(matrix)
+    A = np.ldexp(matrix, -exponent)
     A = A if A.shape[0] >= A.shape[1] else A.T
     chunks = range(0, A.shape[0], CHUNK)
     G = np.zeros((A.shape[1], A.shape[1]))

@@ -1,31 +1,26 @@
-"""LipSDP of one hidden layer as a small concave problem with a one-eigenvalue certificate (arXiv 1906.04893, reformulated)."""
+"""LipSDP (arXiv 1906.04893) of one hidden layer as a small concave problem, certified by one eigenvalue."""
 
-from convexnn.lipsdp.scalar import (
-    LipSDPResult,
-    gradient,
-    maximize,
-    multiplier_from_factor,
+from convexnn.lipsdp.gradients import gradient, gradient_vector
+from convexnn.lipsdp.linf import LInfResult, maximize_linf, upper_bound_linf
+from convexnn.lipsdp.relations import (
     multiplier_from_t,
-    t_from_multiplier,
-    upper_bound,
-)
-from convexnn.lipsdp.stacking import Stack, stack, stack_rounded
-from convexnn.lipsdp.vector import (
-    VectorLipSDPResult,
-    gradient_vector,
-    maximize_vector,
     multiplier_from_t_vector,
+    t_from_multiplier,
     t_from_multiplier_vector,
-    upper_bound_vector,
 )
+from convexnn.lipsdp.scalar import LipSDPResult, maximize, multiplier_from_factor, upper_bound
+from convexnn.lipsdp.stacking import Stack, stack, stack_rounded
+from convexnn.lipsdp.vector import VectorLipSDPResult, maximize_vector, upper_bound_vector
 
 __all__ = [
+    "LInfResult",
     "LipSDPResult",
     "Stack",
     "VectorLipSDPResult",
     "gradient",
     "gradient_vector",
     "maximize",
+    "maximize_linf",
     "maximize_vector",
     "multiplier_from_factor",
     "multiplier_from_t",
@@ -35,5 +30,6 @@ __all__ = [
     "t_from_multiplier",
     "t_from_multiplier_vector",
     "upper_bound",
+    "upper_bound_linf",
     "upper_bound_vector",
 ]

@@ -1,9 +1,10 @@
 """Maximize sum_i ||S'b_i|| over factors S: power steps, then Newton (dense when small, conjugate gradients when large).
 
 The unconstrained form ``F(S) = sum_i ||S'b_i|| - ||S||**2 / 2`` has the same maximizers up to scale. Its gradient is
-``B'N - S`` with unit rows ``n_i = S'b_i / ||S'b_i||``, so a unit gradient step is the power step ``S <- B'N``, and the negative
-Hessian is ``D -> D - B' diag(1/y) (B D - N <N, B D>)``. Rotations ``S -> S Q`` leave F unchanged: the Hessian is singular along
-them and nowhere else when the solution is unique, which conjugate gradients and a vanishing shift both tolerate.
+``B'N - S`` with unit rows ``n_i = S'b_i / ||S'b_i||``, so a unit gradient step is the power step ``S <- B'N``, and the
+negative Hessian is ``D -> D - B' diag(1/y) (B D - N <N, B D>)``. Rotations ``S -> S Q`` leave F unchanged: the Hessian
+is singular along them and nowhere else when the solution is unique, which conjugate gradients and a vanishing shift
+both tolerate.
 """
 
 from __future__ import annotations

@@ -50,14 +50,14 @@ def stack(W: ArrayLike, v: ArrayLike, slopes: tuple[float, float] = (0.0, 1.0)) 
     B : array, shape (m + 1, d)
         In float64, without scaling: see `stack_rounded` for weights near the limits of float64.
     """
-    W, v = _weights(W, v)
+    weights, v_array = _weights(W, v)
     low, high = slopes
-    U = v[:, None] * W
+    U = v_array[:, None] * weights
     return np.concatenate([(low + high) * U.sum(axis=0)[None], (high - low) * U])
 
 
 def stack_rounded(W: ArrayLike, v: ArrayLike, slopes: tuple[float, float] = (0.0, 1.0)) -> Stack:
-    """Rows of `stack`, scaled by a power of two so that nothing over- or underflows, with bounds on their rounding errors.
+    """Rows of `stack` with bounds on their rounding errors, scaled by a power of two so that nothing overflows.
 
     Parameters
     ----------
@@ -73,15 +73,15 @@ def stack_rounded(W: ArrayLike, v: ArrayLike, slopes: tuple[float, float] = (0.0
     rows : Stack
         The exact rows are within ``error`` of ``B`` (both times ``2**exponent``).
     """
-    W, v = _weights(W, v)
+    weights, v_array = _weights(W, v)
     low, high = (float(slope) for slope in slopes)
-    inner = np.frexp(np.max(np.abs(W), axis=1, initial=0.0))[1]
-    outer = np.frexp(v)[1]
-    alive = (v != 0.0) & np.any(W != 0.0, axis=1)
+    inner = np.frexp(np.max(np.abs(weights), axis=1, initial=0.0))[1]
+    outer = np.frexp(v_array)[1]
+    alive = (v_array != 0.0) & np.any(weights != 0.0, axis=1)
     total = inner + outer
     exponent = int(total[alive].max()) if alive.any() else 0
     shift = np.where(alive, np.maximum(total - exponent, -1200), 0)
-    U = np.ldexp(np.ldexp(v, -outer)[:, None] * np.ldexp(W, -inner[:, None]), shift[:, None])
+    U = np.ldexp(np.ldexp(v_array, -outer)[:, None] * np.ldexp(weights, -inner[:, None]), shift[:, None])
     U[~alive] = 0.0
     sums, sum_error = column_sums(U)
     B = np.concatenate([(low + high) * sums[None], (high - low) * U])
@@ -91,11 +91,24 @@ def stack_rounded(W: ArrayLike, v: ArrayLike, slopes: tuple[float, float] = (0.0
 
 
 def _weights(W: ArrayLike, v: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    W, v = np.asarray(W, dtype=np.float64), np.asarray(v, dtype=np.float64)
-    if W.ndim != 2 or v.shape != (W.shape[0],):
+    weights, outer = np.asarray(W, dtype=np.float64), np.asarray(v, dtype=np.float64)
+    if weights.ndim != 2 or outer.shape != (weights.shape[0],):
         raise InvalidInputError(
-            f"LipSDP of a scalar network needs W of shape (m, d) and v of shape (m,); got {W.shape} and {v.shape}."
+            f"LipSDP of a scalar network needs W of shape (m, d) and v of shape (m,); got "
+            f"{weights.shape} and {outer.shape}."
         )
-    if not (np.isfinite(W).all() and np.isfinite(v).all()):
+    if not (np.isfinite(weights).all() and np.isfinite(outer).all()):
         raise InvalidInputError("LipSDP needs finite weights; W or v contains nan or inf.")
-    return W, v
+    return weights, outer
+
+
+def checked_weights(W: ArrayLike, V: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Finite float64 arrays W (m, d) and V (k, m), or a sentence about what is wrong with them."""
+    inner, outer = np.asarray(W, dtype=np.float64), np.atleast_2d(np.asarray(V, dtype=np.float64))
+    if inner.ndim != 2 or outer.ndim != 2 or outer.shape[1] != inner.shape[0]:
+        raise InvalidInputError(
+            f"LipSDP needs W of shape (m, d) and V of shape (k, m); got {inner.shape} and {outer.shape}."
+        )
+    if not (np.isfinite(inner).all() and np.isfinite(outer).all()):
+        raise InvalidInputError("LipSDP needs finite weights; W or V contains nan or inf.")
+    return inner, outer

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
-from convexnn.exceptions import InvalidInputError
-from convexnn.rigorous import UNIT, gamma, ldexp_up, max_eigenvalue, norm_up, power_of_two, row_norms_up
+from convexnn.lipsdp.stacking import checked_weights
+from convexnn.rigorous import UNIT, gamma, ldexp_up, max_eigenvalue, norm_up, row_norms_up
 
 Array = NDArray[np.float64]
 Slopes = tuple[float, float]
@@ -54,7 +54,8 @@ def upper_bound_vector(W: ArrayLike, V: ArrayLike, q: ArrayLike, slopes: Slopes 
 
         L <= lmax([[h/2 W'diag(q)W, U_0'/2], [U_0/2, h/2 V diag(1/q) V']]),  U_0 = (lo + hi) V W, h = hi - lo.
 
-    Implements: theory note 1.1 (b) (docs/theory/lipsdp.md, Proposition 5); from Fazlyab et al. (2019), one hidden layer.
+    Implements: theory note 1.1 (b) (docs/theory/lipsdp.md, Proposition 5); from Fazlyab et al. (2019), one hidden
+    layer.
 
     Parameters
     ----------
@@ -72,23 +73,24 @@ def upper_bound_vector(W: ArrayLike, V: ArrayLike, q: ArrayLike, slopes: Slopes 
     bound : float
         Upper bound (l2 to l2), rounded up; ``inf`` when q is nan, of another shape or not positive for a nonzero unit.
     """
-    W, V = _weights(W, V)
-    q = np.asarray(q, dtype=np.float64)
-    if q.shape != (W.shape[0],):
+    weights = np.asarray(q, dtype=np.float64)
+    inner, outer = checked_weights(W, V)
+    if weights.shape != (inner.shape[0],):
         return math.inf
-    W, V, q, exponent = _balanced(W, V, q)
-    if not (np.isfinite(q).all() and (q > 0.0).all()):
+    inner, outer, weights, exponent = _balanced(inner, outer, weights)
+    if not (np.isfinite(weights).all() and (weights > 0.0).all()):
         return math.inf
-    if not q.size:
+    if not weights.size:
         return 0.0
     low, high = slopes
-    root = np.sqrt(q)
+    root = np.sqrt(weights)
     with np.errstate(over="ignore", under="ignore"):
-        P, R = W * root[:, None], V.T / root[:, None]
+        P, R = inner * root[:, None], outer.T / root[:, None]
         if not (np.isfinite(P).all() and np.isfinite(R).all()):
             return math.inf
-        M, forward = _block_matrix(P, R, W, V, low + high, high - low)
-        forward += (1.0 + norm_up(P) + norm_up(R)) * (norm_up(root) + norm_up(1.0 / root)) * W.size * 2.0**-1060
+        M, forward = _block_matrix(P, R, inner, outer, low + high, high - low)
+        scale = (1.0 + norm_up(P) + norm_up(R)) * (norm_up(root) + norm_up(1.0 / root))
+        forward += scale * inner.size * 2.0**-1060  # underflow of entries
     return ldexp_up(max(max_eigenvalue(M, forward), 0.0), exponent) if math.isfinite(forward) else math.inf
 
 
@@ -107,7 +109,7 @@ def _block_matrix(P: Array, R: Array, W: Array, V: Array, total: float, height: 
 
 
 def _balanced(W: Array, V: Array, q: Array) -> tuple[Array, Array, Array, int]:
-    """Same network up to ``2**exponent``, zero units left out, units rescaled by powers of two (q with them), nothing overflows."""
+    """Same network up to ``2**exponent``: no zero units, units (and q) rescaled by powers of two, nothing overflows."""
     used = np.any(W != 0.0, axis=1) & np.any(V != 0.0, axis=0)
     W, V, q = W[used], V[:, used], q[used]
     if not q.size:
@@ -119,7 +121,7 @@ def _balanced(W: Array, V: Array, q: Array) -> tuple[Array, Array, Array, int]:
     rest = inner + outer - exponent - half
     W, V = np.ldexp(W, (half - inner)[:, None]), np.ldexp(V, rest - outer)
     with np.errstate(over="ignore", under="ignore"):
-        q = np.ldexp(q, inner - half - (outer - rest))  # w -> w / a, v -> a v turns q into a**2 q; here times 2**exponent
+        q = np.ldexp(q, inner - half - (outer - rest))  # w -> w / a, v -> a v turns q into a**2 q
     return W, V, q, exponent
 
 
@@ -131,7 +133,7 @@ def maximize_vector(
     slopes: Slopes = (0.0, 1.0),
     max_iter: int = 4000,
 ) -> VectorLipSDPResult:
-    """LipSDP of a network with several outputs to a certified relative gap ``tol`` (about 1e-8 is what float64 reaches).
+    """LipSDP of a network with several outputs, to a certified relative gap ``tol`` (about 1e-8 is within reach).
 
     Implements: theory note 1.1 (a) and (b) (docs/theory/lipsdp.md, Proposition 5).
 
@@ -155,7 +157,7 @@ def maximize_vector(
     result : VectorLipSDPResult
         ``upper`` is what may be claimed; it is recomputed from ``multiplier`` and the weights alone.
     """
-    W0, V0 = _weights(W, V)
+    W0, V0 = checked_weights(W, V)
     Wb, Vb, _, exponent = _balanced(W0, V0, np.ones(W0.shape[0]))
     if not Wb.size:
         factors = (np.eye(W0.shape[1], 1), np.eye(V0.shape[0], 1))
@@ -178,7 +180,8 @@ def maximize_vector(
     value, _, q, factors = best
     full = _full_multiplier(W0, V0, q)
     upper = upper_bound_vector(W0, V0, full, slopes)
-    return VectorLipSDPResult(min(math.ldexp(value, exponent), upper), upper, full, problem.expanded(factors), iterations)
+    lower = min(math.ldexp(value, exponent), upper)
+    return VectorLipSDPResult(lower, upper, full, problem.expanded(factors), iterations)
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,8 @@ class _Problem:
         return rng.standard_normal((d, rank)), rng.standard_normal((k, rank))
 
     def reduced(self, factors: tuple[ArrayLike, ArrayLike]) -> tuple[Array, Array]:
-        return tuple(basis.T @ np.asarray(F, dtype=np.float64) for basis, F in zip(self.bases, factors, strict=True))  # type: ignore[return-value]
+        X, Y = (basis.T @ np.asarray(F, dtype=np.float64) for basis, F in zip(self.bases, factors, strict=True))
+        return X, Y
 
     def expanded(self, factors: tuple[Array, Array]) -> tuple[Array, Array]:
         return self.bases[0] @ factors[0], self.bases[1] @ factors[1]
@@ -240,7 +244,8 @@ class _Problem:
 
         X, Y = (F / np.linalg.norm(F) for F in factors)
         options = {"maxiter": max(max_iter, 1), "maxfun": 2 * max_iter + 10, "ftol": 1e-16, "gtol": 1e-11, "maxcor": 30}
-        found = minimize(negative, np.concatenate([X.ravel(), Y.ravel()]), jac=True, method="L-BFGS-B", options=options)
+        z = np.concatenate([X.ravel(), Y.ravel()])
+        found = minimize(negative, z, jac=True, method="L-BFGS-B", options=options)  # type: ignore[call-overload]
         X, Y = found.x[: d * r].reshape(d, r), found.x[d * r :].reshape(k, r)
         return (X / np.linalg.norm(X), Y / np.linalg.norm(Y)), int(found.nit)
 
@@ -268,11 +273,12 @@ class _Problem:
         trials: list[tuple[float, tuple[Array, Array]]] = []
         for step in (0.3, 0.1, 0.03, 0.01, 1e-3):
             pair = np.hstack([X, step * vectors[: X.shape[0]]]), np.hstack([Y, step * vectors[X.shape[0] :]])
-            trials.append((self.value(pair) / (np.linalg.norm(pair[0]) * np.linalg.norm(pair[1])), pair))
+            sizes = float(np.linalg.norm(pair[0]) * np.linalg.norm(pair[1]))
+            trials.append((self.value(pair) / sizes, pair))
         X, Y = max(trials, key=lambda trial: trial[0])[1]
         if X.shape[1] > len(vectors):  # same X X', X Y', Y Y' with at most d + k columns
-            left, sizes, _ = np.linalg.svd(np.vstack([X, Y]), full_matrices=False)
-            X, Y = np.split(left * sizes, [X.shape[0]])
+            left, singular, _ = np.linalg.svd(np.vstack([X, Y]), full_matrices=False)
+            X, Y = np.split(left * singular, [X.shape[0]])
         return X, Y
 
 
@@ -291,107 +297,3 @@ def _full_multiplier(W: Array, V: Array, q: Array) -> Array:
     full = np.ones(W.shape[0])
     full[used] = q / scale
     return full
-
-
-def gradient_vector(
-    W: ArrayLike, V: ArrayLike, factors: tuple[ArrayLike, ArrayLike], slopes: Slopes = (0.0, 1.0)
-) -> tuple[Array, Array]:
-    """Gradient of LipSDP with several outputs with respect to the weights, from the optimal factors.
-
-    Implements: theory note 1.3 (Danskin; docs/theory/lipsdp.md, Proposition 5).
-
-    Parameters
-    ----------
-    W : array_like, shape (m, d)
-        Hidden weights.
-    V : array_like, shape (k, m)
-        Outer weights.
-    factors : tuple of array_like, shapes (d, r) and (k, r)
-        ``VectorLipSDPResult.factors``.
-    slopes : tuple of float, default (0.0, 1.0)
-        Slope interval of the activation.
-
-    Returns
-    -------
-    dW : array, shape (m, d)
-        Derivative in W.
-    dV : array, shape (k, m)
-        Derivative in V.
-    """
-    W, V = _weights(W, V)
-    X, Y = (np.asarray(F, dtype=np.float64) / np.linalg.norm(F) for F in factors)
-    low, high = slopes
-    A, C = W @ X, V.T @ Y
-    a, c = np.linalg.norm(A, axis=1)[:, None], np.linalg.norm(C, axis=1)[:, None]
-    A_unit = np.divide(A, a, out=np.zeros_like(A), where=a > 0.0)
-    C_unit = np.divide(C, c, out=np.zeros_like(C), where=c > 0.0)
-    dW = 0.5 * ((low + high) * C + (high - low) * c * A_unit) @ X.T
-    dV = 0.5 * ((low + high) * A + (high - low) * a * C_unit) @ Y.T
-    return dW, dV.T
-
-
-def multiplier_from_t_vector(W: ArrayLike, V: ArrayLike, t: ArrayLike, slopes: Slopes = (0.0, 1.0)) -> Array:
-    """Multiplier of a diagonal T = diag(t), L(t) the value of the LMI with this T (float64).
-
-        L(t)**2 = lmax(h**2/2 W'TW + 1/4 U_0'(I - 1/2 V T^-1 V')^-1 U_0),   q = h t / L(t)
-
-    Parameters
-    ----------
-    W : array_like, shape (m, d)
-        Hidden weights.
-    V : array_like, shape (k, m)
-        Outer weights.
-    t : array_like, shape (m,)
-        Diagonal of T; entries of zero units are not read.
-    slopes : tuple of float, default (0.0, 1.0)
-        Slope interval of the activation.
-
-    Returns
-    -------
-    q : array, shape (m,)
-        All nan when the LMI does not hold for any L with this T. Certify it with `upper_bound_vector`.
-    """
-    W, V = _weights(W, V)
-    t = np.asarray(t, dtype=np.float64)
-    used = np.any(W != 0.0, axis=1) & np.any(V != 0.0, axis=0)
-    if t.shape != used.shape or not (np.isfinite(t[used]).all() and (t[used] > 0.0).all()):
-        return np.full(W.shape[0], np.nan)
-    low, high = slopes
-    height = high - low if high > low else 1.0
-    C = np.eye(V.shape[0]) - 0.5 * (V[:, used] / t[used]) @ V[:, used].T
-    if np.linalg.eigvalsh(C)[0] <= 0.0:
-        return np.full(W.shape[0], np.nan)
-    U = (low + high) * V @ W
-    A = 0.5 * (high - low) ** 2 * (W[used].T * t[used]) @ W[used]
-    square = np.linalg.eigvalsh(A + 0.25 * U.T @ np.linalg.solve(C, U))[-1]
-    return np.where(used, height * t, 1.0) / (np.sqrt(square) if square > 0.0 else 1.0)
-
-
-def t_from_multiplier_vector(q: ArrayLike, bound: float, slopes: Slopes = (0.0, 1.0)) -> Array:
-    """Diagonal ``t = bound * q / (hi - lo)`` of T that reaches ``bound`` in the LMI of Fazlyab et al. (2019).
-
-    Parameters
-    ----------
-    q : array_like, shape (m,)
-        Multiplier.
-    bound : float
-        ``upper_bound_vector`` at q.
-    slopes : tuple of float, default (0.0, 1.0)
-        Slope interval of the activation.
-
-    Returns
-    -------
-    t : array, shape (m,)
-        Diagonal of T.
-    """
-    height = slopes[1] - slopes[0]
-    return bound * np.asarray(q, dtype=np.float64) / (height if height > 0.0 else 1.0)
-
-
-def _weights(W: ArrayLike, V: ArrayLike) -> tuple[Array, Array]:
-    W, V = np.asarray(W, dtype=np.float64), np.atleast_2d(np.asarray(V, dtype=np.float64))
-    if W.ndim != 2 or V.ndim != 2 or V.shape[1] != W.shape[0]:
-        raise InvalidInputError(f"LipSDP needs W of shape (m, d) and V of shape (k, m); got {W.shape} and {V.shape}.")
-    if not (np.isfinite(W).all() and np.isfinite(V).all()):
-        raise InvalidInputError("LipSDP needs finite weights; W or V contains nan or inf.")
-    return W, V

@@ -1,0 +1,1 @@
+"""Certificates: one theorem per file, each a heavy proposal and a small check."""
