@@ -124,7 +124,7 @@ class Polynomial(Activation):
         return self.a, self.b, self.c
 
     def __call__(self, z: Array) -> Array:
-        """``a z^2 + b z + c``."""
+        """Value ``a z^2 + b z + c``."""
         z = np.asarray(z)
         return (self.a * z + self.b) * z + self.c
 
@@ -150,7 +150,7 @@ class Identity(Activation):
 
     def derivative(self, z: Array) -> Array:
         """Ones."""
-        return np.ones_like(z)
+        return np.ones(np.shape(z))
 
 
 @dataclass(frozen=True)
@@ -213,4 +213,7 @@ def get_activation(activation: str | Activation, parameters: tuple[float, ...] =
         return activation
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise InvalidInputError(f"Unknown activation {activation!r}; expected one of {sorted(ACTIVATIONS)}.")
-    return ACTIVATIONS[activation](*parameters)
+    try:
+        return ACTIVATIONS[activation](*parameters)
+    except TypeError as error:
+        raise InvalidInputError(f"The activation {activation!r} does not take the parameters {parameters}.") from error

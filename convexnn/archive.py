@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -15,14 +18,35 @@ import numpy as np
 from convexnn.exceptions import InvalidInputError
 
 HEADER = "header"
+PLAIN_KINDS = "biufU"  # bool, integers, real floats, text: what the archives of this package hold
+# everything that numpy, zipfile and json raise on files that were damaged or made to hurt
+READ_ERRORS = (
+    AttributeError, EOFError, IndexError, KeyError, MemoryError, OSError, OverflowError, RuntimeError, SyntaxError,
+    TypeError, ValueError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def write_archive(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, Any]) -> Path:
-    """Write a JSON header and named arrays to ``path`` (exactly that name) and return it."""
+    """Write a JSON header and named arrays to ``path`` (exactly that name) and return it.
+
+    Nothing is written when a value has no plain form; numpy numbers in the header become JSON numbers.
+    """
+    members: dict[str, Any] = {HEADER: np.array(json.dumps(header, default=_plain))}
+    for name, values in arrays.items():
+        members[name] = np.asarray(values)
+        if name == HEADER or members[name].dtype.kind not in PLAIN_KINDS:
+            raise InvalidInputError(f"The array {name!r} of dtype {members[name].dtype} cannot be stored.")
+    buffer = io.BytesIO()
+    np.savez(buffer, **members)
     target = Path(path)
-    with target.open("wb") as file:
-        np.savez(file, **{HEADER: np.array(json.dumps(header))}, **{name: np.asarray(a) for name, a in arrays.items()})
+    target.write_bytes(buffer.getvalue())
     return target
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise InvalidInputError(f"A {type(value).__name__} cannot be stored in the header of a file.")
 
 
 def read_archive(path: str | os.PathLike[str], *, format: str, version: int) -> tuple[dict[str, Any], dict[str, Any]]:  # noqa: A002
@@ -34,13 +58,16 @@ def read_archive(path: str | os.PathLike[str], *, format: str, version: int) -> 
         When the file is damaged, holds pickled objects, or is of another format or version.
     """
     try:
-        with np.load(Path(path), allow_pickle=False) as file:
+        with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             header = json.loads(str(file[HEADER]))
             arrays = {name: file[name] for name in file.files if name != HEADER}
+        odd = [name for name, values in arrays.items() if values.dtype.kind not in PLAIN_KINDS]
     except FileNotFoundError:
         raise
-    except (KeyError, IndexError, TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except READ_ERRORS as error:
         raise InvalidInputError(f"{path} is not a readable {format} file: {error}") from error
+    if odd:
+        raise InvalidInputError(f"{path} is not a readable {format} file: {odd} are no plain arrays.")
     found = (header.get("format"), header.get("version")) if isinstance(header, dict) else None
     if found != (format, version):
         raise InvalidInputError(f"{path} is not a {format} file of version {version}; its header says {found}.")

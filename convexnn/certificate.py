@@ -96,7 +96,8 @@ class Certificate:
         if self.method not in _CHECKS:
             raise CertificateError(f"No check is known for the method {self.method!r}; known: {registered_methods()}.")
         bound = float(_CHECKS[self.method](network, self.multiplier))
-        if math.isnan(bound) or math.isnan(self.bound) or bound > self.bound * (1 + 1e-9):
+        tolerance = 1e-9 * abs(self.bound) if math.isfinite(self.bound) else 0.0
+        if math.isnan(bound) or math.isnan(self.bound) or bound > self.bound + tolerance:
             raise CertificateError(
                 f"The multiplier proves {self.quantity} <= {bound:.10g}, not the claimed {self.bound:.10g}."
             )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.activations import Activation, Identity, LeakyReLU, ReLU, Sigmoid, Tanh
-from convexnn.exceptions import UnsupportedModelError
+from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 
 if TYPE_CHECKING:
     import torch
@@ -40,11 +40,15 @@ def flatten_torch(module: torch.nn.Module, path: str = "") -> Iterator[tuple[str
     """Leaves of nested ``nn.Sequential`` in forward order, with their dotted names."""
     from torch import nn
 
-    if not isinstance(module, nn.Sequential):
+    if not isinstance(module, nn.Sequential) or type(module).forward is not nn.Sequential.forward:
+        where = f" at {path!r}" if path else ""
         raise UnsupportedModelError(
-            f"A torch model must be an nn.Sequential of Linear layers and activations, got {type(module).__name__}."
+            f"A torch model must be an nn.Sequential of Linear layers and activations, "
+            f"got {type(module).__name__}{where}."
         )
-    for name, child in module.named_children():
+    for name, child in module._modules.items():  # named_children would pass over an activation that is used twice
+        if child is None:
+            continue
         label = f"{path}.{name}" if path else name
         if isinstance(child, nn.Sequential):
             yield from flatten_torch(child, label)
@@ -56,7 +60,7 @@ def torch_activation(module: torch.nn.Module) -> Activation | None:
     """The activation that a torch layer computes, or None when it is not one we know."""
     from torch import nn
 
-    if isinstance(module, nn.LeakyReLU):
+    if type(module) is nn.LeakyReLU and 0 <= module.negative_slope < 1:
         return LeakyReLU(float(module.negative_slope))
     known = {nn.ReLU: ReLU, nn.Tanh: Tanh, nn.Sigmoid: Sigmoid}
     for kind, activation in known.items():
@@ -76,6 +80,7 @@ def layers_from_torch(module: torch.nn.Module) -> tuple[Layers, Activation]:
     """Weights and activation of an ``nn.Sequential`` of Linear, activation, ..., Linear.
 
     Dropout, Identity and Flatten layers are passed over: they do nothing at inference on flat inputs.
+    An Identity alone between two Linear layers is the identity activation.
 
     Raises
     ------
@@ -86,23 +91,47 @@ def layers_from_torch(module: torch.nn.Module) -> tuple[Layers, Activation]:
 
     layers: list[tuple[Array, Array]] = []
     activations: list[Activation] = []
+    identity = False  # since the last Linear
     for label, layer in flatten_torch(module):
-        if isinstance(layer, nn.Linear):
-            if len(layers) > len(activations):
+        if _is_linear(layer):
+            if len(layers) > len(activations) and not identity:
                 raise UnsupportedModelError(f"Layer {label!r} follows another Linear without an activation between.")
-            layers.append(_linear_arrays(layer))
+            activations += [Identity()] * (len(layers) - len(activations))
+            layers.append(_linear_arrays(layer, label))
+            identity = False
         elif (activation := torch_activation(layer)) is not None:
             if len(activations) != len(layers) - 1:
                 raise UnsupportedModelError(f"Activation {label!r} ({type(layer).__name__}) has no Linear before it.")
             activations.append(activation)
-        elif not isinstance(layer, (nn.Dropout, nn.Identity, nn.Flatten)):
+        elif type(layer) is nn.Identity:
+            identity = True
+        elif not _does_nothing(layer):
             raise UnsupportedModelError(
-                f"Layer {label!r} is a {type(layer).__name__}; supported are Linear, ReLU, LeakyReLU, Tanh and Sigmoid."
+                f"Layer {label!r} is {layer}; supported are Linear, ReLU, LeakyReLU with a slope in [0, 1), Tanh, "
+                f"Sigmoid, Dropout, Identity and Flatten()."
             )
     return tuple(layers), _single_activation(activations, len(layers))
 
 
-def _linear_arrays(layer: torch.nn.Linear) -> tuple[Array, Array]:
+def _is_linear(layer: torch.nn.Module) -> bool:
+    from torch import nn
+
+    # spectral_norm and other parametrizations make a subclass that keeps the forward of Linear
+    return isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward
+
+
+def _does_nothing(layer: torch.nn.Module) -> bool:
+    """Whether a layer is the identity at inference on inputs of shape (n, d)."""
+    from torch import nn
+
+    return type(layer) is nn.Dropout or (type(layer) is nn.Flatten and layer.start_dim == 1)
+
+
+def _linear_arrays(layer: Any, label: str) -> tuple[Array, Array]:
+    from torch.nn.parameter import is_lazy
+
+    if is_lazy(layer.weight):
+        raise UnsupportedModelError(f"Layer {label!r} is a LazyLinear without weights; run the model on data once.")
     weight = layer.weight.detach().cpu().double().numpy().copy()
     bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().cpu().double().numpy().copy()
     return weight, bias
@@ -131,7 +160,7 @@ def layers_to_torch(layers: Layers, activation: Activation, dtype: torch.dtype |
         "tanh": nn.Tanh,
         "sigmoid": nn.Sigmoid,
         "identity": nn.Identity,
-        "leaky_relu": lambda: nn.LeakyReLU(*activation.parameters),
+        "leaky_relu": lambda: nn.LeakyReLU(activation.parameters[0]),
     }
     if activation.name not in makers:
         raise UnsupportedModelError(f"torch has no layer for the activation {activation.name!r}.")
@@ -148,12 +177,15 @@ def write_linear(linear: torch.nn.Linear, W: Array, b: Array) -> None:
     """Overwrite the weights of a Linear layer in place, keeping its device and dtype."""
     import torch
 
+    bias: Any = linear.bias
+    if linear.weight.shape != W.shape:  # copy_ would broadcast
+        raise InvalidInputError(f"A Linear layer of shape {tuple(linear.weight.shape)} cannot hold {W.shape} weights.")
+    if bias is None and np.any(b != 0):
+        raise UnsupportedModelError("A Linear layer without bias cannot hold a nonzero bias.")
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(np.array(W)))
-        if linear.bias is not None:
-            linear.bias.copy_(torch.from_numpy(np.array(b)))
-        elif np.any(b != 0):
-            raise UnsupportedModelError("A Linear layer without bias cannot hold a nonzero bias.")
+        if bias is not None:
+            bias.copy_(torch.from_numpy(np.array(b)))
 
 
 def layers_from_sklearn(mlp: Any) -> tuple[Layers, Activation]:
@@ -171,6 +203,9 @@ def layers_from_sklearn(mlp: Any) -> tuple[Layers, Activation]:
     kinds = {"relu": ReLU(), "tanh": Tanh(), "logistic": Sigmoid(), "identity": Identity()}
     if mlp.activation not in kinds:
         raise UnsupportedModelError(f"The activation {mlp.activation!r} of {type(mlp).__name__} is not supported.")
+    ending = getattr(mlp, "out_activation_", "identity")
+    if ending not in ("identity", "logistic", "softmax"):  # loss="poisson" ends in exp
+        raise UnsupportedModelError(f"The output activation {ending!r} of {type(mlp).__name__} is not supported.")
     pairs = zip(mlp.coefs_, mlp.intercepts_, strict=True)
     layers = tuple((np.array(W.T, dtype=float), np.array(b, dtype=float)) for W, b in pairs)
     return layers, kinds[mlp.activation]

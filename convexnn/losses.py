@@ -28,7 +28,7 @@ class Loss:
         raise NotImplementedError
 
     def gradient(self, f: Array, y: Array) -> Array:
-        """A subgradient in the prediction, same shape as ``f``."""
+        """Subgradient in the prediction, same shape as ``f``."""
         raise NotImplementedError
 
     def conjugate(self, nu: Array, y: Array) -> Array:
@@ -128,8 +128,8 @@ class Logistic(Loss):
         return np.logaddexp(0.0, -y * f)
 
     def gradient(self, f: Array, y: Array) -> Array:
-        """``-y / (1 + exp(y f))``."""
-        return -y * 0.5 * (1 - np.tanh(0.5 * y * f))
+        """``-y / (1 + exp(y f))``, without overflow or cancellation."""
+        return -y * np.exp(-np.logaddexp(0.0, y * f))
 
     def conjugate(self, nu: Array, y: Array) -> Array:
         """Negative entropy of ``p = -nu y`` in [0, 1]."""

@@ -25,10 +25,20 @@ FORMAT = "convexnn.network"
 VERSION = 1
 
 
+def _as_floats(values: ArrayLike, label: str) -> Array:
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "biufO":
+            raise InvalidInputError(f"{label} must be real numbers, got an array of dtype {array.dtype}.")
+        return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{label} cannot be read as an array of real numbers: {error}") from error
+
+
 def _frozen(values: ArrayLike, ndim: int, label: str) -> Array:
-    array = np.array(values, dtype=np.float64)
-    if array.ndim != ndim:
-        raise InvalidInputError(f"{label} must have {ndim} dimension(s), got shape {array.shape}.")
+    array = _as_floats(values, label).copy()
+    if array.ndim != ndim or 0 in array.shape:
+        raise InvalidInputError(f"{label} must have {ndim} dimension(s), none empty, got shape {array.shape}.")
     if not np.isfinite(array).all():
         raise InvalidInputError(f"{label} holds NaN or infinite values.")
     array.flags.writeable = False
@@ -37,13 +47,18 @@ def _frozen(values: ArrayLike, ndim: int, label: str) -> Array:
 
 def _checked_layers(layers: Any) -> tuple[tuple[Array, Array], ...]:
     checked: list[tuple[Array, Array]] = []
-    for index, (weights, bias) in enumerate(layers):
+    for index, layer in enumerate(layers):
+        if len(layer) != 2:
+            raise InvalidInputError(f"Layer {index} must be a pair (W, b), got {len(layer)} values.")
+        weights, bias = layer
         W = _frozen(weights, 2, f"The weights of layer {index}")
         b = _frozen(bias, 1, f"The bias of layer {index}")
         if len(b) != len(W):
             raise InvalidInputError(f"Layer {index} has {len(W)} units but a bias of length {len(b)}.")
         if checked and W.shape[1] != len(checked[-1][1]):
-            raise InvalidInputError(f"Layer {index} takes {W.shape[1]} inputs; layer {index - 1} has {len(checked[-1][1])} units.")
+            raise InvalidInputError(
+                f"Layer {index} takes {W.shape[1]} inputs; layer {index - 1} has {len(checked[-1][1])} units."
+            )
         checked.append((W, b))
     if len(checked) < 2:
         raise InvalidInputError(f"A Network needs a hidden and an output layer, got {len(checked)} layer(s).")
@@ -74,6 +89,10 @@ class Network:
         object.__setattr__(self, "layers", _checked_layers(layers))
         object.__setattr__(self, "activation", get_activation(activation))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild through the constructor, so that copies and pickles are read-only too."""
+        return type(self), (self.layers, self.activation)
+
     @classmethod
     def shallow(
         cls, W: ArrayLike, b: ArrayLike, v: ArrayLike, c: ArrayLike = 0.0, activation: str | Activation = "relu"
@@ -88,8 +107,10 @@ class Network:
         c : float or array, shape (k,)
         activation : str or Activation
         """
-        outer = np.atleast_2d(np.asarray(v, dtype=float))
-        offset = np.broadcast_to(np.asarray(c, dtype=float), (len(outer),))
+        outer = np.atleast_2d(_as_floats(v, "v"))
+        offset = _as_floats(c, "c")
+        if offset.ndim == 0:
+            offset = np.full(len(outer), offset)
         return cls(((W, b), (outer, offset)), activation)
 
     # -- shape ------------------------------------------------------------------------------------
@@ -144,7 +165,7 @@ class Network:
 
     # -- evaluation -------------------------------------------------------------------------------
     def _inputs(self, X: ArrayLike) -> Array:
-        array = np.asarray(X, dtype=np.float64)
+        array = _as_floats(X, "X")
         if array.ndim != 2 or array.shape[1] != self.n_inputs:
             raise InvalidInputError(f"Expected inputs of shape (n, {self.n_inputs}), got {array.shape}.")
         return array
@@ -171,26 +192,30 @@ class Network:
         At a kink the derivative of the active side is used, so the value is a gradient of one
         adjacent linear piece.
         """
-        J: Array | None = None
-        for (W, _), z in zip(self.layers[:-1], self.pre_activations(X), strict=True):
-            slope = self.activation.derivative(z)[:, :, None]
-            J = slope * (W[None] if J is None else W @ J)
-        full: Array = self.layers[-1][0] @ np.asarray(J)
-        return full[:, 0] if self.n_outputs == 1 else full
+        V = self.layers[-1][0]
+        G: Array = np.broadcast_to(V, (len(np.asarray(X)), *V.shape))
+        hidden = zip(self.layers[:-1], self.pre_activations(X), strict=True)
+        for (W, _), z in reversed(list(hidden)):  # from the outputs back: no array is larger than (n, k, units)
+            G = (G * self.activation.derivative(z)[:, None, :]) @ W
+        return G[:, 0] if self.n_outputs == 1 else G
 
     # -- derived networks -------------------------------------------------------------------------
+    def _output(self, i: int) -> tuple[Array, float]:
+        if not 0 <= i < self.n_outputs:
+            raise InvalidInputError(f"There is no output {i}; this network has outputs 0 to {self.n_outputs - 1}.")
+        return self.layers[-1][0][i], float(self.layers[-1][1][i])
+
     def _with_output(self, row: Array, offset: float) -> Network:
         return Network((*self.layers[:-1], (row[None], np.array([offset]))), self.activation)
 
     def select(self, i: int) -> Network:
         """The scalar network of output ``i``."""
-        V, c = self.layers[-1]
-        return self._with_output(V[i], float(c[i]))
+        return self._with_output(*self._output(i))
 
     def margin(self, i: int, j: int) -> Network:
         """The scalar network ``f_i - f_j``."""
-        V, c = self.layers[-1]
-        return self._with_output(V[i] - V[j], float(c[i] - c[j]))
+        (row, offset), (other_row, other_offset) = self._output(i), self._output(j)
+        return self._with_output(row - other_row, offset - other_offset)
 
     def fold_scaling(self, scaler: Any) -> Network:
         """The network on raw inputs, given that this one expects scaled inputs.
@@ -205,7 +230,11 @@ class Network:
         shift = np.zeros(self.n_inputs) if mean is None else np.asarray(mean, dtype=float)
         unit = np.ones(self.n_inputs) if scale is None else np.asarray(scale, dtype=float)
         if shift.shape != (self.n_inputs,) or unit.shape != (self.n_inputs,):
-            raise InvalidInputError(f"The scaler must have {self.n_inputs} features, got {shift.shape} and {unit.shape}.")
+            raise InvalidInputError(
+                f"The scaler must have {self.n_inputs} features, got {shift.shape} and {unit.shape}."
+            )
+        if not (np.isfinite(shift).all() and np.isfinite(unit).all() and unit.all()):
+            raise InvalidInputError("The scaler needs a finite mean and a finite scale without zeros.")
         W, b = self.layers[0]
         return Network(((W / unit, b - W @ (shift / unit)), *self.layers[1:]), self.activation)
 
@@ -276,8 +305,11 @@ class Network:
 
 def _scaler_arrays(scaler: Any) -> tuple[Any, Any]:
     if not hasattr(scaler, "scale_") or not hasattr(scaler, "mean_"):
-        raise InvalidInputError(f"fold_scaling needs a fitted scaler with mean_ and scale_, got {type(scaler).__name__}.")
-    return scaler.mean_, scaler.scale_
+        raise InvalidInputError(
+            f"fold_scaling needs a fitted scaler with mean_ and scale_, got {type(scaler).__name__}."
+        )
+    centred = getattr(scaler, "with_mean", True)  # StandardScaler(with_mean=False) has a mean_ that it does not use
+    return (scaler.mean_ if centred else None), scaler.scale_
 
 
 def as_network(model: Any) -> Network:
@@ -297,7 +329,7 @@ def as_network(model: Any) -> Network:
     if isinstance(model, Network):
         return model
     if isinstance(getattr(model, "network_", None), Network):
-        return model.network_  # type: ignore[no-any-return]
+        return model.network_
     if is_torch_module(model):
         return Network.from_torch(model)
     if is_sklearn_mlp(model):

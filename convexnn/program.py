@@ -181,8 +181,10 @@ def evaluate(program: Program, proposal: Proposal, *, seconds: float, tol: float
     objective = program.objective(proposal.z, proposal.dual)
     lower = -math.inf if proposal.dual is None else program.lower_bound(proposal.dual)
     gap = relative_gap(objective, lower, program.scale)
-    passed = gap <= tol and violation <= FEASIBILITY_TOLERANCE
-    unproved = "inaccurate" if proposal.status == "solved" else proposal.status
+    # a bound clearly above the objective is no better evidence than one clearly below it
+    contradiction = relative_gap(lower, objective, program.scale)
+    passed = gap <= tol and violation <= FEASIBILITY_TOLERANCE and contradiction <= max(tol, FEASIBILITY_TOLERANCE)
+    unproved = "inaccurate" if proposal.status in ("solved", "optimal") else proposal.status
     return Solution(
         z=proposal.z,
         dual=proposal.dual,

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -52,10 +53,21 @@ def _checked_radius(radius: Any) -> float:
 
 
 def _checked_range(low: Any, high: Any, label: str) -> tuple[Array, Array]:
-    lower, upper = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
+    try:
+        lower, upper = np.array(low, dtype=float), np.array(high, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{label} cannot be read as two arrays of floats: {error}") from error
+    if lower.ndim > 1 or upper.ndim > 1 or (lower.ndim == upper.ndim == 1 and lower.shape != upper.shape):
+        raise InvalidInputError(f"{label} needs two numbers or (d,) arrays, got {lower.shape} and {upper.shape}.")
     if np.isnan(lower).any() or np.isnan(upper).any() or np.any(lower > upper):
         raise InvalidInputError(f"{label} needs lower <= upper without NaN.")
     return lower, upper
+
+
+def _clip_pair(clip: Any) -> tuple[Array, Array]:
+    if not isinstance(clip, Sequence | np.ndarray) or len(clip) != 2:
+        raise InvalidInputError(f"clip must be a pair (low, high), got {clip!r}.")
+    return _checked_range(clip[0], clip[1], "clip")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +77,12 @@ class _Clipped:
     def _clip_range(self) -> tuple[Array, Array]:
         if self.clip is None:
             return np.asarray(-np.inf), np.asarray(np.inf)
-        if len(self.clip) != 2:
-            raise InvalidInputError(f"clip must be a pair (low, high), got {self.clip!r}.")
-        return _checked_range(*self.clip, "clip")
+        return _clip_pair(self.clip)
 
     def _in_clip(self, Z: Array, X: Array, tol: float) -> NDArray[np.bool_]:
         low, high = self._clip_range()
         size = tol * np.maximum(1.0, np.abs(X))
-        inside: NDArray[np.bool_] = ((Z >= low - size) & (Z <= high + size)).all(axis=1)
-        return inside
+        return np.asarray(((Z >= low - size) & (Z <= high + size)).all(axis=1))
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -98,23 +107,33 @@ class L2Ball(_Clipped):
     norm = "l2"
 
     def project(self, Z: Array, X: Array) -> Array:
-        """Onto the ball; with a clip, onto the intersection by Dykstra's alternating projections."""
+        """Onto the ball; with a clip, onto the intersection of ball and box.
+
+        The projection on the intersection is ``clip(x + t (z - x))`` with the largest ``t`` in [0, 1] for which
+        it lies in the ball (its multiplier is ``1 / t - 1``), found by bisection. Where ball and box do not meet,
+        the clipped centre is returned.
+        """
         low, high = self._clip_range()
         if self.clip is None:
             return self._ball(Z, X)
-        point, p, q = np.array(Z, dtype=float), np.zeros_like(Z), np.zeros_like(Z)
-        for _ in range(50):
-            inside = np.clip(point + p, low, high)
-            p = point + p - inside
-            new = self._ball(inside + q, X)
-            q = inside + q - new
-            if np.abs(new - point).max(initial=0.0) <= 1e-12:
-                break
-            point = new
-        clipped = np.clip(new, low, high)
-        centred = ((low <= X) & (high >= X)).all(axis=1, keepdims=True)
-        # from a centre inside the clip the segment to a clipped point stays inside: shrink along it
-        return np.where(centred, self._ball(clipped, X), clipped)
+        clipped, near = np.clip(Z, low, high), self._ball(Z, X)
+        fits = self._fits(clipped, X)
+        found = np.where(fits, clipped, near)
+        hard = np.flatnonzero(~fits & (found != np.clip(found, low, high)).any(axis=1))
+        if len(hard):
+            found[hard] = self._bisect(Z[hard], X[hard], low, high)
+        return found
+
+    def _bisect(self, Z: Array, X: Array, low: Array, high: Array) -> Array:
+        inner, outer = np.zeros((len(X), 1)), np.ones((len(X), 1))
+        for _ in range(60):
+            middle = 0.5 * (inner + outer)
+            fits = self._fits(np.clip(X + middle * (Z - X), low, high), X)[:, None]
+            inner, outer = np.where(fits, middle, inner), np.where(fits, outer, middle)
+        return np.clip(X + inner * (Z - X), low, high)
+
+    def _fits(self, Z: Array, X: Array) -> NDArray[np.bool_]:
+        return np.asarray(np.linalg.norm(Z - X, axis=1) <= self.radius)
 
     def _ball(self, Z: Array, X: Array) -> Array:
         step = Z - X
@@ -124,6 +143,7 @@ class L2Ball(_Clipped):
 
     def support(self, G: Array, X: Array) -> Array:
         """``radius |g|_2`` (an upper bound when clipped)."""
+        del X
         return self.radius * np.linalg.norm(G, axis=1)
 
     def contains(self, Z: Array, X: Array, tol: float = 1e-9) -> NDArray[np.bool_]:
@@ -184,8 +204,8 @@ class LInfBall(_Clipped):
 
     def contains(self, Z: Array, X: Array, tol: float = 1e-9) -> NDArray[np.bool_]:
         """Every coordinate within the radius, up to ``tol`` of its size, and inside the clip."""
-        close: NDArray[np.bool_] = (np.abs(Z - X) <= self.radius + tol * np.maximum(1.0, np.abs(X))).all(axis=1)
-        return close & self._in_clip(Z, X, tol)
+        close = np.asarray(np.abs(Z - X) <= self.radius + tol * np.maximum(1.0, np.abs(X))).all(axis=1)
+        return np.asarray(close & self._in_clip(Z, X, tol))
 
     def sample(self, X: Array, rng: np.random.Generator) -> Array:
         """Uniform in the clipped box."""
@@ -210,8 +230,10 @@ class Box:
     def __init__(self, lower: ArrayLike, upper: ArrayLike, clip: Any = None) -> None:
         low, high = _checked_range(lower, upper, "Box")
         if clip is not None:
-            range_low, range_high = _checked_range(*clip, "clip")
+            range_low, range_high = _clip_pair(clip)
             low, high = _checked_range(np.maximum(low, range_low), np.minimum(high, range_high), "Box with clip")
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            raise InvalidInputError("Box needs finite bounds.")
         object.__setattr__(self, "lower", low)
         object.__setattr__(self, "upper", high)
 
@@ -235,8 +257,7 @@ class Box:
         """Every coordinate inside, up to ``tol`` of its size."""
         del X
         size = tol * np.maximum(1.0, np.abs(Z))
-        inside: NDArray[np.bool_] = ((Z >= self.lower - size) & (Z <= self.upper + size)).all(axis=1)
-        return inside
+        return np.asarray(((Z >= self.lower - size) & (Z <= self.upper + size)).all(axis=1))
 
     def sample(self, X: Array, rng: np.random.Generator) -> Array:
         """Uniform in the box."""
