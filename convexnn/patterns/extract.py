@@ -11,6 +11,7 @@ from convexnn.activations import LeakyReLU, ReLU
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.network import Network, as_network
 from convexnn.patterns.multiset import ActivationPatterns
+from convexnn.patterns.rows import distinct
 
 
 def extract(network: Any, X: ArrayLike, layer: int = 0) -> ActivationPatterns:
@@ -29,7 +30,7 @@ def extract(network: Any, X: ArrayLike, layer: int = 0) -> ActivationPatterns:
     X : array, shape (n, d)
         Raw input units of the network.
     layer : int
-        Hidden layer, 0 is the first.
+        Hidden layer, 0 is the first, -1 the last.
 
     Returns
     -------
@@ -39,10 +40,12 @@ def extract(network: Any, X: ArrayLike, layer: int = 0) -> ActivationPatterns:
     net: Network = as_network(network)
     if not isinstance(net.activation, (ReLU, LeakyReLU)):
         raise UnsupportedModelError(f"Activation patterns need ReLU or LeakyReLU, not {net.activation.name!r}.")
-    rows = np.asarray(X, dtype=float)
-    if not np.isfinite(rows).all():
-        raise InvalidInputError("X holds NaN or infinite values.")
-    D = net.pre_activations(rows)[layer] >= 0
-    last = layer in (len(net.n_hidden) - 1, -1)
+    depth = len(net.n_hidden)
+    if not -depth <= layer < depth:
+        raise InvalidInputError(f"There is no hidden layer {layer}; this network has {depth}.")
+    # on distinct rows, because a product may round equal rows differently
+    rows, inverse = distinct(X)
+    D = (net.pre_activations(rows)[layer] >= 0)[inverse]
+    last = layer in (depth - 1, -1)
     signs = np.where(net.layers[-1][0][0] >= 0, 1.0, -1.0) if last and net.n_outputs == 1 else np.ones(D.shape[1])
     return ActivationPatterns(D, signs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,15 +35,19 @@ class ActivationPatterns:
     def __init__(self, D: ArrayLike, s: ArrayLike | None = None, counts: ArrayLike | None = None) -> None:
         matrix = _checked_pattern_matrix(D)
         p = matrix.shape[1]
-        signs = np.ones(p) if s is None else np.array(s, dtype=float)
-        number = np.ones(p, dtype=np.int64) if counts is None else np.array(counts, dtype=np.int64)
+        signs = np.ones(p) if s is None else _floats(s, "s")
+        number = np.ones(p) if counts is None else _floats(counts, "counts")
         if signs.shape != (p,) or not np.isin(signs, (-1.0, 1.0)).all():
             raise InvalidInputError(f"s must hold {p} signs, each -1 or +1, got shape {signs.shape}.")
-        if number.shape != (p,) or (number < 1).any():
+        if number.shape != (p,) or not (number >= 1).all() or (number != np.floor(number)).any():
             raise InvalidInputError(f"counts must hold {p} positive integers, got shape {number.shape}.")
-        for name, value in (("D", matrix), ("s", signs), ("counts", number)):
+        for name, value in (("D", matrix), ("s", signs), ("counts", number.astype(np.int64))):
             value.flags.writeable = False
             object.__setattr__(self, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild through the constructor, so that copies and pickles are read-only too."""
+        return type(self), (self.D, self.s, self.counts)
 
     @property
     def n_rows(self) -> int:
@@ -72,10 +77,11 @@ class ActivationPatterns:
         index = np.repeat(np.arange(self.n_patterns), self.counts)
         return self.select(index, counts=np.ones(len(index), dtype=np.int64))
 
-    def select(self, index: ArrayLike, counts: ArrayLike | None = None) -> ActivationPatterns:
+    def select(self, index: ArrayLike | slice, counts: ArrayLike | None = None) -> ActivationPatterns:
         """The columns ``index`` (integers, a boolean mask or a slice)."""
-        number = self.counts[index] if counts is None else counts
-        return ActivationPatterns(self.D[:, index], self.s[index], number)
+        columns = _positions(index, self.n_patterns)
+        number = self.counts[columns] if counts is None else counts
+        return ActivationPatterns(self.D[:, columns], self.s[columns], number)
 
     def union(self, other: ActivationPatterns) -> ActivationPatterns:
         """Multiset sum: all pairs of both, multiplicities added."""
@@ -92,9 +98,9 @@ class ActivationPatterns:
         p = columns.shape[1]
         return ActivationPatterns(np.hstack([columns, columns]), np.r_[np.ones(p), -np.ones(p)])
 
-    def on_rows(self, index: ArrayLike) -> ActivationPatterns:
+    def on_rows(self, index: ArrayLike | slice) -> ActivationPatterns:
         """The same units seen on the rows ``index`` only."""
-        return ActivationPatterns(self.D[index], self.s, self.counts)
+        return ActivationPatterns(self.D[_positions(index, self.n_rows)], self.s, self.counts)
 
     def __eq__(self, other: object) -> bool:
         """Equal as multisets: order and the split into copies do not matter."""
@@ -113,8 +119,26 @@ class ActivationPatterns:
         return f"ActivationPatterns({len(self)} units, {self.unique().n_patterns} distinct, {self.n_rows} rows)"
 
 
+def _positions(index: Any, size: int) -> NDArray[np.intp]:
+    """Positions of an index that may be integers, a boolean mask or a slice."""
+    try:
+        return np.atleast_1d(np.arange(size)[index])
+    except IndexError as error:
+        raise InvalidInputError(f"The index does not fit {size} entries: {error}") from error
+
+
+def _floats(values: ArrayLike, name: str) -> Array:
+    try:
+        return np.array(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{name} cannot be read as an array of numbers: {error}") from error
+
+
 def _checked_pattern_matrix(D: ArrayLike) -> Bool:
-    matrix = np.array(D)
+    try:
+        matrix = np.array(D)
+    except ValueError as error:
+        raise InvalidInputError(f"Patterns must be a matrix (rows, patterns): {error}") from error
     if matrix.ndim != 2:
         raise InvalidInputError(f"Patterns must be a matrix (rows, patterns), got shape {matrix.shape}.")
     if matrix.shape[0] == 0 or matrix.shape[1] == 0:
