@@ -16,6 +16,8 @@ Array = NDArray[np.float64]
 
 #: A cone whose widest point has a smaller relative slack counts as having no interior.
 THINNEST_CONE = 1e-11
+#: Up to so many units go straight to their linear programs.
+FEW_UNITS = 8
 
 
 def interior_points(problem: ConeProblem, start: Array) -> tuple[Array, NDArray[np.bool_]]:
@@ -37,7 +39,7 @@ def interior_points(problem: ConeProblem, start: Array) -> tuple[Array, NDArray[
     """
     points = _directions(problem, start)
     outside = problem.slack(points).min(axis=0) <= 0
-    if outside.any():
+    if outside.sum() > FEW_UNITS:
         separated = _directions(problem, _squared_hinge_separator(problem))
         points = np.where(outside, separated, points)
     found = np.ones(problem.p, dtype=bool)
@@ -59,19 +61,26 @@ def _directions(problem: ConeProblem, start: Array) -> Array:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=0))
 
 
-def _squared_hinge_separator(problem: ConeProblem, steps: int = 25) -> Array:
-    """Newton on ``sum_k max(0, 1 - S_k x_k'w / |x_k|)^2 + 1e-8 |w|^2``, all units at once."""
+def _squared_hinge_separator(problem: ConeProblem, steps: int = 20, ridge: float = 1e-12) -> Array:
+    """Damped Newton on ``sum_k max(0, 1 - S_k x_k'w / |x_k|)^2 + ridge |w|^2``, all units at once.
+
+    Stops once no hinge exceeds 0.9, so that every row has a positive slack.
+    """
     scale = 1 / np.maximum(np.linalg.norm(problem.X, axis=1), 1e-300)[:, None]
-    jitter = 1e-8 * np.eye(problem.d1)
     w = np.zeros((problem.d1, problem.p))
+    margin = np.where(problem.is_row, 1.0, -1.0)
     for _ in range(steps):
-        margin = np.where(problem.is_row, 1 - scale * problem.row_change(w), -1.0)
-        violated = np.maximum(margin, 0.0)
-        right = problem.row_adjoint(scale * violated) - 1e-8 * w
-        gram = problem.gram((margin > 0) * scale**2) + jitter
-        w = w + np.linalg.solve(gram, right.T[:, :, None])[:, :, 0].T
-        if violated.max(initial=0.0) < 0.5:
+        hinge = np.maximum(margin, 0.0)
+        if hinge.max(initial=0.0) < 0.9:
             break
+        right = problem.row_adjoint(scale * hinge) - ridge * w
+        gram = problem.gram((margin > 0) * scale**2) + ridge * np.eye(problem.d1)
+        step = np.linalg.solve(gram, right.T[:, :, None])[:, :, 0].T
+        change = scale * problem.row_change(step)
+        lengths = 0.5 ** np.arange(6)
+        values = [(np.maximum(margin - t * change, 0.0) ** 2).sum(axis=0) for t in lengths]
+        best = lengths[np.argmin(values, axis=0)]
+        w, margin = w + best * step, margin - best * change
     return w
 
 
