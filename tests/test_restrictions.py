@@ -126,7 +126,9 @@ def test_lower_bound_of_any_dual_is_below_the_optimum(build):
         near = Dual(
             solution.dual.residual + scale * rng.normal(size=n) * np.abs(solution.dual.residual).max(),
             solution.dual.rows + scale * rng.normal(size=(n, p)),
-            None if trial % 5 == 0 else (solution.dual.matrix if trial % 2 and build in (joint, fixed) else noise @ noise.T),
+            None
+            if trial % 5 == 0
+            else (solution.dual.matrix if trial % 2 and build in (joint, fixed) else noise @ noise.T),
         )
         assert program.lower_bound(near) <= solution.objective * (1 + 1e-12)
 
@@ -435,7 +437,9 @@ def test_opposite_units_leave_the_sum_free():
     W, b = np.vstack([net.W[:1], net.W[:1]]), np.r_[net.b[0], net.b[0]]
     program = fixed(X, y, Network.shallow(W, b, [1.0, -1.0]))
     assert program.q[0] > 0
-    assert program.objective(program.start) <= program.network_objective(Network.shallow(W, b, [1.0, -1.0])) * (1 + 1e-9)
+    assert program.objective(program.start) <= program.network_objective(Network.shallow(W, b, [1.0, -1.0])) * (
+        1 + 1e-9
+    )
 
 
 @pytest.mark.parametrize(
@@ -540,9 +544,9 @@ def test_huge_lam_gives_the_mean():
     assert program.objective(zero) == pytest.approx(y.var(), rel=1e-12)
     # Lipschitz: lam L^2 <= F(U) <= F(0) = variance
     for build in (joint, fixed):
-        program = build(X, y, net, 1e6)
+        program = build(X, y, net, 1e3)
         z = optimum(program).z
-        assert maximize(lipsdp_rows(z)).lower <= np.sqrt(y.var() / 1e6)
+        assert maximize(lipsdp_rows(z)).lower <= np.sqrt(y.var() / 1e3)
 
 
 @each_program

@@ -178,8 +178,11 @@ class ConeProgram(ABC):
         return math.fsum(self.terms(z, dual).values())
 
     def violation(self, z: Array) -> float:
-        """Largest relative violation ``-S_ki x_k'u_i / (|x_k| |u_i|)``; zero when feasible."""
-        slack = relative_slack(self._structure.X, self._structure.S, self._point(z))
+        """Largest relative violation ``-S_ki x_k'u_i / (|x_k| |u_i|)``; zero when feasible.
+
+        A unit smaller than 1e-9 of the largest one is measured against that: roundoff is no direction.
+        """
+        slack = relative_slack(self._structure.X, self._structure.S, self._point(z), floor=1e-9)
         return max(0.0, -float(slack.min()))
 
     def lower_bound(self, dual: Dual) -> float:

@@ -52,7 +52,7 @@ def project(G: Array, u: Array) -> Array:
         if not fresh.size:
             break
         rows = np.r_[rows, fresh]
-    return point
+    return point if np.linalg.norm(point) > 1e-12 * np.linalg.norm(u) else np.zeros_like(u)
 
 
 def least_distance(G: Array, h: Array) -> Array | None:

@@ -44,22 +44,29 @@ def conjugate(P: Array, M: Array | None, weight: float, q: Array | None) -> floa
     float
         Valid for every M; infinite or nan only by overflow.
     """
-    if not P.any():
+    size = float(np.abs(P).max())
+    if size == 0:
         return 0.0
-    rows = P if q is None else np.sqrt(q)[:, None] * P
+    rows = P / size if q is None else np.sqrt(q)[:, None] * (P / size)
     own = _spectrum(np.sqrt(np.maximum(np.linalg.eigvalsh(rows.T @ rows), 0.0)), np.linalg.eigh(rows.T @ rows)[1])
-    spectra = [own] if M is None else [own, _spectrum(*np.linalg.eigh(0.5 * (M + M.T)))]
+    spectra = [own] if M is None else [own, _spectrum(*np.linalg.eigh(_symmetric(M)))]
     bounds = [_value(rows, values, vectors, q is None) for spectrum in spectra for values, vectors in spectrum]
-    return min(bounds) / weight
+    return min(bounds) / weight * size * size  # in this order overflow gives inf
 
 
 def root_metric(M: Array, weight: float) -> Array:
     """Matrix R with ``|R p|^2 = (tr M / weight) p'M^-1 p`` (M slightly shifted), shape (d, d)."""
-    values, vectors = np.linalg.eigh(0.5 * (M + M.T))
+    values, vectors = np.linalg.eigh(_symmetric(M))
     values = np.maximum(values, 0.0)
     values = values + max(1e-12 * values.sum(), np.finfo(float).tiny)
     root: Array = np.sqrt(values.sum() / weight) * (vectors / np.sqrt(values)).T
     return root
+
+
+def _symmetric(M: Array) -> Array:
+    """Symmetric part of M scaled to entries of at most one: only its direction matters."""
+    unit = max(float(np.abs(M).max()), np.finfo(float).tiny)
+    return 0.5 * (M / unit) + 0.5 * (M / unit).T
 
 
 def _spectrum(values: Array, vectors: Array) -> list[tuple[Array, Array]]:

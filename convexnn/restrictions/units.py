@@ -56,9 +56,11 @@ def hidden(network: Network) -> Array:
     return np.hstack([network.W, network.b[:, None]])
 
 
-def relative_slack(X: Array, S: Array, U: Array) -> Array:
-    """``S_ki x_k'u_i / (|x_k| |u_i|)``, shape (n, p); zero for a zero unit."""
-    scale = np.linalg.norm(X, axis=1)[:, None] * np.linalg.norm(U, axis=1)[None]
+def relative_slack(X: Array, S: Array, U: Array, floor: float = 0.0) -> Array:
+    """``S_ki x_k'u_i / (|x_k| |u_i|)``, shape (n, p), with |u_i| at least ``floor max_j |u_j|``; zero units give zero."""
+    size = np.linalg.norm(U, axis=1)
+    size = np.maximum(size, floor * size.max(initial=0.0))
+    scale = np.linalg.norm(X, axis=1)[:, None] * size[None]
     products = S * (X @ U.T)
     slack: Array = np.divide(products, scale, out=np.zeros_like(products), where=scale > 0)
     return slack

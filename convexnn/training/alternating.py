@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
-from convexnn.network import Network, as_network
+from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import FEASIBILITY_TOLERANCE, Solution
 from convexnn.restrictions import LipschitzRestriction, ReluGroupLasso
 from convexnn.restrictions.base import ConeProgram
 from convexnn.restrictions.lipschitz_joint import RIDGE
+from convexnn.restrictions.rows import check_inputs
+from convexnn.restrictions.units import checked_network
 from convexnn.solvers import solve
 
 
@@ -168,9 +170,10 @@ def alternating_minimization(
         raise InvalidInputError(f"max_rounds={max_rounds!r} was given; expected at least 1")
     began = time.perf_counter()
     deadline = np.inf if time_limit is None else began + time_limit
-    task = _Task(X, y, lam, sample_weight, ridge, solver, solver_tol, deadline)
-    ordered = sort_by_sign(as_network(network))
-    patterns = extract(ordered, np.asarray(X, dtype=float))  # line 2: once, for all units
+    inputs = check_inputs(X)
+    task = _Task(inputs, y, lam, sample_weight, ridge, solver, solver_tol, deadline)
+    ordered = sort_by_sign(checked_network(network, inputs.shape[1]))
+    patterns = extract(ordered, inputs)  # line 2: once, for all units
     if regularizer == "l2":
         return _group_lasso(task, ordered, patterns, began)
     return _alternate(task, ordered, patterns, max_rounds, tol, began)
@@ -181,8 +184,6 @@ def sort_by_sign(network: Network) -> Network:
 
     Implements: Yin & Lesage-Landry (2026), line 1 of Algorithm 1.
     """
-    if not network.is_shallow or network.n_outputs != 1:
-        return network  # the programs refuse it with their own sentence
     order = np.argsort(network.v < 0, kind="stable")
     return Network.shallow(network.W[order], network.b[order], network.v[order], network.c, network.activation)
 
