@@ -100,7 +100,8 @@ class ConeStructure:
     @cached_property
     def y_centred(self) -> Array:
         """Targets minus their weighted mean, shape (n,)."""
-        centred: Array = self.y - self.weight @ self.y
+        shifted = self.y - self.y[0]  # constant targets become exactly zero
+        centred: Array = shifted - self.weight @ shifted
         return centred
 
     def raw_predict(self, U: Array) -> Array:
@@ -132,7 +133,7 @@ class ConeStructure:
 
     def intercept(self, U: Array) -> float:
         """The best output bias for ``U``: weighted mean of ``y - prediction``."""
-        return float(self.weight @ (self.y - self.raw_predict(U)))
+        return float(self.y[0] + self.weight @ (self.y - self.y[0] - self.raw_predict(U)))
 
     def loss(self, U: Array) -> float:
         """Weighted mean squared error at the best intercept, without the ridge."""

@@ -43,6 +43,9 @@ each_program = pytest.mark.parametrize("build", PROGRAMS.values(), ids=PROGRAMS)
 each_relu_program = pytest.mark.parametrize("build", [l2, joint, fixed], ids=["l2", "joint", "fixed"])
 
 
+each_solver = pytest.mark.parametrize("solver", ["clarabel", "interior_point"])
+
+
 def instance(seed: int = 0, n: int = 40, d: int = 3, m: int = 6):
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, d))
@@ -80,6 +83,30 @@ def test_cvxpy_value_lies_between_our_bounds(build, lam, seed):
     assert lower <= upper
     assert upper - lower <= 1e-6 * upper
     assert problem.value == pytest.approx(upper, rel=1e-6)
+
+
+@each_program
+@pytest.mark.parametrize("seed", [0, 1])
+def test_both_solvers_agree_within_their_verified_gaps(build, seed):
+    program = build(*instance(seed), 1e-2)
+    generic, own = optimum(program), solve(program, solver="interior_point")
+    assert own.is_optimal
+    assert own.lower_bound <= generic.objective
+    assert generic.lower_bound <= own.objective
+
+
+@each_program
+@pytest.mark.parametrize("x_scale", [1e-3, 1e3])
+@pytest.mark.parametrize("y_scale", [1e-3, 1e3])
+def test_units_of_the_data_do_not_matter(build, x_scale, y_scale):
+    X, y, net = instance()
+    scaled = Network.shallow(net.W / x_scale, net.b, y_scale * net.v, 0.0)
+    lam = 1e-2 * (x_scale**2 if build in (joint, fixed) else y_scale)
+    solution = solve(build(x_scale * X, y_scale * y, scaled, lam), solver="interior_point")
+    assert solution.is_optimal
+    if build in (joint, fixed):  # LipSDP scales like y / x; the norms of (6) see weights and bias together
+        expected = y_scale**2 * optimum(build(X, y, net)).objective
+        assert solution.objective == pytest.approx(expected, rel=3e-6)
 
 
 def test_labels_and_variables_of_the_reference():
@@ -523,13 +550,14 @@ def test_scaled_inputs_scale_lam(build, scale):
 
 
 @each_program
-def test_one_unit_and_one_sample(build):
+@each_solver
+def test_one_unit_and_one_sample(build, solver):
     X, y, net = instance(m=1)
     assert optimum(build(X, y, net)).objective <= y.var() * (1 + 1e-9)
     single = build(X[:1], y[:1], net)
     # the output bias alone fits one point: U = 0 is optimal with value zero
     assert single.objective(0 * single.start) == 0
-    assert solve(single, solver="clarabel").objective <= 1e-6
+    assert solve(single, solver=solver).objective <= 1e-6
 
 
 def test_huge_lam_gives_the_mean():
@@ -550,13 +578,14 @@ def test_huge_lam_gives_the_mean():
 
 
 @each_program
-def test_constant_targets_cost_nothing(build):
+@each_solver
+def test_constant_targets_cost_nothing(build, solver):
     X, _, net = instance()
     program = build(X, np.full(len(X), 3.7), net)
-    solution = solve(program, solver="clarabel")
-    assert 0 <= solution.objective <= 1e-8
-    assert program.scale <= 1e-28
-    assert program.decode(0 * program.start).c == pytest.approx(3.7)
+    assert program.scale == 0  # exactly: the targets are centred without roundoff
+    assert program.objective(0 * program.start) == 0
+    assert 0 <= solve(program, solver=solver).objective <= 1e-8
+    assert program.decode(0 * program.start).c == 3.7
 
 
 @each_program
@@ -568,9 +597,10 @@ def test_constant_and_repeated_columns(build):
 
 
 @each_program
-def test_more_units_and_inputs_than_samples(build):
+@each_solver
+def test_more_units_and_inputs_than_samples(build, solver):
     X, y, net = instance(n=4, d=6, m=9)
-    assert solve(build(X, y, net), solver="clarabel").gap <= 1e-5
+    assert solve(build(X, y, net), solver=solver).gap <= 1e-5
 
 
 def test_the_ridge_bounds_opposite_always_active_units():

@@ -157,8 +157,10 @@ class ConeProgram(ABC):
 
     @property
     def scale(self) -> float:
-        """Objective of the zero network: the weighted variance of the targets."""
-        return self._structure.loss(np.zeros((self.patterns.n_patterns, self.n_inputs + 1)))
+        """Objective of the zero network, the weighted variance of the targets, or their roundoff when that is larger."""
+        s = self._structure
+        roundoff = 1e-16 * float(s.weight @ s.y**2)
+        return max(s.loss(np.zeros((self.patterns.n_patterns, self.n_inputs + 1))), roundoff)
 
     def structure(self) -> ConeStructure:
         """Data, cones and coupling, for a structured solver."""

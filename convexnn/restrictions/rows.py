@@ -133,7 +133,7 @@ def distinct_rows(X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = 
     rows, first, inverse = np.unique(inputs[used], axis=0, return_index=True, return_inverse=True)
     inverse = inverse.ravel()
     weight = np.bincount(inverse, weights[used])
-    shift = weights @ targets  # the mean is subtracted first: y + 100 keeps its digits
+    shift = targets[used[0]]  # subtracted first: y + 100 keeps its digits, constant targets stay exact
     mean = np.bincount(inverse, weights[used] * (targets[used] - shift)) / weight + shift
     constant = float(weights[used] @ (targets[used] - mean[inverse]) ** 2)
     return DistinctRows(rows, mean, weight / weight.sum(), constant, used[first], inverse, used)

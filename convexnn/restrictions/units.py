@@ -57,7 +57,10 @@ def hidden(network: Network) -> Array:
 
 
 def relative_slack(X: Array, S: Array, U: Array, floor: float = 0.0) -> Array:
-    """``S_ki x_k'u_i / (|x_k| |u_i|)``, shape (n, p), with |u_i| at least ``floor max_j |u_j|``; zero units give zero."""
+    """``S_ki x_k'u_i / (|x_k| |u_i|)``, shape (n, p), zero for zero units.
+
+    ``|u_i|`` counts as at least ``floor max_j |u_j|``.
+    """
     size = np.linalg.norm(U, axis=1)
     size = np.maximum(size, floor * size.max(initial=0.0))
     scale = np.linalg.norm(X, axis=1)[:, None] * size[None]
