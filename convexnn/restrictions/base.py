@@ -157,7 +157,7 @@ class ConeProgram(ABC):
 
     @property
     def scale(self) -> float:
-        """Objective of the zero network, the weighted variance of the targets, or their roundoff when that is larger."""
+        """Objective of the zero network (the variance of the targets), or the targets' roundoff when larger."""
         s = self._structure
         roundoff = 1e-16 * float(s.weight @ s.y**2)
         return max(s.loss(np.zeros((self.patterns.n_patterns, self.n_inputs + 1))), roundoff)

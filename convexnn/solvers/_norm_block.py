@@ -12,9 +12,6 @@ from convexnn.solvers.cone_problem import ConeProblem
 
 Array = NDArray[np.float64]
 
-#: Longest initial unit, in lengths at which one unit alone predicts targets of unit size.
-LONGEST_START = 100.0
-
 
 class NormBlock:
     """``lam sum_i t_i`` with ``|u_i[:k]| <= t_i``; every ``t_i`` is eliminated inside its own block.
@@ -30,7 +27,7 @@ class NormBlock:
         self.degree = problem.p
         self.k = problem.n_weights
         self.d1, self.p = problem.d1, problem.p
-        self.longest = LONGEST_START * problem.target_length()
+        self.longest = problem.longest_start()
 
     def start(self, centre: Array, mu: float) -> Array:
         # central where the weight allows it; a tiny weight would ask for units of absurd length

@@ -26,6 +26,7 @@ class SpectralBlock:
         self.weight = weight
         self.d, self.d1, self.p = problem.n_weights, problem.d1, problem.p
         self.rows = problem.p + 1
+        self.longest = problem.longest_start()
         self.K = self.degree = self.d + self.rows
         self.inner = np.arange(self.d)
         self.outer = np.arange(self.d, self.K)
@@ -164,11 +165,13 @@ class SpectralBlock:
         """Scale the centre so that the largest eigenvalue of ``E'E`` equals ``level``."""
         E = self._off_diagonal(centre)
         largest = np.linalg.eigvalsh(E.T @ E)[-1]
-        U = centre * np.sqrt(level / largest)
+        # a centre that is all bias would have to be endless to reach the level
+        factor = min(np.sqrt(level / max(largest, np.finfo(float).tiny)), self.longest)
+        U = centre * factor
         self._set_primal(U)
         S = mu * np.linalg.inv(self.primal)
         self.dual = (S + S.T) / 2
-        return cast(Array, U)
+        return U
 
 
 class JointBlock(SpectralBlock):

@@ -18,6 +18,8 @@ IntArray = NDArray[np.intp]
 
 #: Rows of the design matrix handled at a time while the loss Hessian is formed.
 CHUNK_ENTRIES = 4_000_000
+#: Initial units are at most this many times longer than the targets ask of one unit.
+LONGEST_START = 100.0
 
 
 def power_of_two_unit(structure: ConeStructure) -> float:
@@ -107,9 +109,10 @@ class ConeProblem:
         """Loss of the zero network."""
         return float(self.weight @ self.y**2) + self.constant
 
-    def target_length(self) -> float:
-        """Length at which a unit along the rows predicts values of the size of the targets."""
-        return float(np.sqrt(self.weight @ self.y**2 / (self.weight @ (self.X * self.X).sum(axis=1))))
+    def longest_start(self) -> float:
+        """Longest initial unit: many times the length at which one unit alone predicts values like the targets."""
+        length = np.sqrt(self.weight @ self.y**2 / (self.weight @ (self.X * self.X).sum(axis=1)))
+        return float(LONGEST_START * length)
 
     def gradient(self, U: Array) -> Array:
         """Gradient of :meth:`loss`, shape (d + 1, p)."""
