@@ -1,4 +1,4 @@
-"""Maximize sum_i ||S'b_i|| over factors S: power steps, then Newton (dense when small, conjugate gradients when large).
+"""Maximize sum_i ||S'b_i|| over factors S: power steps, then Newton (dense, or by conjugate gradients when large).
 
 The unconstrained form ``F(S) = sum_i ||S'b_i|| - ||S||**2 / 2`` has the same maximizers up to scale. Its gradient is
 ``B'N - S`` with unit rows ``n_i = S'b_i / ||S'b_i||``, so a unit gradient step is the power step ``S <- B'N``, and the
@@ -29,6 +29,20 @@ class Point:
     value: float
     G: Array
     residual: float
+
+
+@dataclass(frozen=True)
+class Preconditioner:
+    """Approximate inverse of the negative Hessian, diagonal in two orthonormal bases; built at ``residual``."""
+
+    left: Array
+    right: Array
+    divisor: Array
+    residual: float
+
+    def solve(self, D: Array) -> Array:
+        """Approximate Newton direction of a gradient."""
+        return self.left @ ((self.left.T @ D @ self.right) / self.divisor) @ self.right.T
 
 
 def evaluate(B: Array, S: Array) -> Point:
@@ -79,14 +93,16 @@ def ascend(B: Array, S: Array, tol: float, max_iter: int) -> tuple[Point, int]:
     """
     point = evaluate(B, evaluate(B, S).G + S)
     work = B.shape[0] * S.size**2 + S.size**3
-    shift = 1e-3
+    shift, approximation = 1e-3, None
     for iteration in range(max_iter):
         if point.residual <= tol:
             return point, iteration
         if work <= DENSE_WORK:
             D, shift = _dense_step(B, point, shift)
         else:
-            D = _conjugate_gradient_step(B, point)
+            if approximation is None or point.residual < 0.05 * approximation.residual:
+                approximation = _preconditioner(B, point)
+            D = _conjugate_gradient_step(B, point, approximation)
         new = _line_search(B, point, D)
         if new is None:
             new = evaluate(B, point.S + point.G)  # power step: monotone by convexity of the norms
@@ -129,11 +145,21 @@ def _dense_step(B: Array, point: Point, shift: float) -> tuple[Array, float]:
     return point.G, shift
 
 
-def _conjugate_gradient_step(B: Array, point: Point) -> Array:
+def _preconditioner(B: Array, point: Point) -> Preconditioner:
+    """Inverse of ``D -> D - A D (I - Pi)``: the negative Hessian with n_i n_i' replaced by its weighted mean Pi."""
+    C = B / np.sqrt(np.maximum(point.y, 1e-290))[:, None]
+    values, left = np.linalg.eigh(C.T @ C)
+    means, right = np.linalg.eigh((point.N * (point.y / point.y.sum())[:, None]).T @ point.N)
+    divisor = np.maximum(1.0 - np.minimum(values, 1.0)[:, None] * (1.0 - means), 1e-3)
+    return Preconditioner(left, right, divisor, point.residual)
+
+
+def _conjugate_gradient_step(B: Array, point: Point, approximation: Preconditioner) -> Array:
     """Truncated Newton step; stops at negative curvature and at a residual that makes the iteration superlinear."""
     weight = 1.0 / np.maximum(point.y, 1e-290)[:, None]
     D, R = np.zeros_like(point.S), point.G.copy()
-    P, square = R.copy(), float(np.vdot(R, R))
+    P = approximation.solve(R)
+    square = float(np.vdot(R, P))
     target = square * min(0.1, point.residual)
     for _ in range(250):
         BP = B @ P
@@ -143,8 +169,9 @@ def _conjugate_gradient_step(B: Array, point: Point) -> Array:
             return D if D.any() else P
         D += (square / curvature) * P
         R -= (square / curvature) * HP
-        previous, square = square, float(np.vdot(R, R))
+        Z = approximation.solve(R)
+        previous, square = square, float(np.vdot(R, Z))
         if square <= target:
             return D
-        P = R + (square / previous) * P
+        P = Z + (square / previous) * P
     return D

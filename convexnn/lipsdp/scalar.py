@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
-from convexnn.lipsdp.ascent import Point, ascend
+from convexnn.lipsdp.ascent import Point, ascend, evaluate
 from convexnn.lipsdp.ascent import start as initial_factor
 from convexnn.rigorous import (
     UNIT,
@@ -103,7 +103,7 @@ def upper_bound(B: ArrayLike, q: ArrayLike, error: ArrayLike | None = None) -> f
     with np.errstate(over="ignore"):
         E = rows / root[:, None]
         drift = 2.0 * norm_up(spread / root) if spread.any() else 0.0
-    rounding = 4.0 * UNIT * norm_up(E) + math.sqrt(E.size) * 2.0**-1070
+    rounding = 4.0 * UNIT * norm_up(E) + math.sqrt(E.size) * 2.0**-1070 / float(root.min())
     square = product_up(sum_up(weights), gram_max_eigenvalue(E, rounding + drift))
     return ldexp_up(sqrt_up(square), exponent - 1)
 
@@ -129,6 +129,7 @@ def multiplier_from_factor(B: ArrayLike, S: ArrayLike, error: ArrayLike | None =
     rows, factor = np.asarray(B, dtype=np.float64), np.asarray(S, dtype=np.float64)
     if factor.ndim != 2 or factor.shape[0] != rows.shape[1] or not np.isfinite(factor).all():
         return np.full(rows.shape[0], np.nan)
+    alive = np.any(rows != 0.0, axis=1)
     rows, factor = np.ldexp(rows, -power_of_two(rows)), np.ldexp(factor, -power_of_two(factor))
     sizes = row_norms_up(rows)
     if not sizes.any():
@@ -139,7 +140,7 @@ def multiplier_from_factor(B: ArrayLike, S: ArrayLike, error: ArrayLike | None =
     if error is not None and np.any(error):
         share = np.asarray(error, dtype=np.float64) / (np.sum(error) + np.linalg.norm(rows))
         y = y + share ** (2.0 / 3.0)
-    return y / y.sum()
+    return np.where(alive, np.maximum(y, 2.0**-1000), y) / y.sum()
 
 
 def maximize(B: ArrayLike, tol: float = 1e-8, start: ArrayLike | None = None, max_iter: int = 200) -> LipSDPResult:
@@ -173,10 +174,10 @@ def maximize(B: ArrayLike, tol: float = 1e-8, start: ArrayLike | None = None, ma
     if not kept.size:
         return LipSDPResult(0.0, 0.0, np.eye(1, rows.shape[0])[0], np.eye(rows.shape[1], 1), 0)
     basis, reduced = _row_space(kept)
-    warm = None if start is None else basis.T @ np.asarray(start, dtype=np.float64)
+    warm = None if start is None else basis.T @ _warm_start(start, rows.shape[1])
     point, iterations = _climb(reduced, tol, warm, max_iter)
     S = basis @ (point.S / np.linalg.norm(point.S))
-    q = multiplier_from_factor(scaled, S)
+    q = multiplier_from_factor(rows, S)
     upper = upper_bound(rows, q)
     value = float(np.ldexp(0.5 * point.y.sum() / np.linalg.norm(point.S), exponent))
     return LipSDPResult(min(value, upper), upper, q, S, iterations)
@@ -187,8 +188,8 @@ def _climb(B: Array, tol: float, warm: Array | None, max_iter: int) -> tuple[Poi
     rank = min(*B.shape, 2 + round(B.shape[0] ** (1.0 / 3.0)))
     S = initial_factor(B, rank) if warm is None or not np.any(warm) or not np.isfinite(warm).all() else warm
     target = 1e-3 if B.size > 50_000 else max(tol, 1e-13)
-    total = 0
-    while True:
+    point, total = evaluate(B, S), 0
+    for _ in range(40):
         point, iterations = ascend(B, S, target, max_iter - total)
         total += iterations
         C = B / np.sqrt(np.maximum(point.y, 1e-12 * point.y.sum() / B.shape[0]))[:, None]
@@ -204,6 +205,7 @@ def _climb(B: Array, tol: float, warm: Array | None, max_iter: int) -> tuple[Poi
         else:
             S = point.S
             target = max(1e-13, min(tol, 0.01 * target))
+    return point, total
 
 
 def _escape(B: Array, point: Point, values: Array, vectors: Array) -> Array | None:
@@ -230,6 +232,13 @@ def _row_space(B: Array) -> tuple[Array, Array]:
         return np.eye(B.shape[1]), B
     Q, R = np.linalg.qr(B.T)
     return Q, np.ascontiguousarray(R.T)
+
+
+def _warm_start(start: ArrayLike, d: int) -> Array:
+    S = np.asarray(start, dtype=np.float64)
+    if S.ndim != 2 or S.shape[0] != d:
+        raise InvalidInputError(f"start must be a factor of shape ({d}, r), got {S.shape}.")
+    return S
 
 
 def _rows(B: ArrayLike) -> Array:

@@ -295,5 +295,6 @@ def _full_multiplier(W: Array, V: Array, q: Array) -> Array:
     used = np.any(W != 0.0, axis=1) & np.any(V != 0.0, axis=0)
     scale = _balanced(W, V, np.ones(W.shape[0]))[2]
     full = np.ones(W.shape[0])
-    full[used] = q / scale
+    with np.errstate(over="ignore", under="ignore", divide="ignore"):
+        full[used] = np.clip(q / scale, np.finfo(float).tiny, np.finfo(float).max)
     return full
