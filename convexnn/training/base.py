@@ -7,6 +7,7 @@ belong to the loop.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -80,6 +81,11 @@ class Trainer:
     def run(self, session: Session) -> None:
         """Spend the budget: by default one descent over all epochs."""
         session.descend(session.options.epochs)
+
+    def settings(self) -> dict[str, Any]:
+        """Fields of a trainer that is a dataclass; a checkpoint written under others is refused."""
+        fields = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        return {item.name: getattr(self, item.name) for item in fields if item.init}
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
         """Arrays a checkpoint must hold beside weights and optimizer."""

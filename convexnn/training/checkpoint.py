@@ -32,7 +32,8 @@ def run_fingerprint(session: Session) -> str:
     settings = dataclasses.asdict(session.options.replace(callback=None, checkpoint=None))
     fixed = {name: value for name, value in sorted(settings.items()) if name not in FREE}
     shapes = [tuple(part.shape) for pair in session.layers for part in pair]
-    text = repr((session.problem.fingerprint(), session.trainer.name, session.seed, shapes, fixed))
+    trainer = (session.trainer.name, session.trainer.settings())
+    text = repr((session.problem.fingerprint(), trainer, session.seed, shapes, fixed))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

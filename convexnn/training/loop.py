@@ -88,24 +88,35 @@ class Session:
 
     def evaluate(self) -> None:
         """Judge the current weights by the trainer's full objective, keep the best, decide whether to go on."""
-        import torch
-
-        with torch.no_grad():
-            objective = self.trainer.evaluate(self.problem, self.layers) * self.problem.loss_unit
-            held_out = self.problem.validation_rows
-            validation = (
-                math.nan
-                if held_out is None
-                else (float(self.problem.data_loss(self.layers, held_out)) * self.problem.loss_unit)
-            )
+        judged, objective, validation = self._judge()
         if math.isnan(self.first) and math.isfinite(objective):
             self.first = objective
-        judged = objective if held_out is None else validation
         if not math.isfinite(judged) or not math.isfinite(objective) or objective > BLOW_UP * self.first:
             self._recover()
         else:
             self._keep(judged)
         self._report(objective, validation)
+
+    def consider(self, values: torch.Tensor) -> None:
+        """Judge other weights (flat) than the current ones; keep them when they are the best so far."""
+        current = self.parameters.read()
+        self.parameters.write(values)
+        judged = self._judge()[0]
+        self.parameters.write(current)
+        if judged < self.best[0]:
+            self.best = (judged, values.clone(), self.epoch)
+
+    def _judge(self) -> tuple[float, float, float]:
+        """Judged value, objective and validation loss (nan without validation) of the current weights, raw units."""
+        import torch
+
+        problem, held_out = self.problem, self.problem.validation_rows
+        with torch.no_grad():
+            objective = self.trainer.evaluate(problem, self.layers) * problem.loss_unit
+            if held_out is None:
+                return objective, objective, math.nan
+            validation = float(problem.data_loss(self.layers, held_out)) * problem.loss_unit
+        return validation, objective, validation
 
     @property
     def seconds(self) -> float:

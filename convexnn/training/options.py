@@ -188,3 +188,14 @@ def _is_real(value: Any, *, positive: bool = False) -> bool:
 def _require(condition: bool, name: str, expected: str, value: Any) -> None:
     if not condition:
         raise InvalidInputError(f"{name} must be {expected}, got {value!r}.")
+
+
+def require_count(name: str, value: Any, least: int = 1) -> None:
+    """Refuse a setting that is not an integer of at least ``least``."""
+    _require(_is_count(value, least), name, f"an integer of at least {least}", value)
+
+
+def require_number(name: str, value: Any, *, positive: bool = False) -> None:
+    """Refuse a setting that is not a finite number, nonnegative or positive."""
+    expected = "a positive finite number" if positive else "a finite number >= 0"
+    _require(_is_real(value, positive=positive), name, expected, value)
