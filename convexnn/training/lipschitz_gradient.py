@@ -1,0 +1,101 @@
+"""Training with the exact LipSDP gradient: mean loss plus ``lam L^2``, L the LipSDP bound in raw units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from convexnn.exceptions import UnsupportedModelError
+from convexnn.training.base import Trainer
+from convexnn.training.lipsdp_regularizer import WarmLipSDP
+from convexnn.training.options import require_count, require_number
+from convexnn.training.optimizers import Layers
+from convexnn.training.problem import Batch, TrainingProblem
+
+if TYPE_CHECKING:
+    import torch
+
+
+class LipschitzPenalized(Trainer):
+    """Base of the trainers judged by ``mean loss + lam L^2`` (plus the weight decay of the options, if any).
+
+    ``L`` is the LipSDP upper bound on the l2 Lipschitz constant, raw units of inputs and targets: the objective
+    of ``regularizer="lipschitz"`` of the estimators.
+    """
+
+    lam: float
+    exact_every: int = 10
+    power_steps: int = 3
+
+    def prepare(self, problem: TrainingProblem) -> None:
+        """Forget the factor of an earlier run; refuse an activation with unbounded slopes."""
+        self._lipsdp = WarmLipSDP(
+            problem.activation.slopes, exact_every=self.exact_every, power_steps=self.power_steps
+        )
+
+    def evaluate(self, problem: TrainingProblem, layers: Layers) -> float:
+        """Objective with the certified bound for L."""
+        loss = problem.data_loss(layers, problem.all_rows) + problem.penalty(layers)
+        return float(loss) + self.lam / problem.loss_unit * self._lipsdp.bound(*raw_weights(problem, layers)) ** 2
+
+    def state(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the warm factor."""
+        return self._lipsdp.state()
+
+    def load(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
+        """Take up a warm factor."""
+        self._lipsdp.load(state)
+
+
+@dataclass(eq=False)
+class LipschitzTrainer(LipschitzPenalized):
+    """Adam on ``mean loss + lam L^2`` with the exact gradient of L, the LipSDP bound in raw units.
+
+    Implements: theory note F4 (Danskin; docs/theory/lipsdp.md, Proposition 4).
+
+    Parameters
+    ----------
+    lam : float, default=1e-2
+        Weight of ``L^2``: the ``lam`` of ``regularizer="lipschitz"`` of the estimators. (``lam`` and
+        ``weight_decay`` of the options add the sum of squared weights, and are zero unless asked for.)
+    exact_every : int, default=10
+        Steps between exact maximizations of the LipSDP factor; see :class:`WarmLipSDP`.
+    power_steps : int, default=3
+        Power steps on the factor in every other step.
+    """
+
+    lam: float = 1e-2
+    exact_every: int = 10
+    power_steps: int = 3
+    name: ClassVar[str] = "lipschitz"
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be meant."""
+        require_number("lam", self.lam)
+        require_count("exact_every", self.exact_every)
+        require_count("power_steps", self.power_steps, least=0)
+
+    def objective(self, problem: TrainingProblem, layers: Layers, batch: Batch) -> torch.Tensor:
+        """Batch loss plus ``lam L^2`` at the warm factor."""
+        L = self._lipsdp(*raw_weights(problem, layers))
+        return problem.data_loss(layers, batch) + problem.penalty(layers) + self.lam / problem.loss_unit * L**2
+
+
+def raw_weights(problem: TrainingProblem, layers: Layers) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden (m, d) and outer (k, m) weights in raw units, differentiable in the standardized layers.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When there is not exactly one hidden layer.
+    """
+    if len(layers) != 2:
+        raise UnsupportedModelError(
+            f"Training with LipSDP needs one hidden layer, this network has {len(layers) - 1}; "
+            "give hidden_units as one integer."
+        )
+    (W, _), (V, _) = layers
+    scale = problem.scaling
+    return W / problem.tensor(scale.input_scale), V * scale.target_scale
