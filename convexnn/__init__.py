@@ -1,1 +1,67 @@
 """convexnn: shallow neural networks trained by convex programs, with evidence for every number."""
+
+from convexnn.activations import Identity, LeakyReLU, Polynomial, ReLU, Sigmoid, Tanh
+from convexnn.attacks import AttackResult, attack
+from convexnn.certificate import Certificate
+from convexnn.certificates.lipschitz import lipschitz
+from convexnn.estimators import SafeSNNRegressor
+from convexnn.exceptions import (
+    CertificateError,
+    ConvexNNError,
+    InfeasibleStartError,
+    InvalidInputError,
+    SolverError,
+    SolverWarning,
+    UnsupportedModelError,
+)
+from convexnn.losses import Hinge, Logistic, MultiMargin, Squared, SquaredHinge
+from convexnn.network import Network, as_network
+from convexnn.patterns import ActivationPatterns, extract
+from convexnn.program import Program, Solution, evaluate
+from convexnn.refinement import Refinement, refine
+from convexnn.solvers import available_solvers, solve
+from convexnn.threats import Box, L2Ball, LInfBall
+from convexnn.training import pretrain
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActivationPatterns",
+    "AttackResult",
+    "Box",
+    "Certificate",
+    "CertificateError",
+    "ConvexNNError",
+    "Hinge",
+    "Identity",
+    "InfeasibleStartError",
+    "InvalidInputError",
+    "L2Ball",
+    "LInfBall",
+    "LeakyReLU",
+    "Logistic",
+    "MultiMargin",
+    "Network",
+    "Polynomial",
+    "Program",
+    "ReLU",
+    "Refinement",
+    "SafeSNNRegressor",
+    "Sigmoid",
+    "Solution",
+    "SolverError",
+    "SolverWarning",
+    "Squared",
+    "SquaredHinge",
+    "Tanh",
+    "UnsupportedModelError",
+    "as_network",
+    "attack",
+    "available_solvers",
+    "evaluate",
+    "extract",
+    "lipschitz",
+    "pretrain",
+    "refine",
+    "solve",
+]

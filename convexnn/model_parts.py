@@ -132,6 +132,8 @@ def _split_torch(module: torch.nn.Module, layers: str) -> ModelParts:
             raise UnsupportedModelError(f"Layer {label!r} (Linear) has no bias; the refined network needs one.")
 
     def body(X: Any) -> Array:
+        if not front:  # nothing but flattening: keep the caller's float64 inputs
+            return _plain(np.reshape(X, (len(X), -1)))
         return _torch_body([leaf for _, leaf in leaves[:first]], tail[0], X)
 
     def put_back(network: Network) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from convexnn.patterns.multiset import ActivationPatterns
 from convexnn.patterns.search import flip_active_rows
 from convexnn.program import Program, Solution
 from convexnn.restrictions import GatedGroupLasso, LipschitzProgram, ReluGroupLasso
+from convexnn.restrictions.units import merge
 from convexnn.solvers import require_solver, solve
 from convexnn.training.alternating import alternating_minimization
 
@@ -212,15 +214,8 @@ def refine_network(
     state.record("start")
     solution: Solution | None = None
     try:
-        solution = _first_solve(state, patterns, options)
-        for _ in range(options.pattern_search):
-            flipped = flip_active_rows(state.network, X, patterns)
-            if np.array_equal(flipped.D, patterns.D):
-                break
-            better = _solve_program(state, flipped, state.left(options), "pattern_search")
-            if better is None:
-                break
-            solution, patterns = better, flipped
+        solution, patterns = _first_solve(state, patterns, options)
+        solution, patterns = _search(state, patterns, options, solution)
     except SolverError as error:
         _warn(f"the convex program failed: {error}")
     except KeyboardInterrupt:
@@ -266,47 +261,84 @@ class _State:
         return replace(options, time_limit=max(options.time_limit - (time.perf_counter() - self.began), 1e-3))
 
 
-def _first_solve(state: _State, patterns: ActivationPatterns, options: RefineOptions) -> Solution | None:
-    if options.regularizer == "lipschitz" and options.method == "alternating":
-        target = state.objective
-        result = alternating_minimization(
-            state.network,
-            target.X,
-            target.y,
-            lam=options.lam,
-            sample_weight=target.sample_weight,
-            tol=options.tol,
-            solver=options.solver,
-            time_limit=options.time_limit,
-        )
-        state.offer(result.network, "alternating")
-        return result.solution
-    stage = "joint" if options.regularizer == "lipschitz" else options.regularizer
-    return _solve_program(state, patterns, options, stage, keep=True)
+def _first_solve(
+    state: _State, patterns: ActivationPatterns, options: RefineOptions
+) -> tuple[Solution | None, ActivationPatterns]:
+    if options.regularizer == "gated":
+        return _gated(state, patterns, options)
+    if options.regularizer == "l2" or options.method == "joint":
+        stage = "joint" if options.regularizer == "lipschitz" else "l2"
+        return _solve_program(state, patterns, options, stage)[0], patterns
+    target = state.objective
+    result = alternating_minimization(
+        state.network,
+        target.X,
+        target.y,
+        lam=options.lam,
+        sample_weight=target.sample_weight,
+        tol=options.tol,
+        solver=options.solver,
+        time_limit=options.time_limit,
+    )
+    state.offer(result.network, "alternating")
+    return result.solution, patterns
+
+
+def _search(
+    state: _State, patterns: ActivationPatterns, options: RefineOptions, solution: Solution | None
+) -> tuple[Solution | None, ActivationPatterns]:
+    """Cross the boundaries on which the network lies, as long as that helps."""
+    for _ in range(options.pattern_search):
+        if state.network.W.shape[0] != patterns.n_patterns:
+            break
+        flipped = flip_active_rows(state.network, state.objective.X, patterns)
+        if np.array_equal(flipped.D, patterns.D):
+            break
+        found, accepted = _solve_program(state, flipped, options, "pattern_search", contains_start=False)
+        if not accepted:
+            break
+        solution, patterns = found, flipped
+    return solution, patterns
 
 
 def _solve_program(
-    state: _State, patterns: ActivationPatterns, options: RefineOptions, stage: str, keep: bool = False
-) -> Solution | None:
-    """Solve from the best network; the solution when it was accepted (or ``keep`` is set), else None."""
-    program = PROGRAMS[options.regularizer](
-        state.objective.X,
-        state.objective.y,
+    state: _State,
+    patterns: ActivationPatterns,
+    options: RefineOptions,
+    stage: str,
+    *,
+    regularizer: str | None = None,
+    contains_start: bool = True,
+) -> tuple[Solution, bool]:
+    """Solve from the best network; the solution, and whether its network was accepted."""
+    target = state.objective
+    program = PROGRAMS[regularizer or options.regularizer](
+        target.X,
+        target.y,
         patterns,
         lam=options.lam,
-        sample_weight=state.objective.sample_weight,
-        start=state.network,
+        sample_weight=target.sample_weight,
+        start=state.network if contains_start else None,
     )
     solution = solve(
         program,
         solver=options.solver,
         tol=options.tol,
         max_iter=options.max_iter,
-        time_limit=options.time_limit,
+        time_limit=state.left(options).time_limit,
+        start=None if contains_start else merge(state.network),
         verbose=options.verbose,
     )
-    accepted = np.isfinite(solution.z).all() and state.offer(program.decode(solution.z), stage)
-    return solution if accepted or keep else None
+    return solution, bool(np.isfinite(solution.z).all()) and state.offer(program.decode(solution.z), stage)
+
+
+def _gated(state: _State, patterns: ActivationPatterns, options: RefineOptions) -> tuple[Solution, ActivationPatterns]:
+    """Relaxation first, then the cones again, on every pattern with both signs."""
+    with contextlib.suppress(InvalidInputError):  # a gate without interior cannot be decomposed
+        _solve_program(state, patterns, options, "gated")
+    both = patterns.with_both_signs()
+    solution, _ = _solve_program(state, both, options, "l2", regularizer="l2")
+    return solution, both
 
 
 PROGRAMS: dict[str, Callable[..., Program]] = {

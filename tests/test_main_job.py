@@ -39,13 +39,15 @@ def test_servo_joint_is_at_most_every_alternating_iterate(rng):
     assert joint.status == "optimal"
 
     alternating = alternating_minimization(start, X, y, lam=LAM, max_rounds=4)
-    iterates = [objective(start), *(row.objective for row in alternating.history)]
+    steps = [value for row in alternating.history for value in (row.after_multiplier, row.after_weights)]
+    iterates = [program.network_objective(start), *steps]
     assert all(later <= earlier * (1 + 1e-9) for earlier, later in zip(iterates, iterates[1:], strict=False))
     assert joint.objective <= min(iterates)
     assert iterates[-1] < iterates[0]
 
     refined = refine(start, X, y, lam=LAM)
     assert refined.after <= min(iterates)
+    assert objective(alternating.network) <= objective(start)
     assert objective(refined.network) == pytest.approx(refined.after, rel=1e-9)
     certificate = lipschitz(refined.network)
     threat = L2Ball(0.2)
