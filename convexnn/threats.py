@@ -118,7 +118,7 @@ class L2Ball(_Clipped):
             return self._ball(Z, X)
         clipped, near = np.clip(Z, low, high), self._ball(Z, X)
         fits = self._fits(clipped, X)
-        found = np.where(fits, clipped, near)
+        found = np.where(fits[:, None], clipped, near)
         hard = np.flatnonzero(~fits & (found != np.clip(found, low, high)).any(axis=1))
         if len(hard):
             found[hard] = self._bisect(Z[hard], X[hard], low, high)
