@@ -419,6 +419,18 @@ def test_smallest_l2_of_the_matrix_inequality_is_the_reduced_form(rng):
     assert smallest_eigenvalue(least * (1 - 1e-3)) < -1e-6
 
 
+def test_zero_units_do_not_return_their_share_of_the_multiplier():
+    # q is fixed in (12): the value at a point with a zero unit still divides by the q of the others only
+    X, y, net = instance()
+    program = LipschitzRestriction(X, y, extract(net, X), 1e-2, multiplier=np.full(7, 1 / 7), start=net)
+    z = program.start.copy()
+    z[:3] = 0.0
+    B = lipsdp_rows(z)
+    expected = 1e-2 * np.linalg.norm(B / (2 * np.sqrt(1 / 7)), 2) ** 2
+    assert program.terms(z)["regularizer"] == pytest.approx(expected, rel=1e-12)
+    assert program.terms(z)["regularizer"] > 1e-2 * maximize(B).upper ** 2
+
+
 def test_t_and_q_say_the_same():
     X, y, net = instance()
     patterns, nu = extract(net, X), np.abs(net.v)
@@ -582,8 +594,7 @@ def test_huge_lam_gives_the_mean():
 def test_constant_targets_cost_nothing(build, solver):
     X, _, net = instance()
     program = build(X, np.full(len(X), 3.7), net)
-    assert program.scale == 0  # exactly: the targets are centred without roundoff
-    assert program.objective(0 * program.start) == 0
+    assert program.objective(0 * program.start) == 0  # exactly: the targets are centred without roundoff
     assert 0 <= solve(program, solver=solver).objective <= 1e-8
     assert program.decode(0 * program.start).c == 3.7
 

@@ -198,7 +198,9 @@ class ConeProgram(ABC):
 
         where the bias column ``Z_b`` is closed by the ridge (not in the l2 programs, where the bias is
         inside the norm) and R* is the bound on the conjugate of the regularizer in :meth:`_conjugate`.
-        The best theta is inserted. Proof: ``docs/theory/joint_program.md``.
+        The best theta is inserted. Proof: ``docs/theory/joint_program.md``, Proposition 4.
+
+        Implements: docs/theory/joint_program.md, Proposition 4.
 
         Returns
         -------
@@ -241,9 +243,9 @@ class ConeProgram(ABC):
     def lift(self, network: Any) -> Array:
         """Point of the program that predicts what the network predicts, up to the output bias.
 
-        Unit i goes to cone i if that contains it, else to any cone that does; units that share a cone are
-        summed, which never raises the regularizer. The objective of the point is at most
-        :meth:`network_objective` of the network.
+        Unit i goes to cone i if that contains it, else to any cone that does. The objective of the point is at
+        most :meth:`network_objective` of the network. Where there are fewer cones than units, units of one cone
+        are summed: that never raises the regularizer either, only the ridge can rise with the summed biases.
 
         Raises
         ------

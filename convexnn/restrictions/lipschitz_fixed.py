@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InfeasibleStartError, InvalidInputError
-from convexnn.lipsdp import maximize, multiplier_from_t, t_from_multiplier, upper_bound
+from convexnn.lipsdp import maximize, multiplier_from_t, t_from_multiplier
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Dual
@@ -158,7 +158,8 @@ class LipschitzRestriction(SpectralProgram):
         return FixedSpectral(self.lam, self.q)
 
     def _regularizer(self, U: Array, dual: Dual | None) -> float:  # noqa: ARG002
-        return self.lam * upper_bound(lipsdp_rows(U), self.q) ** 2
+        C = lipsdp_rows(U) / (2 * np.sqrt(self.q)[:, None])  # q is fixed: zero units do not give their share back
+        return self.lam * float(np.linalg.eigvalsh(C.T @ C)[-1])
 
     def _conjugate(self, Z: Array, dual: Dual) -> tuple[float, float]:
         """Sum form of :mod:`convexnn.restrictions.spectral` with the leading block of the dual matrix."""

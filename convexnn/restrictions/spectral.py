@@ -28,6 +28,8 @@ def split(Z: Array, first: Array) -> Array:
 def conjugate(P: Array, M: Array | None, weight: float, q: Array | None) -> float:
     """Smallest proved ``(tr M / weight) * (max or q-weighted sum of p_i'M^-1 p_i)``.
 
+    Implements: docs/theory/joint_program.md, Proposition 4.
+
     Parameters
     ----------
     P : array, shape (p + 1, d)
