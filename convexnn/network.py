@@ -67,7 +67,7 @@ def _checked_layers(layers: Any) -> tuple[tuple[Array, Array], ...]:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A fully connected network ``x -> W_L act(... act(W_0 x + b_0) ...) + b_L``.
+    """A fully connected network with one activation: ``x -> W_1 act(W_0 x + b_0) + b_1``, or deeper.
 
     Parameters
     ----------
@@ -192,9 +192,9 @@ class Network:
         At a kink the derivative of the active side is used, so the value is a gradient of one
         adjacent linear piece.
         """
+        hidden = zip(self.layers[:-1], self.pre_activations(X), strict=True)
         V = self.layers[-1][0]
         G: Array = np.broadcast_to(V, (len(np.asarray(X)), *V.shape))
-        hidden = zip(self.layers[:-1], self.pre_activations(X), strict=True)
         for (W, _), z in reversed(list(hidden)):  # from the outputs back: no array is larger than (n, k, units)
             G = (G * self.activation.derivative(z)[:, None, :]) @ W
         return G[:, 0] if self.n_outputs == 1 else G

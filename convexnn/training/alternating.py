@@ -124,7 +124,7 @@ def alternating_minimization(
 
     The units are sorted by the sign of their outer weight and the patterns of ALL units are extracted once.
     With ``regularizer="l2"`` program (6) is solved once. With ``regularizer="lipschitz"`` two steps alternate:
-    T <- argmin (2) at the network, W <- argmin (12) for that T, the |v| and the patterns. The objective never
+    T <- argmin (2) at the network, W <- argmin (12) for that T, the ``|v|`` and the patterns. The objective never
     rises. The joint program (:class:`~convexnn.restrictions.LipschitzProgram`) over the same patterns is never
     worse than any round of this.
 
