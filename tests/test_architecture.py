@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
+import types
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -232,6 +234,22 @@ def test_importing_the_package_stays_light() -> None:
     heavy = sorted(HEAVY - {"pandas"})  # scikit-learn may look for pandas on its own
     out = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not out.stdout.split(), f"`import convexnn` also imported {out.stdout.strip()}"
+
+
+def test_the_public_page_names_things_not_modules() -> None:
+    import convexnn
+
+    assert len(set(convexnn.__all__)) == len(convexnn.__all__)
+    modules = [name for name in convexnn.__all__ if isinstance(getattr(convexnn, name), types.ModuleType)]
+    assert not modules, f"a module stands where a function or class of its name should: {modules}"
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    import convexnn
+
+    entries = re.findall(r"^   ([\w.]+)$", (ROOT / "docs" / "api.rst").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    listed = {entry.rpartition(".")[2] for entry in entries}
+    assert not set(convexnn.__all__) - listed, f"add to docs/api.rst: {sorted(set(convexnn.__all__) - listed)}"
 
 
 def test_the_suite_has_no_network() -> None:
