@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import functools
 import importlib
 import inspect
 import re
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,22 +45,15 @@ each_row = pytest.mark.parametrize("row", ROWS, ids=[f"{row.function}-{number}" 
 
 
 def resolve(path: str) -> object:
-    """The object at a dotted path: the longest importable module, then attributes."""
+    """The object at a dotted path; where a package exports a function named like its module, the function."""
     parts = path.split(".")
-    for cut in range(len(parts), 0, -1):
-        try:
-            found: object = importlib.import_module(".".join(parts[:cut]))
-        except ModuleNotFoundError as error:
-            if error.name is None or not path.startswith(error.name):
-                raise
-            continue
-        for name in parts[cut:]:
-            found = getattr(found, name)
-        return found
-    raise ModuleNotFoundError(f"no module on the way to {path}")
+    for cut in range(1, len(parts)):
+        with contextlib.suppress(ModuleNotFoundError, AttributeError):
+            return functools.reduce(getattr, parts[cut:], importlib.import_module(".".join(parts[:cut])))
+    raise AttributeError(f"docs/equations.md names {path}, which does not exist")
 
 
-@cache
+@functools.cache
 def test_names(file: str) -> frozenset[str]:
     """Names of the test functions in a file, also those in classes."""
     tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
