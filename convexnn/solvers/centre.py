@@ -67,15 +67,15 @@ def _squared_hinge_separator(problem: ConeProblem, steps: int = 20, ridge: float
     Stops once no hinge exceeds 0.9, so that every row has a positive slack.
     """
     scale = 1 / np.maximum(np.linalg.norm(problem.X, axis=1), 1e-300)[:, None]
-    w = np.zeros((problem.d1, problem.p))
-    margin = np.where(problem.is_row, 1.0, -1.0)
+    w: Array = np.zeros((problem.d1, problem.p))
+    margin: Array = np.where(problem.is_row, 1.0, -1.0)
     for _ in range(steps):
         hinge = np.maximum(margin, 0.0)
         if hinge.max(initial=0.0) < 0.9:
             break
         right = problem.row_adjoint(scale * hinge) - ridge * w
         gram = problem.gram((margin > 0) * scale**2) + ridge * np.eye(problem.d1)
-        step = np.linalg.solve(gram, right.T[:, :, None])[:, :, 0].T
+        step: Array = np.linalg.solve(gram, right.T[:, :, None])[:, :, 0].T
         change = scale * problem.row_change(step)
         lengths = 0.5 ** np.arange(6)
         values = [(np.maximum(margin - t * change, 0.0) ** 2).sum(axis=0) for t in lengths]
