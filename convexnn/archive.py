@@ -18,6 +18,7 @@ import numpy as np
 from convexnn.exceptions import InvalidInputError
 
 HEADER = "header"
+RESERVED = {HEADER, "file", "allow_pickle"}  # the last two are arguments of numpy.savez
 PLAIN_KINDS = "biufU"  # bool, integers, real floats, text: what the archives of this package hold
 # everything that numpy, zipfile and json raise on files that were damaged or made to hurt
 READ_ERRORS = (
@@ -34,7 +35,7 @@ def write_archive(path: str | os.PathLike[str], header: Mapping[str, Any], array
     members: dict[str, Any] = {HEADER: np.array(json.dumps(header, default=_plain))}
     for name, values in arrays.items():
         members[name] = np.asarray(values)
-        if name == HEADER or members[name].dtype.kind not in PLAIN_KINDS:
+        if name in RESERVED or members[name].dtype.kind not in PLAIN_KINDS:
             raise InvalidInputError(f"The array {name!r} of dtype {members[name].dtype} cannot be stored.")
     buffer = io.BytesIO()
     np.savez(buffer, **members)

@@ -26,11 +26,17 @@ Check = Callable[[Network, Mapping[str, Array]], float]
 FORMAT = "convexnn.certificate"
 VERSION = 1
 _CHECKS: dict[str, Check] = {}
+_CLAIMS: dict[str, tuple[str | None, str | None]] = {}
 
 
-def register_check(method: str, check: Check) -> Check:
-    """Make ``check(network, multiplier) -> upper bound`` the verifier of certificates of ``method``."""
+def register_check(method: str, check: Check, *, quantity: str | None = None, threat: str | None = None) -> Check:
+    """Make ``check(network, multiplier) -> upper bound`` the verifier of certificates of ``method``.
+
+    ``quantity`` and ``threat`` say what the check bounds; a certificate of this method that claims something else
+    is then refused.
+    """
     _CHECKS[method] = check
+    _CLAIMS[method] = (quantity, threat)
     return check
 
 
@@ -95,6 +101,12 @@ class Certificate:
             raise CertificateError("The certificate is about another network: the fingerprints differ.")
         if self.method not in _CHECKS:
             raise CertificateError(f"No check is known for the method {self.method!r}; known: {registered_methods()}.")
+        quantity, threat = _CLAIMS[self.method]
+        if quantity not in (None, self.quantity) or threat not in (None, self.threat):
+            raise CertificateError(
+                f"The claim is about {self.quantity} ({self.threat}), "
+                f"but a {self.method} certificate is about {quantity} ({threat})."
+            )
         bound = float(_CHECKS[self.method](network, self.multiplier))
         tolerance = 1e-9 * abs(self.bound) if math.isfinite(self.bound) else 0.0
         if math.isnan(bound) or math.isnan(self.bound) or bound > self.bound + tolerance:

@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 FEASIBILITY_TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dual:
     """Multipliers of a training program, on its distinct rows.
 
@@ -46,7 +46,7 @@ class Dual:
     matrix: Array | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Proposal:
     """What a solver hands over: a point, multipliers if it has any, and how it ended.
 
@@ -62,7 +62,7 @@ class Proposal:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solution:
     """A solved program with recomputed evidence.
 

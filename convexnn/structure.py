@@ -41,7 +41,7 @@ class JointSpectral:
     weight: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FixedSpectral:
     """``weight * lambda_max(B' diag(1/q) B) / 4`` with ``q`` (p + 1,) positive and fixed.
 
@@ -56,7 +56,7 @@ class FixedSpectral:
 Coupling = GroupNorm | JointSpectral | FixedSpectral
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConeStructure:
     """Data, cones and coupling of a training program on its distinct rows.
 

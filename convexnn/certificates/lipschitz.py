@@ -308,4 +308,5 @@ _CHECKS = {
     "max_gradient": check_max_gradient,
 }
 for _name, _check in _CHECKS.items():
-    register_check(_name, _check)
+    _threat = "linf" if _name in ("product_linf", "max_gradient") else "l2"
+    register_check(_name, _check, quantity="lipschitz", threat=_threat)
