@@ -1,0 +1,17 @@
+"""Attacks: worst points found inside a threat set, re-verified; LOWER bounds on the worst case."""
+
+from convexnn.attacks.base import Attack, AttackProblem, AttackResult, linear_maximizer
+from convexnn.attacks.fgsm import FGSM
+from convexnn.attacks.pgd import PGD
+from convexnn.attacks.registry import ATTACKS, attack
+
+__all__ = [
+    "ATTACKS",
+    "FGSM",
+    "PGD",
+    "Attack",
+    "AttackProblem",
+    "AttackResult",
+    "attack",
+    "linear_maximizer",
+]
