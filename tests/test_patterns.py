@@ -23,6 +23,7 @@ from convexnn.patterns import (
     sample,
     sample_gates,
 )
+from convexnn.patterns.rows import distinct
 
 KINDS = ("gaussian", "data")
 
@@ -41,6 +42,7 @@ def test_unique_and_expand_are_inverse_as_multisets(rng) -> None:
     assert patterns.expand().unique() == patterns
     assert (patterns.expand().counts == 1).all()
     assert hash(patterns) == hash(patterns.expand().select(rng.permutation(6)))
+    np.testing.assert_array_equal(patterns.unique().D, np.unique(np.vstack([patterns.D, patterns.s > 0]), axis=1)[:-1])
 
 
 def test_equal_patterns_with_other_signs_stay_apart() -> None:
@@ -169,6 +171,14 @@ def test_extract_takes_torch_modules(rng) -> None:
     module = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 1)).double()
     X = rng.standard_normal((8, 3))
     assert extract(module, X) == extract(Network.from_torch(module), X)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (50, 1), (50, 3)])
+def test_distinct_rows_are_those_of_numpy(shape, rng) -> None:
+    X = rng.integers(-2, 3, shape) * rng.choice([1e-300, 1.0, -1e300, -0.0], size=shape)
+    rows, inverse = distinct(X)
+    np.testing.assert_array_equal(rows, np.unique(X + 0.0, axis=0))
+    np.testing.assert_array_equal(rows[inverse], X)
 
 
 # -- sampling ------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.patterns.rows import sorted_groups
 
 Bool = NDArray[np.bool_]
 Array = NDArray[np.float64]
@@ -63,14 +64,11 @@ class ActivationPatterns:
         """Size of the multiset, multiplicities counted."""
         return int(self.counts.sum())
 
-    def _keys(self) -> Bool:
-        return np.vstack([self.D, self.s[None] > 0])
-
     def unique(self) -> ActivationPatterns:
         """Each (pattern, sign) once, in a canonical order, with its multiplicity in ``counts``."""
-        columns, inverse = np.unique(self._keys(), axis=1, return_inverse=True)
-        counts = np.bincount(inverse.ravel(), weights=self.counts).astype(np.int64)
-        return ActivationPatterns(columns[:-1], np.where(columns[-1], 1.0, -1.0), counts)
+        first, inverse = sorted_groups(np.packbits(np.vstack([self.D, self.s[None] > 0]), axis=0).T)
+        counts = np.bincount(inverse, weights=self.counts)
+        return ActivationPatterns(self.D[:, first], self.s[first], counts)
 
     def expand(self) -> ActivationPatterns:
         """Each pair as often as its multiplicity, all counts one; the order of first copies is kept."""
@@ -94,7 +92,7 @@ class ActivationPatterns:
 
     def with_both_signs(self) -> ActivationPatterns:
         """Every distinct pattern once with sign +1 and once with -1 (Pilanci & Ergen's program)."""
-        columns = np.unique(self.D, axis=1)
+        columns = self.D[:, sorted_groups(np.packbits(self.D, axis=0).T)[0]]
         p = columns.shape[1]
         return ActivationPatterns(np.hstack([columns, columns]), np.r_[np.ones(p), -np.ones(p)])
 

@@ -32,8 +32,33 @@ def distinct(X: ArrayLike) -> tuple[Array, NDArray[np.intp]]:
         raise InvalidInputError(f"X has shape {array.shape}; expected (n_samples, n_features), both at least 1.")
     if not np.isfinite(array).all():
         raise InvalidInputError("X holds NaN or infinite values; remove or impute them.")
-    rows, inverse = np.unique(array + 0.0, axis=0, return_inverse=True)  # -0.0 and 0.0 are one value
-    return rows, inverse.ravel()
+    array = array + 0.0  # -0.0 and 0.0 are one value
+    first, inverse = sorted_groups(_ordered_bytes(array))
+    return array[first], inverse
+
+
+def _ordered_bytes(array: Array) -> NDArray[np.uint8]:
+    """Bytes of each row whose order is the lexicographic order of the numbers, shape (n, 8 d)."""
+    bits = np.ascontiguousarray(array).view(np.uint64)
+    top = np.uint64(1 << 63)
+    ordered = np.where(bits & top, ~bits, bits | top).astype(">u8")  # negative numbers count down
+    return ordered.view(np.uint8).reshape(len(array), -1)
+
+
+def sorted_groups(keys: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First row of each group of equal rows of bytes, groups in lexicographic order, and the group of every row.
+
+    The same as ``numpy.unique`` with ``axis=0``, but comparing rows as strings of bytes is many times faster.
+    """
+    rows = [row.tobytes() for row in keys]
+    first: dict[bytes, int] = {}
+    for index, row in enumerate(rows):
+        first.setdefault(row, index)
+    names = sorted(first)
+    group = {name: number for number, name in enumerate(names)}
+    return np.array([first[name] for name in names], dtype=np.intp), np.array(
+        [group[row] for row in rows], dtype=np.intp
+    )
 
 
 def standardize(rows: Array) -> tuple[Array, Array, Array]:
