@@ -1,0 +1,5 @@
+"""The command line: ``convexnn`` and ``python -m convexnn``."""
+
+from convexnn.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,176 @@
+"""Squared error against the radius of the perturbation, from below and from above."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convexnn.certificates.robustness import RobustnessTable, robustness_table
+from convexnn.exceptions import InvalidInputError
+from convexnn.network import as_network
+from convexnn.plotting.style import GRAY, PALETTE, axes, quiet, spans_decades
+
+Array = NDArray[np.float64]
+
+#: Bands of more models than this would cover one another.
+SHADED = 2
+
+
+class RobustnessCurveDisplay:
+    """Mean squared error against the radius: attacked from below, certified from above.
+
+    The worst case lies in the band between the two (shaded for one or two models).
+
+    Parameters
+    ----------
+    radii : array, shape (r,)
+        Increasing, nonnegative.
+    attacked : array, shape (m, r)
+        Attacked mean squared errors of m models: lower bounds.
+    certified : array, shape (m, r), or None
+        Certified mean squared errors: upper bounds.
+    names : sequence of str, length m
+    norm : str
+        Norm of the perturbation, for the label.
+    clean : array, shape (m,), or None
+        Errors at radius zero, drawn as the start of every curve.
+
+    Attributes
+    ----------
+    ax_, figure_ : matplotlib Axes and Figure
+        After :meth:`plot`.
+    lines_ : list of matplotlib Line2D
+        The attacked curves.
+    """
+
+    def __init__(
+        self,
+        radii: ArrayLike,
+        attacked: ArrayLike,
+        certified: ArrayLike | None = None,
+        *,
+        names: Sequence[str] = ("model",),
+        norm: str = "l2",
+        clean: ArrayLike | None = None,
+    ) -> None:
+        self.radii = np.asarray(radii, dtype=float)
+        self.names, self.norm = tuple(names), norm
+        shape = (len(self.names), len(self.radii))
+        self.attacked = _checked_curves(attacked, shape, "attacked")
+        self.certified = None if certified is None else _checked_curves(certified, shape, "certified")
+        self.clean = None if clean is None else np.asarray(clean, dtype=float).reshape(shape[0])
+        if (np.diff(self.radii) <= 0).any() or self.radii[0] < 0:
+            raise InvalidInputError(f"radii must increase and be nonnegative, got {self.radii.tolist()}.")
+
+    @classmethod
+    def from_table(cls, table: RobustnessTable, *, ax: Any = None) -> RobustnessCurveDisplay:
+        """Draw a table of :func:`convexnn.report.robustness_table`."""
+        display = cls(
+            table.radii,
+            table.attacked_mse,
+            table.certified_mse,
+            names=table.names,
+            norm=table.norm,
+            clean=table.clean_mse,
+        )
+        return display.plot(ax=ax)
+
+    @classmethod
+    def from_network(
+        cls,
+        network: Any,
+        X: ArrayLike,
+        y: ArrayLike,
+        radii: Sequence[float],
+        *,
+        name: str = "network",
+        ax: Any = None,
+        **options: Any,
+    ) -> RobustnessCurveDisplay:
+        """Attack and certify a model on ``X, y`` and draw it; options of :func:`convexnn.report.robustness_table`."""
+        return cls.from_table(robustness_table({name: network}, X, y, radii, **options), ax=ax)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: ArrayLike,
+        y: ArrayLike,
+        radii: Sequence[float],
+        *,
+        name: str | None = None,
+        ax: Any = None,
+        **options: Any,
+    ) -> RobustnessCurveDisplay:
+        """Attack and certify a fitted estimator (or a pipeline of scalers and one) and draw it, raw input units."""
+        label = type(estimator).__name__ if name is None else name
+        return cls.from_network(as_network(estimator), X, y, radii, name=label, ax=ax, **options)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        y_attacked: ArrayLike,
+        radii: ArrayLike,
+        *,
+        name: str = "model",
+        norm: str = "l2",
+        ax: Any = None,
+    ) -> RobustnessCurveDisplay:
+        """Draw predictions on attacked inputs, shape (r, n), one line a radius, without certificate."""
+        truth = np.asarray(y_true, dtype=float)
+        clean = np.mean((np.asarray(y_pred, dtype=float) - truth) ** 2)
+        attacked = np.mean((np.asarray(y_attacked, dtype=float) - truth) ** 2, axis=-1)
+        return cls(radii, [attacked], names=[name], norm=norm, clean=[clean]).plot(ax=ax)
+
+    def _from_zero(self, values: Array, index: int) -> tuple[Array, Array]:
+        if self.clean is None or self.radii[0] == 0:
+            return self.radii, values
+        return np.r_[0.0, self.radii], np.r_[self.clean[index], values]
+
+    def plot(self, ax: Any = None, *, units: str = "input units") -> RobustnessCurveDisplay:
+        """Draw on ``ax``, or on a new figure; ``units`` names the units of the radius."""
+        from matplotlib.lines import Line2D
+
+        self.figure_, self.ax_ = axes(ax, (6.4, 4.2))
+        self.lines_ = []
+        for index, name in enumerate(self.names):
+            color, marker = PALETTE[index % len(PALETTE)], "osD^vPX"[index % 7]
+            x, low = self._from_zero(self.attacked[index], index)
+            self.lines_ += self.ax_.plot(x, low, color=color, marker=marker, markersize=4.5, label=name)
+            if self.certified is not None:
+                _, high = self._from_zero(self.certified[index], index)
+                self.ax_.plot(x, high, color=color, linestyle=(0, (4, 2)))
+                if len(self.names) <= SHADED:
+                    self.ax_.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
+        self._scale()
+        norm = {"l2": "ℓ₂", "linf": "ℓ∞"}.get(self.norm, self.norm)
+        self.ax_.set_xlabel(f"{norm} radius of the perturbation ({units})")
+        self.ax_.set_ylabel("mean squared error")
+        styles = [Line2D([], [], color=GRAY, label="attacked (lower bound)")]
+        if self.certified is not None:
+            styles.append(Line2D([], [], color=GRAY, linestyle=(0, (4, 2)), label="certified (upper bound)"))
+        self.ax_.legend(handles=[*self.lines_, *styles], frameon=False, fontsize="small", loc="upper left")
+        quiet(self.ax_)
+        return self
+
+    def _scale(self) -> None:
+        values = np.concatenate([part.ravel() for part in (self.attacked, self.certified) if part is not None])
+        if spans_decades(values):
+            from matplotlib.ticker import LogFormatter, NullFormatter
+
+            self.ax_.set_yscale("log")
+            self.ax_.yaxis.set_major_formatter(LogFormatter())
+            self.ax_.yaxis.set_minor_formatter(NullFormatter())
+        self.ax_.set_xlim(left=0)
+
+
+def _checked_curves(values: ArrayLike, shape: tuple[int, int], label: str) -> Array:
+    curves = np.asarray(values, dtype=float)
+    if curves.shape != shape:
+        raise InvalidInputError(f"{label} must have shape (models, radii) = {shape}, got {curves.shape}.")
+    return curves
