@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from itertools import product
+from math import comb
 
 import numpy as np
 import pytest
@@ -363,6 +364,7 @@ def test_count_in_closed_form() -> None:
     assert count_patterns(4, 3) == 14  # all but the two diagonals of four points in the plane
     assert count_patterns(6, 6) == 2**6  # independent rows
     assert count_patterns(6, 9) == 2**6
+    assert count_patterns(50, 7) == 2 * sum(comb(49, k) for k in range(7))
 
 
 def test_enumeration_does_not_see_order_repetition_or_units(rng) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations, islice
-from math import comb
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,7 +42,11 @@ def count_patterns(n: int, rank: int) -> int:
     rank : int
         Rank of ``[X, 1]``, or of X for units without bias.
     """
-    return 2 * sum(comb(n - 1, k) for k in range(min(rank, n)))
+    total, binomial = 0, 1
+    for k in range(min(rank, n)):
+        total += binomial
+        binomial = binomial * (n - 1 - k) // (k + 1)  # C(n - 1, k + 1), exactly
+    return 2 * total
 
 
 def enumerate_patterns(X: ArrayLike, *, bias: bool = True, max_patterns: int = 100_000) -> ActivationPatterns:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 
 from convexnn.patterns.multiset import ActivationPatterns
+from convexnn.patterns.rows import sorted_groups
 
 Array = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -80,7 +81,7 @@ def pattern_statistics(patterns: ActivationPatterns) -> PatternStatistics:
     """Counts, activity, entropy and distances of a multiset of patterns."""
     D, counts = patterns.D, patterns.counts
     active = D.mean(axis=0)
-    distinct = np.unique(D, axis=1)
+    distinct = D[:, sorted_groups(np.packbits(D, axis=0).T)[0]]
     shares = D @ counts / counts.sum()
     low, mean, high = _distances(distinct)
     return PatternStatistics(
