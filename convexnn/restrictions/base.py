@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Dual
 from convexnn.restrictions.cones import project
-from convexnn.restrictions.multipliers import best_scaling, fit_rows, labelled_dual
+from convexnn.restrictions.multipliers import best_scaling, fit_rows, labelled_dual, stationarity
 from convexnn.restrictions.rows import distinct_rows
 from convexnn.restrictions.units import balanced, checked_network, merge, place, relative_slack
 from convexnn.structure import ConeStructure, Coupling
@@ -126,10 +127,11 @@ class ConeProgram(ABC):
         """R(U), or a valid upper value of it."""
 
     @abstractmethod
-    def _conjugate(self, Z: Array, dual: Dual) -> tuple[float, float]:
-        """Pair (a, b): ``R(U) >= theta <Z, U> - theta^2 a`` for every U and every ``0 <= theta <= b``.
+    def _conjugate(self, Z: Array, error: Array, dual: Dual) -> tuple[float, float]:
+        """Pair (a, b): ``R(U) >= theta <Z', U> - theta^2 a`` for every U and every ``0 <= theta <= b``.
 
-        ``Z`` has the bias column set to zero where the regularizer does not see it.
+        It holds for every Z' whose rows differ from those of Z by at most ``error`` (p,), in length. ``Z`` has
+        the bias column set to zero where the regularizer does not see it.
         """
 
     @abstractmethod
@@ -188,7 +190,7 @@ class ConeProgram(ABC):
         return max(0.0, -float(slack.min()))
 
     def lower_bound(self, dual: Dual) -> float:
-        r"""Lower bound on the optimum, valid for every ``dual`` (up to floating-point roundoff).
+        r"""Lower bound on the optimum, valid for every ``dual``.
 
         With ``p`` the residual multiplier centred to sum zero (the output bias is free), ``L`` the rows
         clipped at zero, and ``Z = G'L - A'p`` the violation of stationarity (G the cone rows, A the
@@ -198,7 +200,8 @@ class ConeProgram(ABC):
 
         where the bias column ``Z_b`` is closed by the ridge (not in the l2 programs, where the bias is
         inside the norm) and R* is the bound on the conjugate of the regularizer in :meth:`_conjugate`.
-        The best theta is inserted. Proof: ``docs/theory/joint_program.md``, Proposition 4.
+        The best theta is inserted. Proof: ``docs/theory/joint_program.md``, Proposition 4. The roundoff of Z, the
+        only sum that can cancel badly, is bounded and added to \|Z\|; what is left is relative 1e-14.
 
         Implements: docs/theory/joint_program.md, Proposition 4.
 
@@ -212,13 +215,16 @@ class ConeProgram(ABC):
         s = self._structure
         p = dual.residual - s.weight * dual.residual.sum()
         with np.errstate(over="ignore", invalid="ignore"):
-            Z = s.slack_adjoint(np.maximum(dual.rows, 0.0)) - s.adjoint(p)
+            Z, error = stationarity(s, p, np.maximum(dual.rows, 0.0))
+            if not np.isfinite(Z).all():
+                return s.constant
             linear = -float(p @ s.y_centred)
             quadratic = 0.25 * float(p @ (p / s.weight))
             if self.n_weights <= self.n_inputs:
-                quadratic += 0.25 * float(Z[:, -1] @ Z[:, -1]) / self.ridge
-                Z[:, -1] = 0.0
-            penalty, limit = self._conjugate(Z, dual)
+                bias = np.abs(Z[:, -1]) + error[:, -1]
+                quadratic += 0.25 * float(bias @ bias) / self.ridge
+                Z[:, -1] = error[:, -1] = 0.0
+            penalty, limit = self._conjugate(Z, np.linalg.norm(error, axis=1), dual)
             value = best_scaling(linear, quadratic + penalty, limit)
         return s.constant + value
 
@@ -312,10 +318,9 @@ class ConeProgram(ABC):
         rows = fit_rows(self._structure, dual, *self._metric(z, dual))
         return max((dual, Dual(dual.residual, rows, dual.matrix)), key=self.lower_bound)
 
-    def _metric(self, z: Array, dual: Dual) -> tuple[Array, Array]:  # noqa: ARG002
+    def _metric(self, z: Array, dual: Dual) -> tuple[Array, Callable[[int], Array]]:  # noqa: ARG002
         """Offset and matrices M_i such that unit i costs ``|M_i (G'L_i - wanted_i - offset)|^2`` in the bound."""
-        p, width = self.patterns.n_patterns, self.n_inputs + 1
-        return np.zeros(0), np.broadcast_to(np.eye(width), (p, width, width))
+        return np.zeros(0), lambda _: np.eye(self.n_inputs + 1)
 
     # -- cvxpy --------------------------------------------------------------------------------------
     def _cvxpy_loss(self, U: cvxpy.Expression, c: cvxpy.Variable) -> cvxpy.Expression:

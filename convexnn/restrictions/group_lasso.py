@@ -75,9 +75,9 @@ class ReluGroupLasso(ConeProgram):
     def _regularizer(self, U: Array, dual: Dual | None) -> float:  # noqa: ARG002
         return 2 * self.lam * float(np.linalg.norm(U, axis=1).sum())
 
-    def _conjugate(self, Z: Array, dual: Dual) -> tuple[float, float]:  # noqa: ARG002
+    def _conjugate(self, Z: Array, error: Array, dual: Dual) -> tuple[float, float]:  # noqa: ARG002
         """``2 lam sum ||u_i|| >= theta <Z, U>`` as long as ``theta max_i ||z_i|| <= 2 lam``."""
-        longest = float(np.linalg.norm(Z, axis=1).max())
+        longest = float((np.linalg.norm(Z, axis=1) + error).max())
         return 0.0, 2 * self.lam / longest if longest > 0 else math.inf
 
     def _network_regularizer(self, network: Network) -> float:

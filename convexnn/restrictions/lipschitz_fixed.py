@@ -6,6 +6,7 @@ Source: Yin & Lesage-Landry 2026 (arXiv 2606.19652), Section 3.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from convexnn.program import Dual
 from convexnn.restrictions.lipschitz_joint import LIPSDP_TOL, RIDGE, SpectralProgram, lipsdp_rows
 from convexnn.restrictions.multipliers import labelled_dual
 from convexnn.restrictions.rows import check_inputs
-from convexnn.restrictions.spectral import conjugate, split
 from convexnn.restrictions.units import checked_network, merge, nonzero_rows
 from convexnn.structure import Coupling, FixedSpectral
 
@@ -33,7 +33,7 @@ SPREAD = 5e-10
 
 
 class LipschitzRestriction(SpectralProgram):
-    r"""Convex training with a Lipschitz penalty for fixed |v| and fixed T.
+    r"""Convex training with a Lipschitz penalty for fixed ``|v|`` and fixed T.
 
     ::
 
@@ -116,7 +116,7 @@ class LipschitzRestriction(SpectralProgram):
         sample_weight: ArrayLike | None = None,
         ridge: float = RIDGE,
     ) -> LipschitzRestriction:
-        """Build the restriction around a network: its |v|, its patterns, and T of its LipSDP.
+        """Build the restriction around a network: its ``|v|``, its patterns, and T of its LipSDP.
 
         The network is the start, and the value of the program at it is the network's own objective (up to a
         relative 1e-9 of the regularizer).
@@ -161,11 +161,9 @@ class LipschitzRestriction(SpectralProgram):
         C = lipsdp_rows(U) / (2 * np.sqrt(self.q)[:, None])  # q is fixed: zero units do not give their share back
         return self.lam * float(np.linalg.eigvalsh(C.T @ C)[-1])
 
-    def _conjugate(self, Z: Array, dual: Dual) -> tuple[float, float]:
+    def _conjugate(self, Z: Array, error: Array, dual: Dual) -> tuple[float, float]:
         """Sum form of :mod:`convexnn.restrictions.spectral` with the leading block of the dual matrix."""
-        d = self.n_inputs
-        P = split(Z[:, :d], self._first_multiplier(dual))
-        return conjugate(P, None if dual.matrix is None else dual.matrix[:d, :d], self.lam, self.q), math.inf
+        return self._spectral_conjugate(Z, error, dual, self.q), math.inf
 
     def _first_multiplier(self, dual: Dual) -> Array:
         d = self.n_inputs
@@ -173,7 +171,7 @@ class LipschitzRestriction(SpectralProgram):
             return np.zeros(d)
         return -0.5 * (dual.matrix[d, :d] + dual.matrix[:d, d]) / math.sqrt(self.q[0])
 
-    def _metric(self, z: Array, dual: Dual) -> tuple[Array, Array]:  # noqa: ARG002
+    def _metric(self, z: Array, dual: Dual) -> tuple[Array, Callable[[int], Array]]:  # noqa: ARG002
         return self._unit_metric(dual, self.q)
 
     # -- networks -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,14 +73,24 @@ class SpectralProgram(ConeProgram):
         bound = maximize(lipsdp_rows(U), tol=LIPSDP_TOL).upper
         return self.lam * bound**2 + self.ridge * float(U[:, -1] @ U[:, -1])
 
-    def _unit_metric(self, dual: Dual, q: Array) -> tuple[Array, Array]:
-        d, ridge = self.n_inputs, self.ridge
+    def _spectral_conjugate(self, Z: Array, error: Array, dual: Dual, q: Array | None) -> float:
+        d = self.n_inputs
+        P = split(Z[:, :d], self._first_multiplier(dual))
+        return conjugate(P, None if dual.matrix is None else dual.matrix[:d, :d], self.lam, q, np.r_[0.0, error])
+
+    def _unit_metric(self, dual: Dual, q: Array) -> tuple[Array, Callable[[int], Array]]:
+        d = self.n_inputs
         if dual.matrix is None:
             return super()._metric(np.zeros(0), dual)
         root = root_metric(dual.matrix[:d, :d], self.lam)
-        metric = np.zeros((len(q) - 1, d + 1, d + 1))
-        metric[:, :d, :d] = np.sqrt(np.maximum(q[1:], 1e-8))[:, None, None] * root
-        metric[:, d, d] = 0.5 / math.sqrt(ridge)
+        share = np.sqrt(np.maximum(q[1:], 1e-8))
+
+        def metric(unit: int) -> Array:
+            M = np.zeros((d + 1, d + 1))
+            M[:d, :d] = share[unit] * root
+            M[d, d] = 0.5 / math.sqrt(self.ridge)
+            return M
+
         return self._first_multiplier(dual), metric
 
 
@@ -148,17 +159,15 @@ class LipschitzProgram(SpectralProgram):
         total = q.sum()
         return q / total if total > 0 else np.full(len(q), 1.0 / len(q))
 
-    def _conjugate(self, Z: Array, dual: Dual) -> tuple[float, float]:
+    def _conjugate(self, Z: Array, error: Array, dual: Dual) -> tuple[float, float]:
         """Maximum form of :mod:`convexnn.restrictions.spectral` with the leading block of the dual matrix."""
-        d = self.n_inputs
-        P = split(Z[:, :d], self._first_multiplier(dual))
-        return conjugate(P, None if dual.matrix is None else dual.matrix[:d, :d], self.lam, None), math.inf
+        return self._spectral_conjugate(Z, error, dual, None), math.inf
 
     def _first_multiplier(self, dual: Dual) -> Array:
         d = self.n_inputs
         return np.zeros(d) if dual.matrix is None else -0.5 * (dual.matrix[d, :d] + dual.matrix[:d, d])
 
-    def _metric(self, z: Array, dual: Dual) -> tuple[Array, Array]:
+    def _metric(self, z: Array, dual: Dual) -> tuple[Array, Callable[[int], Array]]:
         B = lipsdp_rows(self._point(z))
         q = np.ones(len(B)) if dual.matrix is None else self._multiplier(B, dual.matrix)
         return self._unit_metric(dual, q)

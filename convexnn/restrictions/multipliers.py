@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +31,19 @@ def labelled_dual(problem: cvxpy.Problem, label: str) -> Array | None:
     return None
 
 
-def fit_rows(structure: ConeStructure, dual: Dual, offset: Array, metric: Array) -> Array:
+def stationarity(structure: ConeStructure, p: Array, rows: Array) -> tuple[Array, Array]:
+    """``G'rows - A'p`` and a bound on its roundoff, entry by entry, both of shape (p, d + 1).
+
+    Long multipliers of thin cones cancel in ``G'rows``; the bound is the usual one, the number of terms times
+    the unit roundoff times the same sum of absolute values.
+    """
+    Z = structure.slack_adjoint(rows) - structure.adjoint(p)
+    size = np.abs(p) + structure.weight * np.abs(p).sum()
+    terms = np.abs(structure.S) * rows + size[:, None] * structure.D
+    return Z, (len(p) + 8) * np.finfo(float).eps * (terms.T @ np.abs(structure.X))
+
+
+def fit_rows(structure: ConeStructure, dual: Dual, offset: Array, metric: Callable[[int], Array]) -> Array:
     """Row multipliers ``L_i = argmin |M_i (G_i'L_i - wanted_i)|`` over ``L_i >= 0``, shape (n, p).
 
     Parameters
@@ -40,14 +53,15 @@ def fit_rows(structure: ConeStructure, dual: Dual, offset: Array, metric: Array)
         Its residual gives what stationarity asks of every unit; its rows stay where a fit does not end.
     offset : array, shape (k,)
         Added to the first k coordinates of what is asked.
-    metric : array, shape (p, d + 1, d + 1)
-        M_i.
+    metric : callable
+        Unit number to M_i, shape (d + 1, d + 1).
     """
     wanted = structure.adjoint(dual.residual)
     wanted[:, : len(offset)] += offset
     fitted = np.maximum(dual.rows, 0.0)
     for i, target in enumerate(wanted):
-        rows = nonnegative_fit(metric[i] @ (structure.S[:, i, None] * structure.X).T, metric[i] @ target)
+        M = metric(i)
+        rows = nonnegative_fit(M @ (structure.S[:, i, None] * structure.X).T, M @ target)
         if rows is not None:
             fitted[:, i] = rows
     return fitted

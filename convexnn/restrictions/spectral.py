@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 #: Shares of the trace added to the diagonal of M; every one gives a valid bound, the best is kept.
-SHARES = (1e-15, 1e-12, 1e-9, 1e-6)
+SHARES = (1e-15, 1e-12, 1e-10, 1e-8, 1e-6)
 
 
 def split(Z: Array, first: Array) -> Array:
@@ -25,7 +25,7 @@ def split(Z: Array, first: Array) -> Array:
     return np.vstack([first[None], Z - first])
 
 
-def conjugate(P: Array, M: Array | None, weight: float, q: Array | None) -> float:
+def conjugate(P: Array, M: Array | None, weight: float, q: Array | None, error: Array | None = None) -> float:
     """Smallest proved ``(tr M / weight) * (max or q-weighted sum of p_i'M^-1 p_i)``.
 
     Implements: docs/theory/joint_program.md, Proposition 4.
@@ -40,6 +40,8 @@ def conjugate(P: Array, M: Array | None, weight: float, q: Array | None) -> floa
         lam.
     q : array, shape (p + 1,), or None
         Fixed multiplier, or None when it is free (maximum).
+    error : array, shape (p + 1,), or None
+        The value then covers all rows that differ from those of P by at most this length.
 
     Returns
     -------
@@ -49,10 +51,13 @@ def conjugate(P: Array, M: Array | None, weight: float, q: Array | None) -> floa
     size = float(np.abs(P).max())
     if size == 0:
         return 0.0
-    rows = P / size if q is None else np.sqrt(q)[:, None] * (P / size)
-    own = _spectrum(np.sqrt(np.maximum(np.linalg.eigvalsh(rows.T @ rows), 0.0)), np.linalg.eigh(rows.T @ rows)[1])
+    root = np.ones(len(P)) if q is None else np.sqrt(q)
+    rows = root[:, None] * (P / size)
+    slack = 0.0 if error is None else root * (error / size)
+    squares, axes = np.linalg.eigh(rows.T @ rows)
+    own = _spectrum(np.sqrt(np.maximum(squares, 0.0)), axes)
     spectra = [own] if M is None else [own, _spectrum(*np.linalg.eigh(_symmetric(M)))]
-    bounds = [_value(rows, values, vectors, q is None) for spectrum in spectra for values, vectors in spectrum]
+    bounds = [_value(rows, slack, values, vectors, q is None) for spectrum in spectra for values, vectors in spectrum]
     return min(bounds) / weight * size * size  # in this order overflow gives inf
 
 
@@ -79,6 +84,8 @@ def _spectrum(values: Array, vectors: Array) -> list[tuple[Array, Array]]:
     return [(clipped / trace + share, vectors) for share in SHARES]
 
 
-def _value(rows: Array, values: Array, vectors: Array, largest: bool) -> float:
-    forms = ((rows @ vectors) ** 2 / values).sum(axis=1)
+def _value(rows: Array, slack: Array | float, values: Array, vectors: Array, largest: bool) -> float:
+    rounding = 4 * len(values) * np.finfo(float).eps * np.linalg.norm(rows, axis=1)  # of the product below
+    lengths = np.sqrt(((rows @ vectors) ** 2 / values).sum(axis=1))
+    forms = (lengths + (slack + rounding) / np.sqrt(values.min())) ** 2
     return float(values.sum() * (forms.max() if largest else forms.sum()))
