@@ -39,16 +39,14 @@ def random_network(rng, m=None, d=None, k=1, activation="relu"):
 
 
 def realized_maximum(network):
-    """Largest gradient norm over the patterns that an input realizes: for every pattern a linear program looks for one."""
+    """Largest gradient norm over the patterns that an input realizes, each found by a linear program."""
     W, b, V = network.W, network.b, network.layers[1][0]
     best = 0.0
     for pattern in itertools.product([0.0, 1.0], repeat=len(W)):
         s = 2.0 * np.array(pattern) - 1.0
         # maximize r subject to s_i (w_i x + b_i) >= r ||w_i||, r <= 1
         A = np.column_stack([-s[:, None] * W, np.linalg.norm(W, axis=1)])
-        found = linprog(
-            np.r_[np.zeros(W.shape[1]), -1.0], A, s * b, bounds=[(None, None)] * W.shape[1] + [(None, 1.0)]
-        )
+        found = linprog(np.r_[np.zeros(W.shape[1]), -1.0], A, s * b, bounds=[(None, None)] * W.shape[1] + [(None, 1.0)])
         if found.status == 0 and found.x[-1] > 1e-7:
             best = max(best, np.linalg.norm((V * np.array(pattern)) @ W, 2))
     return best
@@ -58,7 +56,8 @@ def corrupted(rng, q):
     """Multipliers an adversary would try."""
     broken = q.copy()
     broken[rng.integers(len(q))] = rng.choice([math.nan, -1.0, math.inf])
-    return [rng.random(len(q)), rng.permutation(q), 1e-9 * q, 1e200 * q, q**2, np.abs(rng.standard_cauchy(len(q))), broken]
+    heavy = np.abs(rng.standard_cauchy(len(q)))
+    return [rng.random(len(q)), rng.permutation(q), 1e-9 * q, 1e200 * q, q**2, heavy, broken]
 
 
 @pytest.mark.parametrize("block", range(10))
@@ -112,9 +111,9 @@ def test_bound_is_tight_when_the_worst_pattern_is_realized():
 def test_coupled_multipliers_are_unsound_and_absent():
     """f(x) = relu(x) - relu(x - 1) has slope 1 on (0, 1).
 
-    The coupled multiplier T = s (e_1 - e_2)(e_1 - e_2)' of some published code satisfies the matrix inequality with L = 0,
-    since W'T = 0 and 2T - vv' is positive semidefinite for s = 1: that variant claims that f is constant. With diagonal T
-    the value is 1, and the part of the coupled T that is diagonal proves no more.
+    The coupled multiplier T = s (e_1 - e_2)(e_1 - e_2)' of some published code satisfies the matrix inequality with
+    L = 0, since W'T = 0 and 2T - vv' is positive semidefinite for s = 1: that variant claims that f is constant. With
+    diagonal T the value is 1, and the part of the coupled T that is diagonal proves no more.
     """
     W, v, b = np.array([[1.0], [1.0]]), np.array([1.0, -1.0]), np.array([0.0, -1.0])
     network = Network.shallow(W, b, v)
@@ -163,7 +162,8 @@ def test_coupled_multipliers_break_on_random_networks():
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.name)
 @pytest.mark.parametrize(("m", "d", "k"), [(1, 1, 1), (6, 3, 1), (8, 3, 2)])
 def test_agrees_with_the_matrix_inequality(rng, m, d, k, activation):
-    network = Network.shallow(rng.standard_normal((m, d)), rng.standard_normal(m), rng.standard_normal((k, m)), 0.0, activation)
+    W, b, V = rng.standard_normal((m, d)), rng.standard_normal(m), rng.standard_normal((k, m))
+    network = Network.shallow(W, b, V, 0.0, activation)
     certificate, reference = lipschitz(network), lipschitz(network, method="lmi")
     assert reference.bound == pytest.approx(certificate.bound, rel=1e-6)
     assert reference.bound >= certificate.lower * (1 - 1e-12)
@@ -180,7 +180,8 @@ def test_matrix_inequality_in_the_networks_own_scaling(rng):
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.name)
 @pytest.mark.parametrize("k", [1, 3])
 def test_slopes_of_the_activation_are_respected(rng, activation, k):
-    network = Network.shallow(rng.standard_normal((7, 3)), rng.standard_normal(7), rng.standard_normal((k, 7)), 0.0, activation)
+    W, b, V = rng.standard_normal((7, 3)), rng.standard_normal(7), rng.standard_normal((k, 7))
+    network = Network.shallow(W, b, V, 0.0, activation)
     X = 3.0 * rng.standard_normal((400, 3))
     step = rng.standard_normal((400, 3)) * 10.0 ** rng.uniform(-3, 1, (400, 1))
     change = (network(X + step) - network(X)).reshape(400, k)
@@ -285,7 +286,14 @@ def test_bad_requests_are_sentences(rng):
 
 @pytest.mark.parametrize(
     ("norm", "method", "k"),
-    [(2, "lipsdp", 1), (2, "lipsdp", 3), (2, "lmi", 1), (2, "product", 2), (np.inf, "max_gradient", 2), (np.inf, "product", 1)],
+    [
+        (2, "lipsdp", 1),
+        (2, "lipsdp", 3),
+        (2, "lmi", 1),
+        (2, "product", 2),
+        (np.inf, "max_gradient", 2),
+        (np.inf, "product", 1),
+    ],
 )
 def test_certificates_travel_and_refuse_tampering(rng, tmp_path, norm, method, k):
     network = random_network(rng, 6, 3, k)

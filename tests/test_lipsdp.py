@@ -1,4 +1,4 @@
-"""The LipSDP kernel: value against brute force and the matrix inequality, certificate for every multiplier, gradients."""
+"""The LipSDP kernel: value against brute force, a certificate for every multiplier, gradients, extreme scales."""
 
 from __future__ import annotations
 
@@ -122,7 +122,9 @@ def test_zero_weights():
 def test_zero_and_repeated_units_change_nothing(rng):
     W, v = weights(rng, 12, 4)
     value = maximize(stack(W, v)).upper
-    with_zeros = maximize(stack(np.vstack([W, np.zeros((3, 4)), W[:2]]), np.concatenate([v, [1.0, 2.0, 0.0], [0.0, 0.0]])))
+    with_zeros = maximize(
+        stack(np.vstack([W, np.zeros((3, 4)), W[:2]]), np.concatenate([v, [1.0, 2.0, 0.0], [0.0, 0.0]]))
+    )
     assert with_zeros.upper == pytest.approx(value, rel=2e-8)
     split = maximize(stack(np.vstack([W, W]), np.concatenate([0.5 * v, 0.5 * v])))
     assert split.upper == pytest.approx(value, rel=2e-8)  # u_i halved and doubled: the same sum of norms
@@ -150,9 +152,9 @@ def test_rows_of_extreme_networks_do_not_vanish(rng, scale):
     W, v = weights(rng, 6, 3)
     rows, extreme = stack_rounded(W, v), stack_rounded(W * scale, v * scale)
     assert np.abs(extreme.B).max() >= 0.1
-    assert maximize(extreme.B).upper * 2.0 ** (extreme.exponent - rows.exponent - 2 * math.log2(scale)) == pytest.approx(
-        maximize(rows.B).upper, rel=1e-6
-    )
+    assert maximize(extreme.B).upper * 2.0 ** (
+        extreme.exponent - rows.exponent - 2 * math.log2(scale)
+    ) == pytest.approx(maximize(rows.B).upper, rel=1e-6)
 
 
 def test_row_errors_are_covered(rng):

@@ -37,7 +37,9 @@ def exact_gram(E: np.ndarray) -> list[list[Fraction]]:
 
 def shifted(lam: float, G: list[list[Fraction]]) -> np.ndarray:
     """Exact lam I - G."""
-    return np.array([[(Fraction(lam) if i == j else 0) - G[i][j] for j in range(len(G))] for i in range(len(G))], dtype=object)
+    return np.array(
+        [[(Fraction(lam) if i == j else 0) - G[i][j] for j in range(len(G))] for i in range(len(G))], dtype=object
+    )
 
 
 def test_gamma_bounds_the_relative_error_of_n_roundings():

@@ -100,7 +100,7 @@ def lipschitz_pairs(network: Any, *, method: str | None = None, tol: float = 1e-
 
     A sample with ``f_a - f_b = margin`` keeps that sign within the l2 radius ``margin / L[a, b]``.
 
-    Implements: theory note 1.4 (docs/theory/lipsdp.md, Corollary 6).
+    Implements: convexnn, Corollary 6 of docs/theory/lipsdp.md.
 
     Parameters
     ----------
@@ -134,8 +134,7 @@ def lipschitz_pairs(network: Any, *, method: str | None = None, tol: float = 1e-
 def check_lipsdp(network: Network, multiplier: Mapping[str, Array]) -> float:
     """Rigorous upper bound (l2) on the Lipschitz constant from any multiplier of LipSDP.
 
-    Implements: Fazlyab et al. (2019), LipSDP-Neuron for one hidden layer, diagonal T, in the form of theory note F2
-    and 1.1 (b).
+    Implements: Fazlyab et al. (2019), LipSDP-Neuron, one hidden layer, diagonal T, as in docs/theory/lipsdp.md.
 
     Parameters
     ----------

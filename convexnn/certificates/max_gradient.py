@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 def check_max_gradient(network: Network, multiplier: Mapping[str, Array]) -> float:
     """Rigorous upper bound on the Lipschitz constant (linf to linf) from any multipliers of the max-gradient program.
 
-    Implements: Raghunathan et al. (2018a), MaxGrad relaxation, in the d x d form of theory note 1.5.
+    Implements: Raghunathan et al. (2018a), MaxGrad relaxation, in the d x d form of docs/theory/lipsdp.md.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ def gradient(W: ArrayLike, v: ArrayLike, S: ArrayLike, slopes: Slopes = (0.0, 1.
 
         dL/db_i = 1/2 S S'b_i / ||S'b_i||  (||S||_F = 1), chained through b_0 = (lo + hi) sum u_i, b_i = (hi - lo) u_i.
 
-    Implements: theory note F4 (Danskin; docs/theory/lipsdp.md, Proposition 4).
+    Implements: convexnn, Proposition 4 of docs/theory/lipsdp.md (Danskin).
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def gradient_vector(
 ) -> tuple[Array, Array]:
     """Gradient of LipSDP with several outputs with respect to the weights, from the optimal factors.
 
-    Implements: theory note 1.3 (Danskin; docs/theory/lipsdp.md, Proposition 5).
+    Implements: convexnn, Proposition 5 of docs/theory/lipsdp.md (Danskin).
 
     Parameters
     ----------

@@ -50,8 +50,7 @@ def upper_bound_linf(B: ArrayLike, q: ArrayLike, y: ArrayLike, error: ArrayLike 
 
         L <= 1/2 (sum q sum y)^(1/2) || diag(q)^(-1/2) B diag(y)^(-1/2) ||_2        for every q, y >= 0.
 
-    Implements: theory note 1.5, certificate (docs/theory/lipsdp.md, Proposition 7); from Raghunathan et al. (2018a),
-    MaxGrad.
+    Implements: convexnn, Proposition 7 of docs/theory/lipsdp.md; from Raghunathan et al. (2018a), MaxGrad.
 
     Parameters
     ----------
@@ -98,7 +97,7 @@ def upper_bound_linf(B: ArrayLike, q: ArrayLike, y: ArrayLike, error: ArrayLike 
 def maximize_linf(B: ArrayLike, tol: float = 1e-8, max_iter: int = 4000) -> LInfResult:
     """Value of the max-gradient program of the rows B, certified.
 
-    Implements: theory note 1.5, d x d form (docs/theory/lipsdp.md, Proposition 7).
+    Implements: convexnn, Proposition 7 of docs/theory/lipsdp.md.
 
     Parameters
     ----------

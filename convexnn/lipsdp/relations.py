@@ -16,7 +16,7 @@ Slopes = tuple[float, float]
 def multiplier_from_t(v: ArrayLike, t: ArrayLike) -> Array:
     """Multiplier ``q_0 = 1 - 1/2 sum v_i**2 / t_i, q_i = v_i**2 / (2 t_i)`` of a diagonal T = diag(t).
 
-    Implements: theory note F1 and F2 (docs/theory/lipsdp.md, Proposition 3).
+    Implements: convexnn, Proposition 3 of docs/theory/lipsdp.md.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def multiplier_from_t(v: ArrayLike, t: ArrayLike) -> Array:
 def t_from_multiplier(v: ArrayLike, q: ArrayLike) -> Array:
     """Diagonal ``t_i = v_i**2 / (2 q_i)`` of T for a multiplier on the simplex; zero for units with v_i = 0.
 
-    Implements: theory note F2 (docs/theory/lipsdp.md, Proposition 3).
+    Implements: convexnn, Proposition 3 of docs/theory/lipsdp.md.
 
     Parameters
     ----------

@@ -65,8 +65,7 @@ def upper_bound(B: ArrayLike, q: ArrayLike, error: ArrayLike | None = None) -> f
 
         L <= 1/2 (sum q)^(1/2) || diag(q)^(-1/2) B ||_2        for every q >= 0.
 
-    Implements: theory note F2, certificate (docs/theory/lipsdp.md, Proposition 2); from Fazlyab et al. (2019), one
-    hidden layer.
+    Implements: convexnn, Proposition 2 of docs/theory/lipsdp.md; from Fazlyab et al. (2019), one hidden layer.
 
     Parameters
     ----------
@@ -149,7 +148,7 @@ def maximize(B: ArrayLike, tol: float = 1e-8, start: ArrayLike | None = None, ma
     The factor starts with few columns; while the certificate stays above the value, the eigenvectors that violate it
     are appended and the ascent goes on.
 
-    Implements: theory note F2, primal and certificate (docs/theory/lipsdp.md, Propositions 1 and 2).
+    Implements: convexnn, Propositions 1 and 2 of docs/theory/lipsdp.md.
 
     Parameters
     ----------

@@ -54,8 +54,7 @@ def upper_bound_vector(W: ArrayLike, V: ArrayLike, q: ArrayLike, slopes: Slopes 
 
         L <= lmax([[h/2 W'diag(q)W, U_0'/2], [U_0/2, h/2 V diag(1/q) V']]),  U_0 = (lo + hi) V W, h = hi - lo.
 
-    Implements: theory note 1.1 (b) (docs/theory/lipsdp.md, Proposition 5); from Fazlyab et al. (2019), one hidden
-    layer.
+    Implements: convexnn, Proposition 5 of docs/theory/lipsdp.md; from Fazlyab et al. (2019), one hidden layer.
 
     Parameters
     ----------
@@ -135,7 +134,7 @@ def maximize_vector(
 ) -> VectorLipSDPResult:
     """LipSDP of a network with several outputs, to a certified relative gap ``tol`` (about 1e-8 is within reach).
 
-    Implements: theory note 1.1 (a) and (b) (docs/theory/lipsdp.md, Proposition 5).
+    Implements: convexnn, Proposition 5 of docs/theory/lipsdp.md.
 
     Parameters
     ----------

@@ -1,0 +1,138 @@
+"""
+LipSDP: how fast, at which certified accuracy, against every SDP solver that is installed?
+==========================================================================================
+
+One process, one thread, the same random networks. Every solver gets two forms of the same problem, the matrix
+inequality of the paper and its max-cut form; only the time inside the solver counts (the translation by cvxpy does not).
+Whatever a solver returns is turned into a multiplier and certified by the same check as ours; the printed gap is
+
+    certified bound of the method / best proved value of LipSDP - 1.
+
+CVXOPT and SDPA are not dependencies (their licences are not permissive); they are measured when they can be imported.
+
+    python examples/benchmarks/lipsdp.py            # 100 units, 10 inputs, all solvers; then large networks, ours only
+    python examples/benchmarks/lipsdp.py --large    # also 10,000 units with 784 inputs
+"""
+
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import sys
+import time
+import warnings
+
+import cvxpy as cp
+import numpy as np
+
+from convexnn.certificates.lipschitz import check_lipsdp, lipschitz
+from convexnn.certificates.lipschitz_lmi import _repaired, lmi_problem
+from convexnn.lipsdp import maximize, stack
+from convexnn.network import Network
+
+TIME_LIMIT = 30.0
+SOLVERS = {
+    "SDPA": {},
+    "CVXOPT": {},
+    "CLARABEL": {"time_limit": TIME_LIMIT},
+    "SCS": {"eps_abs": 1e-9, "eps_rel": 1e-9, "max_iters": 200_000, "time_limit_secs": TIME_LIMIT},
+}
+
+
+def random_network(m, d, seed):
+    """Gaussian weights at the scale of a fresh network."""
+    rng = np.random.default_rng(seed)
+    W, v = rng.standard_normal((m, d)) / np.sqrt(d), rng.standard_normal(m) / np.sqrt(m)
+    return Network.shallow(W, rng.standard_normal(m), v)
+
+
+def matrix_inequality(network):
+    """The problem of the paper, and the multiplier its solution gives."""
+    problem = lmi_problem(network)
+    return problem, lambda: _repaired(network, problem.var_dict["t"].value)
+
+
+def max_cut(network):
+    """``min sum y, diag(y) >= B B' / 4``: q = y / sum y."""
+    B = stack(network.W, network.v)
+    y = cp.Variable(len(B))
+    problem = cp.Problem(cp.Minimize(cp.sum(y)), [cp.diag(y) - 0.25 * B @ B.T >> 0])
+    return problem, lambda: np.maximum(y.value, 1e-12 * y.value.max())
+
+
+def run_solver(name, options, form, network):
+    """Seconds inside the solver (CPU, wall) and the bound certified from its multiplier."""
+    problem, multiplier = form(network)
+    data, chain, inverse = problem.get_problem_data(name, solver_opts=options)
+    cpu, wall = time.process_time(), time.perf_counter()
+    raw = chain.solve_via_data(problem, data, warm_start=False, verbose=False, solver_opts=dict(options))
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    problem.unpack_results(raw, chain, inverse)
+    return cpu, wall, check_lipsdp(network, {"q": multiplier()})
+
+
+def ours(network, tol, repeats):
+    """Median seconds (CPU, wall) of a full certified computation, bound and lower value."""
+    cpu, wall = [], []
+    for _ in range(repeats):
+        c, w = time.process_time(), time.perf_counter()
+        certificate = lipschitz(network, tol=tol)
+        cpu.append(time.process_time() - c)
+        wall.append(time.perf_counter() - w)
+    return float(np.median(cpu)), float(np.median(wall)), certificate
+
+
+def compare(m, d, seed):
+    """One table: ours against every installed solver in its better form."""
+    network = random_network(m, d, seed)
+    lower = maximize(stack(network.W, network.v), 1e-12).lower
+    ours(network, 1e-8, 3)
+    cpu, wall, certificate = ours(network, 1e-8, 15)
+    print(f"\n{m} units, {d} inputs, seed {seed}: LipSDP = {lower:.10f}")
+    print(f"{'method':<26}{'cpu s':>10}{'wall s':>10}{'gap':>12}{'cpu ratio':>11}{'agrees 1e-6':>13}")
+    print(f"{'convexnn':<26}{cpu:>10.4f}{wall:>10.4f}{certificate.bound / lower - 1:>12.1e}{'1':>11}{'yes':>13}")
+    ratios = []
+    for name, options in SOLVERS.items():
+        if name not in cp.installed_solvers():
+            print(f"{name:<26}  not installed")
+            continue
+        for form in (max_cut, matrix_inequality):
+            label = f"{name} {form.__name__}"
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    c, w, bound = run_solver(name, options, form, network)
+            except Exception as error:  # noqa: BLE001  a benchmark reports every failure and goes on
+                print(f"{label:<26}  no answer within {TIME_LIMIT:.0f} s or failed: {type(error).__name__}")
+                continue
+            agrees = "yes" if abs(bound / lower - 1) <= 1e-6 else "no"
+            ratios.append(c / cpu)
+            print(f"{label:<26}{c:>10.4f}{w:>10.4f}{bound / lower - 1:>12.1e}{c / cpu:>11.0f}{agrees:>13}")
+    if ratios:
+        print(f"fastest solver / convexnn: {min(ratios):.0f} (CPU seconds; floor 15)")
+
+
+def large(m, d):
+    """Ours alone, certified."""
+    network = random_network(m, d, 1)
+    cpu, wall, certificate = ours(network, 1e-7, 1)
+    gap = certificate.bound / certificate.lower - 1
+    product = lipschitz(network, method="product").bound
+    print(f"{m:>7} x {d:<5}{cpu:>10.3f}{wall:>10.3f}{gap:>12.1e}{product / certificate.bound:>17.2f}", flush=True)
+
+
+def main():
+    """Print the tables."""
+    print(f"load average {os.getloadavg()[0]:.2f}, one thread, numpy {np.__version__}, cvxpy {cp.__version__}")
+    compare(100, 10, 0)
+    print(f"\n{'units x inputs':<15}{'cpu s':>8}{'wall s':>10}{'gap':>12}{'product / ours':>17}")
+    for m, d in [(100, 10), (1_000, 10), (1_000, 50), (1_000, 784), (10_000, 10), (10_000, 50)]:
+        large(m, d)
+    if "--large" in sys.argv:
+        large(10_000, 784)
+    print(f"load average at the end {os.getloadavg()[0]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
