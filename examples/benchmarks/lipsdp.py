@@ -3,7 +3,7 @@ LipSDP: how fast, at which certified accuracy, against every SDP solver that is 
 ==========================================================================================
 
 One process, one thread, the same random networks. Every solver gets two forms of the same problem, the matrix
-inequality of the paper and its max-cut form; only the time inside the solver counts (the translation by cvxpy does not).
+inequality of the paper and its max-cut form; only the time inside the solver counts, not the translation by cvxpy.
 Whatever a solver returns is turned into a multiplier and certified by the same check as ours; the printed gap is
 
     certified bound of the method / best proved value of LipSDP - 1.
