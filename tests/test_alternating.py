@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from _shared import require_shared
 
-from convexnn.exceptions import InvalidInputError, UnsupportedModelError
+from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning, UnsupportedModelError
 from convexnn.network import Network
 from convexnn.patterns import extract
 from convexnn.restrictions import LipschitzProgram, ReluGroupLasso
@@ -37,12 +37,35 @@ def chain(result):
     return [result.start_objective, *steps, result.objective]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_every_step_lowers_the_objective_and_the_joint_optimum_is_below(seed):
+def test_a_later_failure_keeps_the_best_network(monkeypatch):
+    from convexnn.training import alternating
+
+    X, y, net = instance()
+    calls = []
+
+    def fails_from_the_second_call(program, **options):
+        calls.append(program)
+        if len(calls) > 1:
+            raise SolverError("no licence any more")
+        return solve(program, **options)
+
+    monkeypatch.setattr(alternating, "solve", fails_from_the_second_call)
+    with pytest.warns(SolverWarning, match="round 2 failed"):
+        result = alternating_minimization(net, X, y, lam=1e-2, solver="clarabel")
+    assert result.status == "failed"
+    assert result.objective < result.start_objective
+    with pytest.raises(SolverError, match="licence"):
+        alternating_minimization(net, X, y, lam=1e-2, solver="clarabel")
+
+
+@pytest.mark.parametrize("solver", ["clarabel", "interior_point"])
+@pytest.mark.parametrize("seed", range(3))
+def test_every_step_lowers_the_objective_and_the_joint_optimum_is_below(seed, solver):
     X, y, net = instance(seed)
-    result = alternating_minimization(net, X, y, lam=1e-2, max_rounds=6, solver="clarabel")
+    result = alternating_minimization(net, X, y, lam=1e-2, max_rounds=6, solver=solver)
     program = LipschitzProgram(X, y, extract(net, X), 1e-2)
-    best = solve(program, solver="clarabel")
+    best = solve(program, solver=solver)
+    assert best.is_optimal
     values = chain(result)
     # a solver's point can lie above the optimum by its gap
     assert all(after <= before * (1 + 1e-6) for before, after in zip(values, values[1:], strict=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from convexnn.restrictions import GatedGroupLasso, LipschitzProgram, LipschitzRe
 from convexnn.restrictions.cones import least_distance, project
 from convexnn.restrictions.lipschitz_fixed import spread
 from convexnn.restrictions.lipschitz_joint import lipsdp_rows
+from convexnn.restrictions.multipliers import stationarity
 from convexnn.restrictions.rows import distinct_rows
 from convexnn.restrictions.spectral import conjugate, split
 from convexnn.restrictions.units import merge
@@ -203,6 +205,25 @@ def test_refined_rows_never_prove_less():
         assert program.lower_bound(program.refine(solution.z, blunt)) >= solution.objective * (1 - 1e-5)
 
 
+def test_roundoff_of_stationarity_is_enclosed(rng):
+    # long multipliers that cancel, against exact rational arithmetic
+    s = joint(*instance(n=12, d=2, m=2)).structure()
+    rows = np.abs(rng.normal(size=s.S.shape)) * 1e12
+    p = rng.normal(size=12)
+    Z, error = stationarity(s, p, rows)
+    exact = [[Fraction(0)] * 3 for _ in range(2)]
+    total = sum(map(Fraction, p))
+    for k in range(12):
+        centred = Fraction(p[k]) - Fraction(s.weight[k]) * total
+        for i in range(2):
+            factor = Fraction(s.S[k, i]) * Fraction(rows[k, i]) - centred * Fraction(s.D[k, i])
+            for a in range(3):
+                exact[i][a] += factor * Fraction(s.X[k, a])
+    distance = np.array([[abs(float(Fraction(Z[i, a]) - exact[i][a])) for a in range(3)] for i in range(2)])
+    assert (distance <= error).all()
+    assert error.max() <= 1e-14 * 12 * np.abs(rows).sum()
+
+
 def test_conjugate_inequality_on_random_points():
     rng = np.random.default_rng(5)
     for _ in range(50):
@@ -214,9 +235,14 @@ def test_conjugate_inequality_on_random_points():
         P = split(Z, first)
         free = lam * maximize(B).lower ** 2
         frozen = lam * np.linalg.eigvalsh(0.25 * B.T @ (B / q[:, None]))[-1]
+        shift = rng.normal(size=(p, d))  # the value with an error covers every shift of that length
+        error = np.r_[0.0, np.linalg.norm(shift, axis=1)]
         for M in (None, root @ root.T, np.outer(root[0], root[0])):
             assert free >= theta * np.vdot(Z, U) - theta**2 * conjugate(P, M, lam, None) - 1e-9
             assert frozen >= theta * np.vdot(Z, U) - theta**2 * conjugate(P, M, lam, q) - 1e-9
+            shifted = theta * np.vdot(Z + shift, U)
+            assert free >= shifted - theta**2 * conjugate(P, M, lam, None, error) - 1e-9
+            assert frozen >= shifted - theta**2 * conjugate(P, M, lam, q, error) - 1e-9
 
 
 # -- inequalities between programs ----------------------------------------------------------------------
@@ -313,6 +339,22 @@ def test_lift_finds_cones_of_permuted_and_repeated_units():
     order = np.r_[[3, 1, 5, 0], [3, 2, 4]]  # unit 3 twice: the copies are summed
     mixed = Network.shallow(net.W[order], net.b[order], net.v[order] * np.where(order == 3, 0.5, 1), 0.7)
     np.testing.assert_allclose(program.lift(mixed), program.start, atol=1e-15)
+
+
+@each_program
+def test_ties_are_feasible_and_solved(build):
+    # integer data and weights: many rows lie exactly on the boundary of a unit
+    rng = np.random.default_rng(0)
+    X = rng.integers(-2, 3, size=(60, 3)).astype(float)
+    y = X[:, 0] * X[:, 1] + 0.1 * rng.normal(size=60)
+    W, b = rng.integers(-1, 2, size=(6, 3)).astype(float), rng.integers(-1, 2, size=6).astype(float)
+    net = Network.shallow(W, b, rng.normal(size=6))
+    assert (X @ W.T + b == 0).sum() > 20
+    program = build(X, y, net)
+    assert program.violation(program.start) == 0
+    assert program.objective(program.start) <= program.network_objective(net) * (1 + 1e-9)
+    assert optimum(program).objective <= program.objective(program.start)
+    assert solve(program, solver="interior_point").is_optimal
 
 
 def test_lift_refuses_a_foreign_pattern_by_number():
