@@ -22,6 +22,7 @@ from convexnn.training.starting import initial_layers
 from convexnn.training.torch_losses import TORCH_LOSSES, torch_activation
 
 METHODS = sorted(TRAINERS)
+PLAIN = ("adam", "sgd")  # trainers whose objective is loss plus sum of squares
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def problem_of(X, y, *, loss="squared", weight=None, **settings):
 # -- what is minimized ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PLAIN)
 def test_objective_is_recomputed_from_the_network(data, rng, method):
     X, y = data
     w = rng.integers(1, 5, len(X))
@@ -171,7 +172,7 @@ def test_optimizers_are_the_torch_optimizers(data, rng, name, twin):
         problem.data_loss([tuple(leaves[:2]), tuple(leaves[2:])], problem.all_rows).backward()
         theirs.step()
     expected = torch.cat([leaf.detach().reshape(-1) for leaf in leaves])
-    torch.testing.assert_close(flat.read(), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(flat.read(), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_initial_weights_keep_the_second_moment(rng):
@@ -289,8 +290,11 @@ def test_never_worse_than_the_start(data, method, rate):
     X, y = data
     start = quick(X, y, epochs=200)
     again = quick(X, y, start=start.network, method=method, learning_rate=rate, epochs=25)
-    assert again.best_objective <= start.best_objective
-    assert np.mean((again.network(X) - y) ** 2) <= np.mean((start.network(X) - y) ** 2) * (1 + 1e-12)
+    # the first evaluation judges the start by the trainer's own objective
+    assert again.best_objective <= again.history[0]["objective"] * (1 + 1e-9)
+    if method in PLAIN:
+        assert again.best_objective <= start.best_objective
+        assert np.mean((again.network(X) - y) ** 2) <= np.mean((start.network(X) - y) ** 2) * (1 + 1e-12)
 
 
 def test_start_in_every_form(data):
