@@ -76,6 +76,9 @@ class NormBlock:
         block[:, : self.k, : self.k] = np.eye(self.k) - factor[:, None, None] * (w[:, :, None] * w[:, None, :])
         return np.asarray(block / (self.eta**2)[:, None, None])
 
+    def hessian_times(self, dU: Array, extra: Array) -> tuple[Array, Array]:
+        return np.einsum("iab,bi->ai", self.unit_hessian(), dU), extra
+
     def affine(self) -> Array:
         return -self.lmbda
 

@@ -116,6 +116,9 @@ class SpectralBlock:
             target += summed[: a + 1].T[:, :, None] * half[a]
         return summed
 
+    def hessian_times(self, dU: Array, extra: Array) -> tuple[Array, Array]:
+        return self._adjoint(self.scaling @ self._embed(dU, extra, 0.0) @ self.scaling)
+
     def affine(self) -> Array:
         return np.diag(-self.lmbda)
 

@@ -53,6 +53,9 @@ class ConeBlock(Protocol):
     def unit_hessian(self) -> Array:
         """Hessian of a separable block, (p, d + 1, d + 1)."""
 
+    def hessian_times(self, dU: Array, extra: Array) -> tuple[Array, Array]:
+        """Hessian of the block, t-variables eliminated, times a direction."""
+
     def affine(self) -> Array:
         """Target that asks for complementarity zero."""
 

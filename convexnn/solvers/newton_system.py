@@ -21,10 +21,15 @@ Array = NDArray[np.float64]
 
 #: Woodbury pays when rows / variables is below this.
 WOODBURY_RATIO = 0.8
+REFINEMENTS = 3
+#: Relative residual after refinement at which Woodbury is given up.
+WOODBURY_ERROR = 1e-8
 
 
 class NewtonSystem(Protocol):
     """A factorization that is refreshed with new row weights and a rescaled cone block."""
+
+    refinements: int
 
     def factor(self, w: Array) -> None:
         """Factor at row weights ``w`` (n, p); LinAlgError when the matrix is numerically singular."""
@@ -45,6 +50,7 @@ class DenseSystem:
 
     def __init__(self, problem: ConeProblem, block: ConeBlock) -> None:
         self.problem, self.block = problem, block
+        self.refinements = 0
         self.loss_hessian = problem.hessian()
         order = problem.size + block.n_extra
         self._H = np.empty((order, order))
@@ -52,6 +58,7 @@ class DenseSystem:
 
     def factor(self, w: Array) -> None:
         """Factor at row weights ``w`` (n, p), with the smallest diagonal shift that works."""
+        self._w = w
         gram = self.problem.gram(w)
         for jitter in (1e-14, 1e-12, 1e-10, 1e-8):
             self._assemble(gram)
@@ -73,9 +80,24 @@ class DenseSystem:
         self.block.add_hessian(H, blocks)
 
     def solve(self, right: Array, extra: Array) -> tuple[Array, Array]:
-        """Solve for a right-hand side in ``U`` (d + 1, p) and the extra variables."""
+        """Solve for a right-hand side in ``U`` (d + 1, p) and the extra variables, refined on demand."""
+        x, y = self._base_solve(right, extra)
+        for _ in range(self.refinements):
+            rest, rest_extra = self._rest(right, extra, x, y)
+            dx, dy = self._base_solve(rest, rest_extra)
+            x, y = x + dx, y + dy
+        return x, y
+
+    def _base_solve(self, right: Array, extra: Array) -> tuple[Array, Array]:
         x, _ = dpotrs(self._factor, np.concatenate([right.ravel(), extra]), lower=0)
         return x[: self.problem.size].reshape(right.shape), x[self.problem.size :]
+
+    def _rest(self, right: Array, extra: Array, x: Array, y: Array) -> tuple[Array, Array]:
+        problem = self.problem
+        g, g_extra = self.block.hessian_times(x, y)
+        image = problem.hessian_times(x) + 2 * problem.ridge[:, None] * x
+        image += problem.row_adjoint(self._w * problem.row_change(x)) + g
+        return right - image, extra - g_extra
 
 
 class WoodburySystem:
@@ -91,16 +113,23 @@ class WoodburySystem:
         self._group = self._group.ravel()
         self._root = np.sqrt(2 * problem.weight)
         self._gates = self._root[:, None] * patterns
+        self._dense: DenseSystem | None = None
+        self.refinements = REFINEMENTS
 
     def factor(self, w: Array) -> None:
         """Factor at row weights ``w`` (n, p)."""
+        self._w = w
+        if self._dense is not None:
+            self._dense.factor(w)
+            return
         problem = self.problem
         diagonal = np.arange(problem.d1)
         self._blocks = problem.gram(w) + self.block.unit_hessian()
         self._blocks[:, diagonal, diagonal] += 2 * problem.ridge
-        shifted = self._blocks.copy()
-        shifted[:, diagonal, diagonal] *= 1 + 1e-13
-        inverse = np.linalg.inv(shifted)
+        # equilibrated: multipliers over slacks spread a block over many orders of magnitude
+        scale = np.sqrt(self._blocks[:, diagonal, diagonal])
+        scales = scale[:, :, None] * scale[:, None, :]
+        inverse = np.linalg.inv(self._blocks / scales + 1e-15 * np.eye(problem.d1)) / scales
         self._inverse = (inverse + inverse.transpose(0, 2, 1)) / 2
         self._kernel = _cholesky(self._kernel_matrix())
 
@@ -109,8 +138,8 @@ class WoodburySystem:
         d1, groups = problem.d1, self._gates.shape[1]
         summed = np.zeros((groups, d1, d1))
         np.add.at(summed, self._group, self._inverse)
-        shift = 1e-15 * np.einsum("gaa->g", summed)[:, None, None] * np.eye(d1)
-        factors = np.linalg.cholesky(summed + shift)
+        values, vectors = np.linalg.eigh(summed)
+        factors = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
         image = (problem.X @ factors.transpose(1, 0, 2).reshape(d1, -1)).reshape(problem.n, groups, d1)
         design = (image * self._gates[:, :, None]).reshape(problem.n, -1)
         # the free output bias: rows are projected orthogonally to sqrt(weight)
@@ -126,14 +155,28 @@ class WoodburySystem:
         return cast(Array, z - np.einsum("iab,bi->ai", self._inverse, self.problem.predict_adjoint(self._root * v)))
 
     def solve(self, right: Array, extra: Array) -> tuple[Array, Array]:
-        """Solve with up to two steps of refinement against the true operator."""
-        x = self._base_solve(right)
-        for _ in range(2):
-            rest = right - self.problem.hessian_times(x) - np.einsum("iab,bi->ai", self._blocks, x)
-            if np.abs(rest).max() < 1e-12 * np.abs(right).max():
-                break
+        """Solve with a few steps of refinement; once that loses digits, change to the dense system for good."""
+        if self._dense is None:
+            x, error = self._refined_solve(right)
+            if error < WOODBURY_ERROR:
+                return x, extra
+            self._dense = DenseSystem(self.problem, self.block)
+            self._dense.refinements = REFINEMENTS
+            self._dense.factor(self._w)
+        return self._dense.solve(right, extra)
+
+    def _refined_solve(self, right: Array) -> tuple[Array, float]:
+        """Solution and its relative residual in the true operator."""
+        x, size = self._base_solve(right), float(np.abs(right).max())
+        for _ in range(self.refinements):
+            rest = self._rest(right, x)
+            if np.abs(rest).max() < 1e-12 * size:
+                return x, 0.0
             x = x + self._base_solve(rest)
-        return x, extra
+        return x, float(np.abs(self._rest(right, x)).max()) / size
+
+    def _rest(self, right: Array, x: Array) -> Array:
+        return cast(Array, right - self.problem.hessian_times(x) - np.einsum("iab,bi->ai", self._blocks, x))
 
 
 def _cholesky(matrix: Array) -> Callable[[Array], Array]:

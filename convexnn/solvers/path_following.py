@@ -9,6 +9,7 @@ The point is always feasible; only the dual residual has to vanish, and it shrin
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from convexnn.solvers.centre import row_weights
 from convexnn.solvers.cone_block import ConeBlock, ConeStep, clip_change
 from convexnn.solvers.cone_problem import ConeProblem
-from convexnn.solvers.newton_system import NewtonSystem, newton_system
+from convexnn.solvers.newton_system import REFINEMENTS, NewtonSystem, newton_system
 
 Array = NDArray[np.float64]
 
@@ -26,6 +27,8 @@ STEP_FRACTION = 0.99
 #: Initial mu in units of (loss at zero) / (degree of the path).
 INITIAL_MU = 10.0
 GONDZIO_CORRECTORS = 2
+#: A dual residual this many times larger than the step promised asks for refined solves from then on.
+RESIDUAL_GROWTH = 100.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class PathFollower:
         self.U = block.start(centre, self.kappa * mu)
         self.slack = problem.slack(self.U)
         self.rows = mu * self.weights / self.slack
+        self._residual_size = self._expected_residual = math.inf
 
     def gap(self) -> float:
         """Total complementarity: the gap the iteration believes in."""
@@ -88,7 +92,12 @@ class PathFollower:
     def _residuals(self) -> None:
         problem = self.problem
         g, self._extra_residual = self.block.dual_residual()
-        self._residual = problem.gradient(self.U) - problem.row_adjoint(self.rows) - g
+        gradient = problem.gradient(self.U)
+        self._residual = gradient - problem.row_adjoint(self.rows) - g
+        size, roundoff = float(np.abs(self._residual).max()), 1e-12 * float(np.abs(gradient).max())
+        if size > RESIDUAL_GROWTH * (self._expected_residual + roundoff):
+            self.system.refinements = REFINEMENTS
+        self._residual_size = size
         self._products = self.rows * self.slack
 
     def _direction(self, row_target: Array, cone_target: Array) -> _Direction:
@@ -148,6 +157,7 @@ class PathFollower:
 
     def _move(self, direction: _Direction) -> float:
         length = min(1.0, STEP_FRACTION * direction.length)
+        self._expected_residual = (1 - length) * self._residual_size
         self.U = self.U + length * direction.dU
         self.rows = self.rows + length * direction.d_rows
         recursion = self.slack + length * direction.d_slack
