@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -272,6 +272,20 @@ def _shown(cell: Cell) -> str:
     return f"{cell:#.4g}".removesuffix(".") if math.isfinite(cell) else str(cell)
 
 
+def _is_text(sheet: Sheet, column: int) -> bool:
+    """Whether a column holds words: words stand on the left, numbers on the right."""
+    cells = [row[column] for row in sheet.rows if row[column] is not None]
+    return column == 0 or (bool(cells) and not all(_is_number(cell) for cell in cells))
+
+
+def _is_number(cell: Cell) -> bool:
+    try:
+        float(cell)  # type: ignore[arg-type]
+    except ValueError:
+        return False
+    return True
+
+
 def transposed(sheet: Sheet) -> Sheet:
     """Rows become columns: for narrow pages."""
     labels = tuple(label.replace("\n", " ") for label in sheet.columns)
@@ -281,16 +295,17 @@ def transposed(sheet: Sheet) -> Sheet:
 
 
 def to_text(sheet: Sheet) -> str:
-    """Plain text: first column to the left, numbers to the right, notes below."""
+    """Plain text: words to the left, numbers to the right, notes below."""
     header = [[label.split("\n") for label in sheet.columns]]
     depth = max((len(lines) for lines in header[0]), default=1)
     padded = [[""] * (depth - len(lines)) + lines for lines in header[0]]
     lines = [list(line) for line in zip(*padded, strict=True)]
     body = [[_shown(cell) for cell in row] for row in sheet.rows]
+    left = [_is_text(sheet, j) for j in range(len(sheet.columns))]
     width = [max(len(line[j]) for line in lines + body) for j in range(len(sheet.columns))]
 
     def write(line: list[str]) -> str:
-        cells = [line[0].ljust(width[0]), *(cell.rjust(w) for cell, w in zip(line[1:], width[1:], strict=True))]
+        cells = [c.ljust(w) if words else c.rjust(w) for c, w, words in zip(line, width, left, strict=True)]
         return "  ".join(cells).rstrip()
 
     rule = "  ".join("-" * w for w in width)
@@ -300,7 +315,7 @@ def to_text(sheet: Sheet) -> str:
 def to_markdown(sheet: Sheet) -> str:
     """A Markdown table and its notes."""
     labels = [label.replace("\n", " ") for label in sheet.columns]
-    rule = ["---"] + ["---:"] * (len(labels) - 1)
+    rule = ["---" if _is_text(sheet, j) else "---:" for j in range(len(labels))]
     body = [[_shown(cell) for cell in row] for row in sheet.rows]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in [labels, rule, *body]]
     notes = [f"- {note}" for note in sheet.notes]
@@ -324,7 +339,8 @@ def to_rich(sheet: Sheet) -> Any:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=sheet.title, title_justify="left")
     for index, label in enumerate(sheet.columns):
-        table.add_column(Text(label), justify="left" if index == 0 else "right", no_wrap=True, vertical="bottom")
+        justify: Literal["left", "right"] = "left" if _is_text(sheet, index) else "right"
+        table.add_column(Text(label), justify=justify, no_wrap=True, vertical="bottom")
     for row in sheet.rows:
         table.add_row(*(Text(_shown(cell)) for cell in row))
     return table

@@ -40,10 +40,12 @@ def load_data(path: str | None, bundled: str | None = None, target: str | None =
     """
     if (path is None) == (bundled is None):
         raise InvalidInputError("Give either a data file or --data diabetes.")
+    if target is not None and (path is None or Path(path).suffix.lower() == ".npz"):
+        raise InvalidInputError("--target is for csv files; other data come with their target.")
     if path is None:
         return _diabetes()
     if Path(path).suffix.lower() == ".npz":
-        return _from_npz(path, target)
+        return _from_npz(path)
     return _from_csv(path, target)
 
 
@@ -60,9 +62,7 @@ def _diabetes() -> Data:
     )
 
 
-def _from_npz(path: str, target: str | None) -> Data:
-    if target is not None:
-        raise InvalidInputError("--target is for csv files; an npz file holds the arrays X and y.")
+def _from_npz(path: str) -> Data:
     try:
         with np.load(path, allow_pickle=False) as file:
             X, y = np.asarray(file["X"], dtype=float), np.asarray(file["y"], dtype=float)

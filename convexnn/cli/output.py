@@ -32,7 +32,7 @@ class Output:
     def table(self, sheet: Sheet) -> None:
         """Print a table, turned when the terminal is too narrow, and its notes."""
         drawn = to_rich(sheet)
-        if self.out.measure(drawn).maximum > self.out.width:
+        if self.out.measure(drawn, options=self.out.options.update(width=1000)).maximum > self.out.width:
             drawn = to_rich(transposed(sheet))
         self.out.print(drawn, markup=False, highlight=False, crop=False)
         for note in sheet.notes:

@@ -141,7 +141,7 @@ class RobustnessCurveDisplay:
         for index, name in enumerate(self.names):
             color, marker = PALETTE[index % len(PALETTE)], "osD^vPX"[index % 7]
             x, low = self._from_zero(self.attacked[index], index)
-            self.lines_ += self.ax_.plot(x, low, color=color, marker=marker, markersize=4.5, label=name)
+            self.lines_ += self.ax_.plot(x, low, color=color, marker=marker, markersize=4.5, label=name, clip_on=False)
             if self.certified is not None:
                 _, high = self._from_zero(self.certified[index], index)
                 self.ax_.plot(x, high, color=color, linestyle=(0, (4, 2)))
