@@ -21,13 +21,14 @@ help:  ## Show this list
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# The stamps make set-up happen once, and again when the dependencies change.
+# The stamps make set-up happen once, and again when the dependencies change. Python compiles what it imports when it
+# imports it; compiling all of torch beforehand would double the time.
 $(RUN): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,docs]"
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[test,docs]"
 	@touch $(RUN) $@
 
 install: $(RUN)  ## Set up .venv with the package and what it needs to run
