@@ -24,7 +24,7 @@ from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Dual
 from convexnn.restrictions.cones import project
-from convexnn.restrictions.multipliers import best_scaling, fit_rows, labelled_dual, stationarity
+from convexnn.restrictions.multipliers import best_scaling, fit_rows, stationarity
 from convexnn.restrictions.rows import distinct_rows
 from convexnn.restrictions.units import balanced, checked_network, merge, place, relative_slack
 from convexnn.structure import ConeStructure, Coupling
@@ -101,7 +101,7 @@ class ConeProgram(ABC):
     def _build(self) -> ConeStructure:
         D = self.patterns.D.astype(float)
         return ConeStructure(
-            X=np.hstack([self.rows.X, np.ones((len(self.rows.X), 1))]),
+            X=np.hstack([self.rows.X - self._origin(), np.ones((len(self.rows.X), 1))]),
             y=self.rows.y,
             weight=self.rows.weight,
             constant=self.rows.constant,
@@ -258,8 +258,13 @@ class ConeProgram(ABC):
         InvalidInputError
             When a unit has a pattern that the program does not have.
         """
-        net = checked_network(network, self.n_inputs)
-        return self._place(self._relevant(merge(net)))
+        return self._place(self._relevant(self.merge(network)))
+
+    def merge(self, network: Any) -> Array:
+        """Merged units ``v_i (w_i, b_i)`` of a network in the coordinates of the points here, shape (m, d + 1)."""
+        merged = merge(checked_network(network, self.n_inputs))
+        merged[:, -1] += merged[:, :-1] @ self._origin()
+        return merged
 
     def _relevant(self, merged: Array) -> Array:
         """Merged units with those set to zero that the program need not represent."""
@@ -277,8 +282,18 @@ class ConeProgram(ABC):
         Implements: Yin & Lesage-Landry (2026), eq. (7).
         """
         U = self._point(z)
-        units, v = balanced(U, self.patterns.s)
+        units, v = balanced(self._at_zero(U), self.patterns.s)
         return Network.shallow(units[:, :-1], units[:, -1], v, self._structure.intercept(U))
+
+    def _origin(self) -> Array:
+        """Where the biases of the points are measured: zero, unless the ridge has to be free of the origin."""
+        return np.zeros(self.n_inputs)
+
+    def _at_zero(self, U: Array) -> Array:
+        """Merged units with the biases of the network, measured at x = 0."""
+        shifted = U.copy()
+        shifted[:, -1] -= U[:, :-1] @ self._origin()
+        return shifted
 
     def network_objective(self, network: Any) -> float:
         """Objective of the non-convex training problem at a ReLU network.
@@ -321,27 +336,3 @@ class ConeProgram(ABC):
     def _metric(self, z: Array, dual: Dual) -> tuple[Array, Callable[[int], Array]]:  # noqa: ARG002
         """Offset and matrices M_i such that unit i costs ``|M_i (G'L_i - wanted_i - offset)|^2`` in the bound."""
         return np.zeros(0), lambda _: np.eye(self.n_inputs + 1)
-
-    # -- cvxpy --------------------------------------------------------------------------------------
-    def _cvxpy_loss(self, U: cvxpy.Expression, c: cvxpy.Variable) -> cvxpy.Expression:
-        """``sum_k om_k (sum_i D_ki x_k'u_i + c - y_k)^2 + constant``."""
-        import cvxpy as cp
-
-        s = self._structure
-        prediction = cp.sum(cp.multiply(s.D, s.X @ U.T), axis=1) + c
-        return cp.sum_squares(cp.multiply(np.sqrt(s.weight), prediction - s.y)) + s.constant
-
-    def _cvxpy_cones(self, U: cvxpy.Expression) -> list[cvxpy.Constraint]:
-        """Cone rows ``S_ki x_k'u_i >= 0``, labelled "cones"; none for a gated program."""
-        import cvxpy as cp
-
-        s = self._structure
-        if not s.has_cones:
-            return []
-        cones = cp.multiply(s.S, s.X @ U.T) >= 0
-        return [cones.set_label("cones")]
-
-    def _cvxpy_rows(self, problem: cvxpy.Problem) -> Array:
-        """Row multipliers of a solved problem, zero where there are no cones."""
-        value = labelled_dual(problem, "cones")
-        return np.zeros_like(self._structure.S) if value is None else np.maximum(value, 0.0)

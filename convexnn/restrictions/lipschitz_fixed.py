@@ -18,7 +18,7 @@ from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Dual
 from convexnn.restrictions.lipschitz_joint import LIPSDP_TOL, RIDGE, SpectralProgram, lipsdp_rows
-from convexnn.restrictions.multipliers import labelled_dual
+from convexnn.restrictions.reference import cone_rows, labelled_dual, row_multipliers, squared_loss
 from convexnn.restrictions.rows import check_inputs
 from convexnn.restrictions.units import checked_network, merge, nonzero_rows
 from convexnn.structure import Coupling, FixedSpectral
@@ -186,7 +186,7 @@ class LipschitzRestriction(SpectralProgram):
             When a unit has a pattern that the program does not have, or is nonzero where the program's unit is dead.
         """
         net = checked_network(network, self.n_inputs)
-        merged = self._relevant(merge(net))
+        merged = self._relevant(self.merge(net))
         if len(merged) != self.n_units:
             return self._place(merged)
         dead = np.setdiff1d(np.arange(self.n_units), self.units)
@@ -203,7 +203,7 @@ class LipschitzRestriction(SpectralProgram):
         U = self._point(z)
         units = np.zeros((self.n_units, self.n_inputs + 1))
         v = self._all_signs * self._all_nu
-        units[self.units] = U / v[self.units, None]
+        units[self.units] = self._at_zero(U) / v[self.units, None]
         return Network.shallow(units[:, :-1], units[:, -1], v, self._structure.intercept(U))
 
     # -- cvxpy --------------------------------------------------------------------------------------
@@ -231,8 +231,8 @@ class LipschitzRestriction(SpectralProgram):
                 [np.zeros((1, d)), v[None], np.ones((1, 1))],
             ]
         )
-        objective = self._cvxpy_loss(U, c) + self.lam * L2 + self.ridge * cp.sum_squares(U[:, d])
-        return cp.Problem(cp.Minimize(objective), [*self._cvxpy_cones(U), (M >> 0).set_label("lmi")])
+        objective = squared_loss(self.structure(), U, c) + self.lam * L2 + self.ridge * cp.sum_squares(U[:, d])
+        return cp.Problem(cp.Minimize(objective), [*cone_rows(self.structure(), U), (M >> 0).set_label("lmi")])
 
     def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
         """Point, moved into the cones, and multipliers, row by row refitted where that proves more.
@@ -244,7 +244,9 @@ class LipschitzRestriction(SpectralProgram):
         U = self.repair(raw)
         lmi, d = labelled_dual(problem, "lmi"), self.n_inputs
         matrix = None if lmi is None else self._complementary(U, lmi[:d, :d])
-        return U, self.refine(U, Dual(self.residual_multiplier(raw), self._cvxpy_rows(problem), matrix))
+        return U, self.refine(
+            U, Dual(self.residual_multiplier(raw), row_multipliers(self.structure(), problem), matrix)
+        )
 
     def _rescaled_outer(self) -> Array:
         """Outer weights of the representative with T = I: ``s_i (2 q_i)^(1/2)``."""

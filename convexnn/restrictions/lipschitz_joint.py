@@ -19,9 +19,9 @@ from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Dual
 from convexnn.restrictions.base import ConeProgram, positive
-from convexnn.restrictions.multipliers import labelled_dual
+from convexnn.restrictions.reference import cone_rows, labelled_dual, row_multipliers, squared_loss
 from convexnn.restrictions.spectral import conjugate, root_metric, split
-from convexnn.restrictions.units import merge, nonzero_rows
+from convexnn.restrictions.units import nonzero_rows
 from convexnn.structure import Coupling, JointSpectral
 
 if TYPE_CHECKING:
@@ -60,6 +60,11 @@ class SpectralProgram(ConeProgram):
         """The bias is not part of a Lipschitz constant: d."""
         return self.n_inputs
 
+    def _origin(self) -> Array:
+        """Weighted mean of the inputs: shifting all of them changes nothing, the ridge included."""
+        mean: Array = self.rows.weight @ self.rows.X
+        return mean
+
     @abstractmethod
     def _first_multiplier(self, dual: Dual) -> Array:
         """Multiplier p_0 of ``b_0 = sum_i u_i`` in a dual, shape (d,)."""
@@ -69,7 +74,7 @@ class SpectralProgram(ConeProgram):
         return np.where(nonzero_rows(merged[:, :-1])[:, None], merged, 0.0)
 
     def _network_regularizer(self, network: Network) -> float:
-        U = merge(network)
+        U = self.merge(network)
         bound = maximize(lipsdp_rows(U), tol=LIPSDP_TOL).upper
         return self.lam * bound**2 + self.ridge * float(U[:, -1] @ U[:, -1])
 
@@ -105,8 +110,11 @@ class LipschitzProgram(SpectralProgram):
         LipSDP(U)^2 = min { sum_i q_i : [[I, B'/2], [B/2, diag(q)]] >= 0 },   B = [sum_i u_i; u_1; ...; u_p]
 
     LipSDP (Fazlyab et al., 2019) is an upper bound on the l2 Lipschitz constant of the network; it sees the
-    weights, not the biases. It is a norm of U, so T and the outer weights are free at no cost. The optimum is
-    at most that of every restriction (12) over the same patterns, hence at most every iterate of Algorithm 1.
+    weights, not the biases. It is a norm of U, so T and the outer weights are free at no cost. The optimum is at
+    most that of every restriction (12) over the same patterns, hence at most every iterate of Algorithm 1.
+
+    Biases are measured at the mean of X, ``x_k = (x - mean, 1)``: shifting the inputs changes nothing, the ridge
+    included. :meth:`decode` moves them back to x = 0.
 
     Implements: theory note F3 (docs/theory/joint_program.md, Theorem 1); contains Yin & Lesage-Landry (2026), eq. (12).
 
@@ -185,12 +193,14 @@ class LipschitzProgram(SpectralProgram):
         q = cp.Variable(p + 1, name="q")
         B = cp.vstack([cp.sum(U[:, :d], axis=0, keepdims=True), U[:, :d]])
         lmi = cp.bmat([[np.eye(d), B.T / 2], [B / 2, cp.diag(q)]]) >> 0
-        objective = self._cvxpy_loss(U, c) + self.lam * cp.sum(q) + self.ridge * cp.sum_squares(U[:, d])
-        return cp.Problem(cp.Minimize(objective), [*self._cvxpy_cones(U), lmi.set_label("lmi")])
+        objective = squared_loss(self.structure(), U, c) + self.lam * cp.sum(q) + self.ridge * cp.sum_squares(U[:, d])
+        return cp.Problem(cp.Minimize(objective), [*cone_rows(self.structure(), U), lmi.set_label("lmi")])
 
     def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
         """Point, moved into the cones, and multipliers, row by row refitted where that proves more."""
         raw = problem.var_dict["U"].value
         U = self.repair(raw)
         matrix = labelled_dual(problem, "lmi")
-        return U, self.refine(U, Dual(self.residual_multiplier(raw), self._cvxpy_rows(problem), matrix))
+        return U, self.refine(
+            U, Dual(self.residual_multiplier(raw), row_multipliers(self.structure(), problem), matrix)
+        )

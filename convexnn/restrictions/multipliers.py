@@ -1,10 +1,9 @@
-"""Small work on multipliers: read them from cvxpy, refit the rows, choose the best scaling."""
+"""Small work on multipliers: residual of stationarity, refitted rows, best scaling."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,22 +12,7 @@ from convexnn.program import Dual
 from convexnn.restrictions.cones import nonnegative_fit
 from convexnn.structure import ConeStructure
 
-if TYPE_CHECKING:
-    import cvxpy
-
 Array = NDArray[np.float64]
-
-
-def labelled_dual(problem: cvxpy.Problem, label: str) -> Array | None:
-    """Multiplier of the constraint with this label, or None when there is no constraint or no value.
-
-    cvxpy's signs are ours: for ``minimize f`` with ``expr >= 0`` or ``M >> 0`` the multiplier is nonnegative
-    (semidefinite) and the Lagrangian is ``f - <multiplier, expr>``.
-    """
-    for constraint in problem.constraints:
-        if constraint.label == label and constraint.dual_value is not None:
-            return np.asarray(constraint.dual_value, dtype=float)
-    return None
 
 
 def stationarity(structure: ConeStructure, p: Array, rows: Array) -> tuple[Array, Array]:
