@@ -66,7 +66,9 @@ def split_model(model: Any, layers: str = "all") -> ModelParts:
         return _split_torch(model, layers)
     if is_sklearn_mlp(model):
         if not type(model).__name__.endswith("Regressor"):
-            raise UnsupportedModelError(f"Only regressors can be refined with the squared loss, got {type(model).__name__}.")
+            raise UnsupportedModelError(
+                f"Only regressors can be refined with the squared loss, got {type(model).__name__}."
+            )
         return _split_network(Network.from_sklearn(model), layers, lambda network: _sklearn_copy(model, network))
     raise UnsupportedModelError(
         f"Expected a Network, a torch.nn.Sequential or a fitted sklearn MLPRegressor, got {type(model).__name__}."
@@ -119,7 +121,9 @@ def _split_torch(module: torch.nn.Module, layers: str) -> ModelParts:
     first = linear[-2]
     tail = [leaf for _, leaf in leaves[first:]]
     head = Network(*layers_from_torch(nn.Sequential(*tail)))
-    front = [(label, leaf) for label, leaf in leaves[:first] if not isinstance(leaf, (nn.Dropout, nn.Identity, nn.Flatten))]
+    front = [
+        (label, leaf) for label, leaf in leaves[:first] if not isinstance(leaf, (nn.Dropout, nn.Identity, nn.Flatten))
+    ]
     if front and layers == "all":
         label, leaf = front[0]
         raise UnsupportedModelError(

@@ -45,9 +45,7 @@ def test_a_network_gets_better_and_the_numbers_are_its_own(rng, regularizer, lam
 
 def test_l2_objective_is_the_stated_sum(rng):
     X, y, network = problem(rng)
-    stated = np.mean((network(X) - y) ** 2) + 0.1 * (
-        np.sum(network.W**2) + np.sum(network.b**2) + np.sum(network.v**2)
-    )
+    stated = np.mean((network(X) - y) ** 2) + 0.1 * (np.sum(network.W**2) + np.sum(network.b**2) + np.sum(network.v**2))
     assert refine(network, X, y, regularizer="l2", lam=0.1).before == pytest.approx(stated, rel=1e-12)
 
 
@@ -95,9 +93,11 @@ def torch_model(dtype="float32", body=False):
     torch = pytest.importorskip("torch")
     nn = torch.nn
     generator = torch.Generator().manual_seed(0)
-    layers = [nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1)] if body else [
-        nn.Linear(3, 6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 1)
-    ]
+    layers = (
+        [nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1)]
+        if body
+        else [nn.Linear(3, 6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 1)]
+    )
     model = nn.Sequential(*layers).to(getattr(torch, dtype))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -241,7 +241,7 @@ def test_a_failing_solve_returns_the_start_with_a_warning(rng, monkeypatch):
     def broken(*args, **kwargs):
         raise SolverError("out of luck")
 
-    monkeypatch.setattr("convexnn.refinement.solve", broken)
+    monkeypatch.setattr("convexnn.refinement.stages.solve", broken)
     with pytest.warns(ConvergenceWarning) as record:
         result = refine(network, X, y)
     assert any("out of luck" in str(warning.message) for warning in record)
@@ -254,7 +254,7 @@ def test_a_failing_solve_returns_the_start_with_a_warning(rng, monkeypatch):
 def test_a_solver_that_lies_cannot_make_it_worse(rng, monkeypatch):
     from dataclasses import replace
 
-    import convexnn.refinement as module
+    import convexnn.refinement.stages as module
 
     X, y, network = problem(rng)
     honest = module.solve
@@ -276,7 +276,7 @@ def test_interrupt_keeps_the_start(rng, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("convexnn.refinement.solve", interrupted)
+    monkeypatch.setattr("convexnn.refinement.stages.solve", interrupted)
     with pytest.warns(ConvergenceWarning):
         assert refine(network, X, y).model is network
 

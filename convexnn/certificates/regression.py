@@ -71,9 +71,7 @@ def certified_interval(network: Network, X: ArrayLike, threat: Threat, certifica
     return centre - width, centre + width
 
 
-def certified_squared_error(
-    network: Network, X: ArrayLike, y: Any, threat: Threat, certificate: Certificate
-) -> Array:
+def certified_squared_error(network: Network, X: ArrayLike, y: Any, threat: Threat, certificate: Certificate) -> Array:
     """Upper bound on the squared error of each sample under any perturbation in its threat set.
 
     Parameters

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,47 +16,13 @@ from convexnn.certificates.lipschitz import lipschitz
 from convexnn.exceptions import InvalidInputError, SolverError
 from convexnn.model_parts import needs_relu, split_model
 from convexnn.network import Network
-from convexnn.patterns.extract import extract
-from convexnn.patterns.multiset import ActivationPatterns
-from convexnn.patterns.search import flip_active_rows
-from convexnn.program import Program, Solution
-from convexnn.restrictions import GatedGroupLasso, LipschitzProgram, ReluGroupLasso
-from convexnn.restrictions.units import merge
-from convexnn.solvers import require_solver, solve
-from convexnn.training.alternating import alternating_minimization
+from convexnn.patterns import ActivationPatterns, extract
+from convexnn.program import Solution
+from convexnn.refinement.objective import TrainingObjective
+from convexnn.refinement.options import RefineOptions
+from convexnn.refinement.stages import BestSoFar, History, first_solve, search
 
 Array = NDArray[np.float64]
-History = list[dict[str, Any]]
-
-REGULARIZERS = ("lipschitz", "l2", "gated")
-METHODS = ("joint", "alternating")
-
-
-@dataclass(frozen=True)
-class RefineOptions:
-    """How a network is refined; the keywords of :func:`refine`."""
-
-    regularizer: str = "lipschitz"
-    lam: float = 1e-2
-    method: str = "joint"
-    pattern_search: int = 0
-    solver: str = "auto"
-    tol: float = 1e-6
-    max_iter: int = 200
-    time_limit: float | None = None
-    verbose: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be meant, before any work is done."""
-        if self.regularizer not in REGULARIZERS:
-            raise InvalidInputError(f"regularizer must be one of {REGULARIZERS}, got {self.regularizer!r}.")
-        if self.method not in METHODS:
-            raise InvalidInputError(f"method must be one of {METHODS}, got {self.method!r}.")
-        if not (np.isfinite(self.lam) and self.lam > 0):
-            raise InvalidInputError(f"lam must be positive and finite, got {self.lam!r}.")
-        if self.pattern_search < 0:
-            raise InvalidInputError(f"pattern_search must be 0 or more rounds, got {self.pattern_search!r}.")
-        require_solver(self.solver)
 
 
 @dataclass(frozen=True)
@@ -101,28 +65,6 @@ class Refinement:
     def reduction(self) -> float:
         """Relative reduction of the objective, in [0, 1]."""
         return 0.0 if self.before <= 0 else (self.before - self.after) / self.before
-
-
-@dataclass(frozen=True)
-class TrainingObjective:
-    """``mean((f(x_i) - y_i)^2) + lam R(f)``, weighted, recomputed from the network alone."""
-
-    X: Array
-    y: Array
-    sample_weight: Array | None
-    regularizer: str
-    lam: float
-
-    def __call__(self, network: Network) -> float:
-        """Objective of ``network``; for ``"lipschitz"`` R is the square of the certified LipSDP bound."""
-        loss = float(np.average((network(self.X) - self.y) ** 2, weights=self.sample_weight))
-        return loss + self.lam * self.penalty(network)
-
-    def penalty(self, network: Network) -> float:
-        """R: ``L^2`` or the sum of squares of all hidden weights, hidden biases and outer weights."""
-        if self.regularizer == "lipschitz":
-            return lipschitz(network).bound ** 2
-        return float((network.W**2).sum() + (network.b**2).sum() + (network.v**2).sum())
 
 
 def refine(
@@ -192,7 +134,12 @@ def refine(
     if after > found.before:  # the model's own precision (float32) ate the improvement
         _warn("storing the refined weights in the model's precision loses the improvement")
         return replace(
-            found, model=model, network=parts.head, after=found.before, certificate=lipschitz(parts.head), status="unchanged"
+            found,
+            model=model,
+            network=parts.head,
+            after=found.before,
+            certificate=lipschitz(parts.head),
+            status="unchanged",
         )
     certificate = found.certificate if network == found.network else lipschitz(network)
     return replace(found, model=changed, network=network, after=after, certificate=certificate)
@@ -209,13 +156,12 @@ def refine_network(
     """Refine a shallow scalar ReLU network on checked arrays; see :func:`refine`."""
     began = time.perf_counter()
     objective = TrainingObjective(X, y, sample_weight, options.regularizer, options.lam)
-    state = _State(network, objective(network), objective, began)
+    state = BestSoFar(network, objective(network), objective, began)
     patterns = extract(network, X)
-    state.record("start")
     solution: Solution | None = None
     try:
-        solution, patterns = _first_solve(state, patterns, options)
-        solution, patterns = _search(state, patterns, options, solution)
+        solution, patterns = first_solve(state, patterns, options)
+        solution, patterns = search(state, patterns, options, solution)
     except SolverError as error:
         _warn(f"the convex program failed: {error}")
     except KeyboardInterrupt:
@@ -233,119 +179,6 @@ def refine_network(
         history=state.history,
         status="unchanged" if state.network is network else "improved",
     )
-
-
-class _State:
-    """Best network so far, its objective, and the history of accepted steps."""
-
-    def __init__(self, network: Network, value: float, objective: TrainingObjective, began: float) -> None:
-        self.network, self.value, self.objective, self.began = network, value, objective, began
-        self.history: History = []
-
-    def record(self, stage: str) -> None:
-        self.history.append({"stage": stage, "objective": self.value, "seconds": time.perf_counter() - self.began})
-
-    def offer(self, network: Network, stage: str) -> bool:
-        """Keep ``network`` when it is strictly better."""
-        value = self.objective(network)
-        better = value < self.value
-        if better:
-            self.network, self.value = network, value
-        self.record(stage)
-        return better
-
-    def left(self, options: RefineOptions) -> RefineOptions:
-        """The options with what is left of the time limit."""
-        if options.time_limit is None:
-            return options
-        return replace(options, time_limit=max(options.time_limit - (time.perf_counter() - self.began), 1e-3))
-
-
-def _first_solve(
-    state: _State, patterns: ActivationPatterns, options: RefineOptions
-) -> tuple[Solution | None, ActivationPatterns]:
-    if options.regularizer == "gated":
-        return _gated(state, patterns, options)
-    if options.regularizer == "l2" or options.method == "joint":
-        stage = "joint" if options.regularizer == "lipschitz" else "l2"
-        return _solve_program(state, patterns, options, stage)[0], patterns
-    target = state.objective
-    result = alternating_minimization(
-        state.network,
-        target.X,
-        target.y,
-        lam=options.lam,
-        sample_weight=target.sample_weight,
-        tol=options.tol,
-        solver=options.solver,
-        time_limit=options.time_limit,
-    )
-    state.offer(result.network, "alternating")
-    return result.solution, patterns
-
-
-def _search(
-    state: _State, patterns: ActivationPatterns, options: RefineOptions, solution: Solution | None
-) -> tuple[Solution | None, ActivationPatterns]:
-    """Cross the boundaries on which the network lies, as long as that helps."""
-    for _ in range(options.pattern_search):
-        if state.network.W.shape[0] != patterns.n_patterns:
-            break
-        flipped = flip_active_rows(state.network, state.objective.X, patterns)
-        if np.array_equal(flipped.D, patterns.D):
-            break
-        found, accepted = _solve_program(state, flipped, options, "pattern_search", contains_start=False)
-        if not accepted:
-            break
-        solution, patterns = found, flipped
-    return solution, patterns
-
-
-def _solve_program(
-    state: _State,
-    patterns: ActivationPatterns,
-    options: RefineOptions,
-    stage: str,
-    *,
-    regularizer: str | None = None,
-    contains_start: bool = True,
-) -> tuple[Solution, bool]:
-    """Solve from the best network; the solution, and whether its network was accepted."""
-    target = state.objective
-    program = PROGRAMS[regularizer or options.regularizer](
-        target.X,
-        target.y,
-        patterns,
-        lam=options.lam,
-        sample_weight=target.sample_weight,
-        start=state.network if contains_start else None,
-    )
-    solution = solve(
-        program,
-        solver=options.solver,
-        tol=options.tol,
-        max_iter=options.max_iter,
-        time_limit=state.left(options).time_limit,
-        start=None if contains_start else merge(state.network),
-        verbose=options.verbose,
-    )
-    return solution, bool(np.isfinite(solution.z).all()) and state.offer(program.decode(solution.z), stage)
-
-
-def _gated(state: _State, patterns: ActivationPatterns, options: RefineOptions) -> tuple[Solution, ActivationPatterns]:
-    """Relaxation first, then the cones again, on every pattern with both signs."""
-    with contextlib.suppress(InvalidInputError):  # a gate without interior cannot be decomposed
-        _solve_program(state, patterns, options, "gated")
-    both = patterns.with_both_signs()
-    solution, _ = _solve_program(state, both, options, "l2", regularizer="l2")
-    return solution, both
-
-
-PROGRAMS: dict[str, Callable[..., Program]] = {
-    "lipschitz": LipschitzProgram,
-    "l2": ReluGroupLasso,
-    "gated": GatedGroupLasso,
-}
 
 
 def _checked_targets(X: Array, y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Array, Array | None]:

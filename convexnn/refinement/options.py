@@ -1,0 +1,40 @@
+"""How a network is refined: one frozen value, checked before any work is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from convexnn.exceptions import InvalidInputError
+from convexnn.solvers import require_solver
+
+REGULARIZERS = ("lipschitz", "l2", "gated")
+METHODS = ("joint", "alternating")
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """How a network is refined; the keywords of :func:`refine`."""
+
+    regularizer: str = "lipschitz"
+    lam: float = 1e-2
+    method: str = "joint"
+    pattern_search: int = 0
+    solver: str = "auto"
+    tol: float = 1e-6
+    max_iter: int = 200
+    time_limit: float | None = None
+    verbose: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant, before any work is done."""
+        if self.regularizer not in REGULARIZERS:
+            raise InvalidInputError(f"regularizer must be one of {REGULARIZERS}, got {self.regularizer!r}.")
+        if self.method not in METHODS:
+            raise InvalidInputError(f"method must be one of {METHODS}, got {self.method!r}.")
+        if not (np.isfinite(self.lam) and self.lam > 0):
+            raise InvalidInputError(f"lam must be positive and finite, got {self.lam!r}.")
+        if self.pattern_search < 0:
+            raise InvalidInputError(f"pattern_search must be 0 or more rounds, got {self.pattern_search!r}.")
+        require_solver(self.solver)

@@ -1,0 +1,144 @@
+"""The steps of a refinement: each offers a network, the best so far is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.exceptions import InvalidInputError
+from convexnn.network import Network
+from convexnn.patterns import ActivationPatterns
+from convexnn.patterns.search import flip_active_rows
+from convexnn.program import Solution
+from convexnn.refinement.objective import TrainingObjective
+from convexnn.refinement.options import RefineOptions
+from convexnn.restrictions import GatedGroupLasso, LipschitzProgram, ReluGroupLasso
+from convexnn.restrictions.base import ConeProgram
+from convexnn.solvers import solve
+from convexnn.training.alternating import alternating_minimization
+
+Array = NDArray[np.float64]
+History = list[dict[str, Any]]
+
+PROGRAMS: dict[str, Callable[..., ConeProgram]] = {
+    "lipschitz": LipschitzProgram,
+    "l2": ReluGroupLasso,
+    "gated": GatedGroupLasso,
+}
+
+
+class BestSoFar:
+    """Best network so far, its objective, and the history of accepted steps."""
+
+    def __init__(self, network: Network, value: float, objective: TrainingObjective, began: float) -> None:
+        self.network, self.value, self.objective, self.began = network, value, objective, began
+        self.history: History = []
+        self.record("start")
+
+    def record(self, stage: str) -> None:
+        """Add a row to the history."""
+        self.history.append({"stage": stage, "objective": self.value, "seconds": time.perf_counter() - self.began})
+
+    def offer(self, network: Network, stage: str) -> bool:
+        """Keep ``network`` when it is strictly better."""
+        value = self.objective(network)
+        better = value < self.value
+        if better:
+            self.network, self.value = network, value
+        self.record(stage)
+        return better
+
+    def left(self, options: RefineOptions) -> RefineOptions:
+        """The options with what is left of the time limit."""
+        if options.time_limit is None:
+            return options
+        return replace(options, time_limit=max(options.time_limit - (time.perf_counter() - self.began), 1e-3))
+
+
+def first_solve(
+    state: BestSoFar, patterns: ActivationPatterns, options: RefineOptions
+) -> tuple[Solution | None, ActivationPatterns]:
+    """The convex program (or Algorithm 1) that the options name, from the patterns of the start."""
+    if options.regularizer == "gated":
+        return _gated(state, patterns, options)
+    if options.regularizer == "l2" or options.method == "joint":
+        stage = "joint" if options.regularizer == "lipschitz" else "l2"
+        return _solve_program(state, patterns, options, stage)[0], patterns
+    target = state.objective
+    result = alternating_minimization(
+        state.network,
+        target.X,
+        target.y,
+        lam=options.lam,
+        sample_weight=target.sample_weight,
+        tol=options.tol,
+        solver=options.solver,
+        time_limit=options.time_limit,
+    )
+    state.offer(result.network, "alternating")
+    return result.solution, patterns
+
+
+def search(
+    state: BestSoFar, patterns: ActivationPatterns, options: RefineOptions, solution: Solution | None
+) -> tuple[Solution | None, ActivationPatterns]:
+    """Cross the boundaries on which the network lies, as long as that helps."""
+    for _ in range(options.pattern_search):
+        if state.network.W.shape[0] != patterns.n_patterns:
+            break
+        flipped = flip_active_rows(state.network, state.objective.X, patterns)
+        if np.array_equal(flipped.D, patterns.D):
+            break
+        found, accepted = _solve_program(state, flipped, options, "pattern_search", contains_start=False)
+        if not accepted:
+            break
+        solution, patterns = found, flipped
+    return solution, patterns
+
+
+def _solve_program(
+    state: BestSoFar,
+    patterns: ActivationPatterns,
+    options: RefineOptions,
+    stage: str,
+    *,
+    regularizer: str | None = None,
+    contains_start: bool = True,
+) -> tuple[Solution, bool]:
+    """Solve from the best network; the solution, and whether its network was accepted."""
+    target = state.objective
+    program = PROGRAMS[regularizer or options.regularizer](
+        target.X,
+        target.y,
+        patterns,
+        lam=options.lam,
+        sample_weight=target.sample_weight,
+        start=state.network if contains_start else None,
+    )
+    solution = solve(
+        program,
+        solver=options.solver,
+        tol=options.tol,
+        max_iter=options.max_iter,
+        time_limit=state.left(options).time_limit,
+        start=None if contains_start else program.merge(state.network),
+        verbose=options.verbose,
+    )
+    return solution, bool(np.isfinite(solution.z).all()) and state.offer(program.decode(solution.z), stage)
+
+
+def _gated(
+    state: BestSoFar, patterns: ActivationPatterns, options: RefineOptions
+) -> tuple[Solution, ActivationPatterns]:
+    """Relaxation first, then the cones again, on every pattern with both signs."""
+    with contextlib.suppress(InvalidInputError):  # a gate without interior cannot be decomposed
+        _solve_program(state, patterns, options, "gated")
+    both = patterns.with_both_signs()
+    solution, _ = _solve_program(state, both, options, "l2", regularizer="l2")
+    return solution, both
