@@ -308,7 +308,7 @@ def pieces(make, **size):
 def test_hessian_is_the_operator(rng):
     _, problem = pieces(joint)
     V = rng.normal(size=(problem.d1, problem.p))
-    image = problem.hessian_times(V) + 2 * problem.ridge[:, None] * V
+    image = problem.hessian_times(V) + 2 * problem.ridge_block @ V
     assert (problem.hessian() @ V.ravel()).reshape(V.shape) == pytest.approx(image, abs=1e-12)
 
 

@@ -26,15 +26,19 @@ class NormBlock:
         self.lam = lam
         self.degree = problem.p
         self.k = problem.n_weights
+        self.problem = problem
         self.d1, self.p = problem.d1, problem.p
         self.longest = problem.longest_start()
 
     def start(self, centre: Array, mu: float) -> Array:
         # central where the weight allows it; a tiny weight would ask for units of absurd length
-        t = min(mu / (0.75 * self.lam), self.longest)
-        norm = np.linalg.norm(centre[: self.k], axis=0)
-        U = centre * (0.5 * t / np.where(norm > 0, norm, 1.0))
-        self.x = np.vstack([np.full((1, self.p), t), U[: self.k]])
+        t = np.full(self.p, mu / (0.75 * self.lam))
+        norm = np.linalg.norm(self._seen(centre), axis=0)
+        safe = np.where(norm > 0, norm, 1.0)
+        factor = np.minimum(0.5 * t / safe, self.longest)
+        t = 2 * factor * safe
+        U = centre * factor
+        self.x = np.vstack([t[None], self._seen(U)])
         self.z = mu * np.vstack([self.x[:1], -self.x[1:]]) / _lorentz(self.x, self.x)
         return U
 
@@ -74,7 +78,8 @@ class NormBlock:
         factor = 2 / (2 * self.w[0] ** 2 - 1)
         block = np.zeros((self.p, self.d1, self.d1))
         block[:, : self.k, : self.k] = np.eye(self.k) - factor[:, None, None] * (w[:, :, None] * w[:, None, :])
-        return np.asarray(block / (self.eta**2)[:, None, None])
+        tilt = self.problem.original(np.eye(self.d1))
+        return tilt.T @ (block / (self.eta**2)[:, None, None]) @ tilt
 
     def hessian_times(self, dU: Array, extra: Array) -> tuple[Array, Array]:
         return np.einsum("iab,bi->ai", self.unit_hessian(), dU), extra
@@ -103,8 +108,9 @@ class NormBlock:
         return self._lift(image[1:] - self.h_tu * (self.t_right / self.h_tt)), np.zeros(0)
 
     def expand(self, dU: Array, extra: Array, target: Array) -> ConeStep:
-        dt = (self.t_right - (self.h_tu * dU[: self.k]).sum(axis=0)) / self.h_tt
-        primal = self._unscale(np.vstack([dt[None], dU[: self.k]]))
+        seen = self._seen(dU)
+        dt = (self.t_right - (self.h_tu * seen).sum(axis=0)) / self.h_tt
+        primal = self._unscale(np.vstack([dt[None], seen]))
         return ConeStep(extra, primal, target - primal)
 
     def max_step(self, step: ConeStep, limit: float) -> float:
@@ -122,13 +128,16 @@ class NormBlock:
 
     def move(self, U: Array, step: ConeStep, length: float) -> None:
         t = self.x[0] + length * self._scale(step.primal)[0]
-        self.x = np.vstack([t[None], U[: self.k]])
+        self.x = np.vstack([t[None], self._seen(U)])
         self.z = self.z + length * self._unscale(step.dual)
 
     def _lift(self, v: Array) -> Array:
         full = np.zeros((self.d1, self.p))
         full[: self.k] = v
-        return full
+        return self.problem.original_adjoint(full)
+
+    def _seen(self, U: Array) -> Array:
+        return self.problem.original(U)[: self.k]
 
     def _scale(self, v: Array) -> Array:
         t = (self.w[1:] * v[1:]).sum(axis=0)

@@ -2,8 +2,9 @@
 
 Differences from :class:`convexnn.structure.ConeStructure`: units are columns (``U`` is ``(d + 1, p)``, flattened
 coordinate-major, so that the Hessian block of two coordinates is one contiguous ``p x p`` slice), targets are
-divided by a power of two near their standard deviation (exact in floating point, so slacks keep their signs),
-and units whose cone has no interior are left out.
+divided by a power of two near their standard deviation (exact in floating point), features far from zero are
+shifted to mean zero (a unit's bias becomes its value at the mean), and units whose cone has no interior are
+left out. :meth:`ConeProblem.original` leads back.
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ def power_of_two_unit(structure: ConeStructure) -> float:
     return float(2.0 ** np.round(0.5 * np.log2(variance)))
 
 
+def _shift(structure: ConeStructure) -> Array:
+    """Weighted means of the features that are farther from zero than they spread, zero for the others."""
+    features = structure.X[:, :-1]
+    mean = structure.weight @ features
+    spread = np.sqrt(structure.weight @ (features - mean) ** 2)
+    return np.where(np.abs(mean) > spread, mean, 0.0)
+
+
 class ConeProblem:
     """Loss, cone rows and block Gram matrices of the units that take part.
 
@@ -45,7 +54,9 @@ class ConeProblem:
     """
 
     def __init__(self, structure: ConeStructure, unit: float, keep: IntArray) -> None:
-        self.X = np.ascontiguousarray(structure.X)
+        self.shift = _shift(structure)
+        self.X = np.array(structure.X, order="C")
+        self.X[:, :-1] -= self.shift
         self.y = structure.y_centred / unit
         self.weight = structure.weight
         self.constant = structure.constant / unit**2
@@ -56,8 +67,8 @@ class ConeProblem:
         self.p = len(keep)
         self.size = self.d1 * self.p
         self.n_weights = structure.n_weights
-        self.ridge = np.zeros(self.d1)
-        self.ridge[-1] = structure.ridge
+        tilt = np.append(-self.shift, 1.0)  # the original bias is tilt'u
+        self.ridge_block = structure.ridge * np.outer(tilt, tilt)
         # a row that constrains nothing gets slack 1 and multiplier 0 and stays out of every sum
         self.is_row = (self.S != 0) & (np.abs(self.X).max(axis=1) > 0)[:, None]
         self.all_rows = bool(self.is_row.all())
@@ -67,6 +78,18 @@ class ConeProblem:
         self._position = np.zeros((self.d1, self.d1), dtype=np.intp)
         self._position[upper] = np.arange(len(upper[0]))
         self._position.T[upper] = np.arange(len(upper[0]))
+
+    def original(self, U: Array) -> Array:
+        """The same units over unshifted features, shape (d + 1, p)."""
+        return np.vstack([U[:-1], U[-1] - self.shift @ U[:-1]])
+
+    def shifted(self, U: Array) -> Array:
+        """Units over unshifted features in the layout of this problem: the inverse of :meth:`original`."""
+        return np.vstack([U[:-1], U[-1] + self.shift @ U[:-1]])
+
+    def original_adjoint(self, g: Array) -> Array:
+        """Adjoint of :meth:`original`: gradients in this problem's variables."""
+        return np.vstack([g[:-1] - self.shift[:, None] * g[-1], g[-1]])
 
     def slack(self, U: Array) -> Array:
         """``S_ki x_k'u_i`` (n, p); 1 where there is no row."""
@@ -103,7 +126,7 @@ class ConeProblem:
     def loss(self, U: Array) -> float:
         """Weighted squared error plus the bias ridge plus the constant."""
         error = self.predict(U) - self.y
-        return float(error @ (self.weight * error) + self.ridge @ (U * U).sum(axis=1) + self.constant)
+        return float(error @ (self.weight * error) + np.vdot(U, self.ridge_block @ U) + self.constant)
 
     def loss_at_zero(self) -> float:
         """Loss of the zero network."""
@@ -116,7 +139,7 @@ class ConeProblem:
 
     def gradient(self, U: Array) -> Array:
         """Gradient of :meth:`loss`, shape (d + 1, p)."""
-        return self.predict_adjoint(self.residual(U)) + 2 * self.ridge[:, None] * U
+        return self.predict_adjoint(self.residual(U)) + 2 * self.ridge_block @ U
 
     def hessian_times(self, V: Array) -> Array:
         """Hessian of the squared error (without the ridge) times ``V``."""
@@ -133,8 +156,8 @@ class ConeProblem:
             design *= np.sqrt(2 * self.weight[k])[:, None, None]
             flat = design.reshape(-1, self.size)
             total += flat.T @ flat
-        diagonal = np.arange(self.size)
-        total[diagonal, diagonal] += np.repeat(2 * self.ridge, self.p)
+        units = np.arange(self.p)
+        total.reshape(self.d1, self.p, self.d1, self.p)[:, units, :, units] += 2 * self.ridge_block
         return total
 
     def gram(self, w: Array) -> Array:

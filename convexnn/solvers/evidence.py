@@ -44,10 +44,10 @@ class Boundary:
     keep: IntArray
     centre: Array
 
-    def point(self, U: Array) -> Array:
+    def point(self, problem: ConeProblem, U: Array) -> Array:
         """Feasible point (p, d + 1) of an iterate (d + 1, kept units)."""
         z = np.zeros((self.structure.D.shape[1], len(U)))
-        z[self.keep] = self.unit * U.T
+        z[self.keep] = self.unit * problem.original(U).T
         return push_inside(self.structure, z, self.centre)
 
     def dual(self, problem: ConeProblem, U: Array, rows: Array, matrix: Array | None) -> Dual:

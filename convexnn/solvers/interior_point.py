@@ -178,13 +178,13 @@ class _Run:
         structure, p = self.structure, self.structure.D.shape[1]
         everything = ConeProblem(structure, self.unit, np.arange(p))
         begin = np.zeros((p, everything.d1)) if origin is None else origin
-        points, found = interior_points(everything, begin.T)
+        points, found = interior_points(everything, everything.shifted(begin.T))
         keep = np.flatnonzero(found)
         self._note_left_out(p - len(keep))
         problem = everything if len(keep) == p else ConeProblem(structure, self.unit, keep)
         centre = analytic_centres(problem, points[:, keep]) if len(keep) else points[:, keep]
         inside = np.zeros((p, everything.d1))
-        inside[keep] = centre.T
+        inside[keep] = problem.original(centre).T
         self.boundary = Boundary(structure, self.unit, keep, inside)
         if origin is not None:
             self._offer_start(origin, inside)
@@ -236,7 +236,7 @@ class _Run:
     def _look(self, follower: PathFollower, *, polish: bool = False) -> bool:
         """Offer the iterate to the incumbent; True when the verified gap passes."""
         problem, block = follower.problem, follower.block
-        z = self.boundary.point(follower.U)
+        z = self.boundary.point(problem, follower.U)
         dual = self.boundary.dual(problem, follower.U, follower.rows, block.matrix())
         if not (np.isfinite(z).all() and np.isfinite(dual.rows).all()):
             return False

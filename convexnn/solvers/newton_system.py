@@ -95,7 +95,7 @@ class DenseSystem:
     def _rest(self, right: Array, extra: Array, x: Array, y: Array) -> tuple[Array, Array]:
         problem = self.problem
         g, g_extra = self.block.hessian_times(x, y)
-        image = problem.hessian_times(x) + 2 * problem.ridge[:, None] * x
+        image = problem.hessian_times(x) + 2 * problem.ridge_block @ x
         image += problem.row_adjoint(self._w * problem.row_change(x)) + g
         return right - image, extra - g_extra
 
@@ -124,8 +124,7 @@ class WoodburySystem:
             return
         problem = self.problem
         diagonal = np.arange(problem.d1)
-        self._blocks = problem.gram(w) + self.block.unit_hessian()
-        self._blocks[:, diagonal, diagonal] += 2 * problem.ridge
+        self._blocks = problem.gram(w) + self.block.unit_hessian() + 2 * problem.ridge_block
         # equilibrated: multipliers over slacks spread a block over many orders of magnitude
         scale = np.sqrt(self._blocks[:, diagonal, diagonal])
         scales = scale[:, :, None] * scale[:, None, :]
