@@ -205,7 +205,7 @@ def row_norms_up(X: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def column_sums(X: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Column sums in float64 and a rigorous bound on the error of each.
+    """Column sums in float64, by a balanced tree, and a rigorous bound on the error of each.
 
     Parameters
     ----------
@@ -219,14 +219,13 @@ def column_sums(X: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
     error : array, shape (d,)
         ``|sums - exact sums| <= error`` entrywise.
     """
-    starts = range(0, X.shape[0], CHUNK)
-    total, absolute = np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    for start in starts:
-        block = X[start : start + CHUNK]
-        total = total + block.sum(axis=0)
-        absolute = absolute + np.abs(block).sum(axis=0)
-    n = min(CHUNK, X.shape[0]) + len(starts)
-    return total, np.nextafter(2.0 * gamma(n) * absolute, np.inf) * (absolute > 0.0)
+    total, levels = X, 0
+    while len(total) > 1:
+        if len(total) % 2:
+            total = np.vstack([total, np.zeros((1, X.shape[1]))])
+        total, levels = total[::2] + total[1::2], levels + 1
+    absolute = np.abs(X).sum(axis=0)
+    return total.sum(axis=0), np.nextafter(2.0 * gamma(levels) * absolute, np.inf) * (absolute > 0.0)
 
 
 def max_eigenvalue(G: ArrayLike, error: float = 0.0) -> float:

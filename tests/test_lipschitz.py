@@ -18,6 +18,7 @@ from convexnn.certificates.lipschitz_lower import best_pattern_bound, lipschitz_
 from convexnn.exceptions import CertificateError, InvalidInputError, SolverError, UnsupportedModelError
 from convexnn.lipsdp import maximize, stack
 from convexnn.network import Network
+from convexnn.solvers.cvx import mosek_refusal
 
 ACTIVATIONS = [ReLU(), LeakyReLU(0.1), Tanh(), Sigmoid()]
 
@@ -275,6 +276,9 @@ def test_bad_requests_are_sentences(rng):
         lipschitz(network, norm=np.inf, method="lipsdp")
     with pytest.raises(SolverError, match="not installed"):
         lipschitz(network, method="lmi", solver="nonsense")
+    if mosek_refusal() is not None:
+        with pytest.raises(SolverError, match="(?i)mosek"):
+            lipschitz(network, method="lmi", solver="mosek")
     with pytest.raises(InvalidInputError, match="norm must be"):
         lipschitz_lower_bound(network, norm=3)
     with pytest.raises(InvalidInputError, match="finite array"):

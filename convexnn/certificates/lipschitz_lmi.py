@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from convexnn.exceptions import InvalidInputError, SolverError
 from convexnn.lipsdp import multiplier_from_t, multiplier_from_t_vector
 from convexnn.network import Network
+from convexnn.solvers.cvx import require_usable
 
 Array = NDArray[np.float64]
 FLOOR = 1e-11
@@ -86,6 +87,8 @@ def lmi_reference(network: Network, solver: str = "auto", **options: Any) -> tup
     name = "CLARABEL" if solver == "auto" else solver.upper()
     if name not in cp.installed_solvers():
         raise SolverError(f"The solver {solver!r} is not installed; installed: {cp.installed_solvers()}.")
+    if name == "MOSEK":
+        require_usable("mosek")
     try:
         problem.solve(solver=name, **options)
     except cp.error.SolverError as error:
