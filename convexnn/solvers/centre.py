@@ -75,7 +75,7 @@ def _squared_hinge_separator(problem: ConeProblem, steps: int = 20, ridge: float
             break
         right = problem.row_adjoint(scale * hinge) - ridge * w
         gram = problem.gram((margin > 0) * scale**2) + ridge * np.eye(problem.d1)
-        step: Array = np.linalg.solve(gram, right.T[:, :, None])[:, :, 0].T
+        step = np.asarray(np.linalg.solve(gram, right.T[:, :, None])[:, :, 0].T, dtype=float)
         change = scale * problem.row_change(step)
         lengths = 0.5 ** np.arange(6)
         values = [(np.maximum(margin - t * change, 0.0) ** 2).sum(axis=0) for t in lengths]
