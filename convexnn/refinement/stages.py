@@ -77,8 +77,8 @@ def first_solve(
         target.y,
         lam=options.lam,
         sample_weight=target.sample_weight,
-        tol=options.tol,
         solver=options.solver,
+        solver_tol=options.tol,
         time_limit=options.time_limit,
     )
     state.offer(result.network, "alternating")
