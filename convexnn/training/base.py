@@ -15,6 +15,7 @@ import numpy as np
 
 from convexnn.network import Network
 from convexnn.training.optimizers import Layers
+from convexnn.training.options import TrainingOptions
 from convexnn.training.problem import Batch, TrainingProblem
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ class Trainer:
     optimizer: ClassVar[str] = "adam"
     learning_rate: ClassVar[float] = 0.01
 
+    def adapt(self, options: TrainingOptions) -> TrainingOptions:
+        """Options of the run; a trainer may insist on some."""
+        return options
+
     def prepare(self, problem: TrainingProblem) -> None:
         """Get ready for a run: forget anything left from an earlier one."""
 
@@ -84,7 +89,7 @@ class Trainer:
 
     def settings(self) -> dict[str, Any]:
         """Fields of a trainer that is a dataclass; a checkpoint written under others is refused."""
-        fields = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
+        fields: tuple[dataclasses.Field[Any], ...] = dataclasses.fields(self) if dataclasses.is_dataclass(self) else ()
         return {item.name: getattr(self, item.name) for item in fields if item.init}
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:

@@ -85,7 +85,8 @@ def pretrain(
     ConvergenceWarning
         When the run was interrupted, ran out of time or diverged; the best network so far comes back.
     """
-    chosen, trainer = build_options(options, **settings), get_trainer(method)
+    trainer = get_trainer(method)
+    chosen = trainer.adapt(build_options(options, **settings))
     if chosen.checkpoint is not None and not isinstance(random_state, (int, np.integer)):
         raise InvalidInputError("A checkpoint needs an integer random_state; otherwise the run cannot be continued.")
     rng = np.random.default_rng(_seed(random_state))
