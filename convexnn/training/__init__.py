@@ -1,14 +1,22 @@
 """Pretraining and baselines in torch; one more trainer is one file and one line in ``registry.py``."""
 
+from convexnn.training.admm import ADMMTrainer
+from convexnn.training.adversarial import AdversarialTrainer
 from convexnn.training.base import Trainer, TrainingResult
 from convexnn.training.gradient import AdamTrainer, SGDTrainer
+from convexnn.training.lipschitz_gradient import LipschitzTrainer
+from convexnn.training.lipsdp_regularizer import LipSDPRegularizer
 from convexnn.training.options import Progress, TrainingOptions
 from convexnn.training.pretraining import pretrain
 from convexnn.training.registry import TRAINERS, get_trainer
 
 __all__ = [
     "TRAINERS",
+    "ADMMTrainer",
     "AdamTrainer",
+    "AdversarialTrainer",
+    "LipSDPRegularizer",
+    "LipschitzTrainer",
     "Progress",
     "SGDTrainer",
     "Trainer",

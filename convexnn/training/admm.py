@@ -6,7 +6,7 @@ multiplier steps alternate (docs/theory/admm.md).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,8 +17,8 @@ from convexnn.lipsdp import maximize, stack, t_from_multiplier
 from convexnn.training.lipschitz_gradient import LipschitzPenalized, raw_weights
 from convexnn.training.lipsdp_prox import ProximalStep
 from convexnn.training.loop import Session
-from convexnn.training.options import require_count, require_number
-from convexnn.training.optimizers import SGD, Layers
+from convexnn.training.optimizers import Layers
+from convexnn.training.options import TrainingOptions, require_count, require_number
 from convexnn.training.problem import Batch, TrainingProblem, sum_of_squares
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Preset:
 
 
 PRESETS = {
-    "tuned": Preset(penalty=2.0, relative=True, rounds=40, decay=1e-3, update=True, plain=False),
+    "tuned": Preset(penalty=10.0, relative=True, rounds=40, decay=1e-3, update=True, plain=False),
     "original": Preset(penalty=2.0, relative=False, rounds=100, decay=5e-4, update=False, plain=True),
 }
 
@@ -78,7 +78,7 @@ class ADMMTrainer(LipschitzPenalized):
         0.01, T kept from the start, and the LAST Wbar is returned. Its 10000 epochs a round are
         ``epochs=1_000_000`` here, shared out over the rounds like any other budget.
     penalty : float, optional
-        rho, standardized units. None: 2 (original), or 2 ``lam`` in standardized units (tuned).
+        rho, standardized units. None: 2 (original), or 10 ``lam`` in standardized units (tuned).
     rounds : int, optional
         Rounds that share the epochs after the warm-up. None: 40 (tuned), 100 (original).
     warm_up : float, default=0.25
@@ -99,10 +99,11 @@ class ADMMTrainer(LipschitzPenalized):
     warm_up: float = 0.25
     update_multiplier: bool | None = None
     name: ClassVar[str] = "admm"
+    learning_rate: ClassVar[float] = 0.02
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be meant."""
-        require_number("lam", self.lam)
+        super().__post_init__()
         require_number("warm_up", self.warm_up)
         if self.mode not in PRESETS:
             raise InvalidInputError(f"mode must be one of {sorted(PRESETS)}, got {self.mode!r}.")
@@ -113,26 +114,27 @@ class ADMMTrainer(LipschitzPenalized):
         if self.rounds is not None:
             require_count("rounds", self.rounds)
         if PRESETS[self.mode].plain:
-            self.optimizer = "sgd"  # type: ignore[misc]
+            self.optimizer, self.learning_rate = "sgd", 0.01  # type: ignore[misc]
 
     # -- the run ----------------------------------------------------------------------------------
+    def adapt(self, options: TrainingOptions) -> TrainingOptions:
+        """Plain gradient descent at a constant rate in the original mode."""
+        return options.replace(schedule="constant", momentum=0.0) if PRESETS[self.mode].plain else options
+
     def prepare(self, problem: TrainingProblem) -> None:
         """Forget an earlier run; refuse what the matrix inequality does not cover."""
         super().prepare(problem)
         low, high = problem.activation.slopes
         if low < 0 or high > 1:
             raise UnsupportedModelError(
-                f"ADMM needs an activation with slopes in [0, 1], such as ReLU or tanh; got {problem.activation.name!r}."
+                f"ADMM needs an activation with slopes in [0, 1], like ReLU or tanh, got {problem.activation.name!r}."
             )
         self._split: Split | None = None
         self._done = 0
 
     def run(self, session: Session) -> None:
         """Warm up, then rounds; each phase ends at an epoch that the plan fixes, so a resumed run takes its place."""
-        preset, total = PRESETS[self.mode], session.options.epochs
-        if preset.plain and isinstance(session.optimizer, SGD):
-            session.optimizer.momentum = 0.0
-            session.options = session.options.replace(schedule="constant")
+        total = session.options.epochs
         warm = min(round(self.warm_up * total), total - 1)
         ends = [warm + (total - warm) * (index + 1) // self._rounds for index in range(self._rounds)]
         session.descend(warm - session.epoch, self._initial)
@@ -144,20 +146,19 @@ class ADMMTrainer(LipschitzPenalized):
             if session.epoch >= total:
                 break
             session.descend(min(end for end in ends if end > session.epoch) - session.epoch)
-        if preset.plain and session.status is None and self._split is not None:
+        if not PRESETS[self.mode].plain:
+            session.consider(session.parameters.values.new_zeros(session.parameters.values.shape))
+        elif session.status is None and self._split is not None:
             self._return_last(session, self._split)
 
     def _outer_step(self, session: Session, split: Split, due: int) -> None:
         """SDP step, multiplier step, a new T, and a look at the new Wbar."""
         self._done += due
-        split.sdp_step(session.problem, session.layers)
+        split.sdp_step(session.layers)
         split.multiplier_step(session.layers)
-        candidate = split.flat(session)
-        session.consider(candidate)
+        session.consider(split.flat(session))
         if self._update:
-            split.new_multiplier(session.problem)
-        if not PRESETS[self.mode].plain:
-            session.optimizer.reset()
+            split.new_multiplier()
 
     @staticmethod
     def _return_last(session: Session, split: Split) -> None:
@@ -213,6 +214,8 @@ class Split:
     penalty: Array
     scale: Array
 
+    _anchors: Any = field(default=None, init=False, repr=False)
+
     NAMES: ClassVar[tuple[str, ...]] = ("W", "v", "Y", "z", "t", "weight", "penalty", "scale")
 
     @classmethod
@@ -232,20 +235,19 @@ class Split:
         scale = problem.scaling.input_scale / unit
         Y, z = np.zeros_like(W), np.zeros_like(v[0])
         split = cls(W, v[0], Y, z, np.ones_like(z), np.array(weight), np.array(max(penalty, 1e-300)), scale)
-        split.new_multiplier(problem)
+        split.new_multiplier()
         return split
 
-    def new_multiplier(self, problem: TrainingProblem) -> None:
+    def new_multiplier(self) -> None:
         """T of LipSDP at (W, v), away from the boundary."""
-        del problem
         q = maximize(stack(self.W / self.scale, self.v)).multiplier
         t = t_from_multiplier(self.v, q)
-        largest = float(t.max())
+        t = np.where(np.isfinite(t), t, 0.0)  # units without weights
+        largest = max(float(t.max()), float((self.v**2).max()))
         self.t = np.maximum(t, T_FLOOR * largest) * T_MARGIN if largest > 0 else np.ones_like(t)
 
-    def sdp_step(self, problem: TrainingProblem, layers: Layers) -> None:
+    def sdp_step(self, layers: Layers) -> None:
         """``(W, v) <- argmin mu lmax(Q) + rho/2 ||.||^2 + <Y, .>`` with T fixed."""
-        del problem
         W, v = _arrays(layers)
         rho = float(self.penalty)
         step = ProximalStep(W + self.Y / rho, v[0] + self.z / rho, self.t, float(self.weight), rho, self.scale)
@@ -256,15 +258,16 @@ class Split:
         W, v = _arrays(layers)
         self.Y = self.Y + self.penalty * (W - self.W)
         self.z = self.z + self.penalty * (v[0] - self.v)
+        self._anchors = None
 
     def augmented(self, problem: TrainingProblem, layers: Layers) -> torch.Tensor:
-        """``rho/2 ||W - Wbar||^2 + <Y, W - Wbar>`` over both layers, differentiable."""
+        """Augmented terms of both layers up to a constant: ``rho/2 ||W - (Wbar - Y / rho)||^2``."""
+        if self._anchors is None:
+            rho = self.penalty
+            self._anchors = [problem.tensor(self.W - self.Y / rho), problem.tensor((self.v - self.z / rho)[None])]
         (W, _), (V, _) = layers
-        total = 0.0
-        for part, center, multiplier in ((W, self.W, self.Y), (V, self.v[None], self.z[None])):
-            away = part - problem.tensor(center)
-            total = total + 0.5 * float(self.penalty) * (away * away).sum() + (problem.tensor(multiplier) * away).sum()
-        return total  # type: ignore[return-value]
+        square = (W - self._anchors[0]).square().sum() + (V - self._anchors[1]).square().sum()
+        return 0.5 * float(self.penalty) * square
 
     def flat(self, session: Session) -> torch.Tensor:
         """Flat weights of the network (W, b, v, c) with the biases of the loss step."""

@@ -13,8 +13,8 @@ import numpy as np
 from convexnn.exceptions import InvalidInputError
 from convexnn.training.base import Trainer
 from convexnn.training.loop import Session
-from convexnn.training.options import require_count, require_number
 from convexnn.training.optimizers import Layers
+from convexnn.training.options import require_count, require_number
 from convexnn.training.problem import Batch, TrainingProblem
 from convexnn.training.torch_losses import TORCH_LOSSES
 
@@ -49,8 +49,8 @@ class AdversarialTrainer(Trainer):
     -----
     Of the clean row and the points that the ascent visits, the worst one is taken, so the adversarial loss is never
     below the clean one. It is a LOWER bound on the inner maximum. Networks are judged (``best_objective``, history)
-    by the same ascent from a fixed start with twice the steps, which makes two evaluations comparable; rows held
-    out for validation are judged clean.
+    by twice as many steps from the row itself and from a fixed random point, which makes two evaluations comparable;
+    rows held out for validation are judged clean.
     """
 
     radius: float = 0.1
@@ -84,17 +84,20 @@ class AdversarialTrainer(Trainer):
     def objective(self, problem: TrainingProblem, layers: Layers, batch: Batch) -> torch.Tensor:
         """Batch loss at perturbed inputs, plus the penalty."""
         self._count += 1
-        rng = np.random.default_rng([self._seed, self._count])
-        return self._loss(problem, layers, self.perturb(problem, layers, batch, self.steps, rng))
+        start = self._random_start(problem, batch, np.random.default_rng([self._seed, self._count]))
+        return self._loss(problem, layers, self.perturb(problem, layers, batch, start, self.steps))
 
     def evaluate(self, problem: TrainingProblem, layers: Layers) -> float:
-        """Adversarial objective over all rows, by a longer ascent from a fixed start."""
-        rng = np.random.default_rng(EVALUATION_SEED)
-        return float(self._loss(problem, layers, self.perturb(problem, layers, problem.all_rows, 2 * self.steps, rng)))
+        """Adversarial objective over all rows: ascents from the rows themselves and from fixed random points."""
+        import torch
 
-    def perturb(
-        self, problem: TrainingProblem, layers: Layers, batch: Batch, steps: int, rng: np.random.Generator
-    ) -> Batch:
+        rows = problem.all_rows
+        random = self._random_start(problem, rows, np.random.default_rng(EVALUATION_SEED))
+        moved = [self.perturb(problem, layers, rows, s, 2 * self.steps) for s in (torch.zeros_like(rows.X), random)]
+        losses = [self._row_losses(problem, layers, batch.X, batch) for batch in moved]
+        return float(torch.maximum(*losses) @ rows.weight + problem.penalty(layers))
+
+    def perturb(self, problem: TrainingProblem, layers: Layers, batch: Batch, start: torch.Tensor, steps: int) -> Batch:
         """The rows moved to the worst points that the ascent visits, each inside its threat set.
 
         Parameters
@@ -102,9 +105,9 @@ class AdversarialTrainer(Trainer):
         problem : TrainingProblem
         layers : list of (W, b) tensors
         batch : Batch
+        start : tensor, shape (b, d)
+            First perturbation, in the ``units``.
         steps : int
-        rng : numpy Generator
-            Draws the starting points.
         """
         import torch
 
@@ -112,7 +115,7 @@ class AdversarialTrainer(Trainer):
         unit = problem.tensor(1.0 / problem.scaling.input_scale if self.units == "raw" else 1.0)
         step = 2.5 * self.radius / self.steps if self.step_size is None else self.step_size
         worst, highest = torch.zeros_like(batch.X), self._row_losses(problem, frozen, batch.X, batch)
-        shift = problem.tensor(_random_shifts(tuple(batch.X.shape), self.radius, self.norm, rng))
+        shift = start.detach().clone()
         with torch.enable_grad():
             for index in range(steps + 1):
                 shift.requires_grad_(index < steps)
@@ -124,6 +127,9 @@ class AdversarialTrainer(Trainer):
                     (slope,) = torch.autograd.grad(losses.sum(), shift)
                     shift = project(shift.detach() + step * steepest(slope, self.norm), self.radius, self.norm)
         return batch._replace(X=batch.X + worst * unit)
+
+    def _random_start(self, problem: TrainingProblem, batch: Batch, rng: np.random.Generator) -> torch.Tensor:
+        return problem.tensor(_random_shifts(tuple(batch.X.shape), self.radius, self.norm, rng))
 
     @staticmethod
     def _row_losses(problem: TrainingProblem, layers: Layers, X: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -10,30 +10,45 @@ import numpy as np
 from convexnn.exceptions import UnsupportedModelError
 from convexnn.training.base import Trainer
 from convexnn.training.lipsdp_regularizer import WarmLipSDP
-from convexnn.training.options import require_count, require_number
+from convexnn.training.loop import Session
 from convexnn.training.optimizers import Layers
+from convexnn.training.options import require_count, require_number
 from convexnn.training.problem import Batch, TrainingProblem
 
 if TYPE_CHECKING:
     import torch
 
 
+@dataclass(eq=False)
 class LipschitzPenalized(Trainer):
     """Base of the trainers judged by ``mean loss + lam L^2`` (plus the weight decay of the options, if any).
 
     ``L`` is the LipSDP upper bound on the l2 Lipschitz constant, raw units of inputs and targets: the objective
     of ``regularizer="lipschitz"`` of the estimators.
+
+    Parameters
+    ----------
+    lam : float, default=1e-2
+        Weight of ``L^2``.
     """
 
-    lam: float
-    exact_every: int = 10
-    power_steps: int = 3
+    lam: float = 1e-2
+
+    def __post_init__(self) -> None:
+        """Refuse a weight that cannot be meant."""
+        require_number("lam", self.lam)
 
     def prepare(self, problem: TrainingProblem) -> None:
         """Forget the factor of an earlier run; refuse an activation with unbounded slopes."""
-        self._lipsdp = WarmLipSDP(
-            problem.activation.slopes, exact_every=self.exact_every, power_steps=self.power_steps
-        )
+        self._lipsdp = self._warm(problem.activation.slopes)
+
+    def _warm(self, slopes: tuple[float, float]) -> WarmLipSDP:
+        return WarmLipSDP(slopes)
+
+    def run(self, session: Session) -> None:
+        """One descent; then a look at the zero network, which a large ``lam`` makes the best one."""
+        super().run(session)
+        session.consider(session.parameters.values.new_zeros(session.parameters.values.shape))
 
     def evaluate(self, problem: TrainingProblem, layers: Layers) -> float:
         """Objective with the certified bound for L."""
@@ -70,12 +85,16 @@ class LipschitzTrainer(LipschitzPenalized):
     exact_every: int = 10
     power_steps: int = 3
     name: ClassVar[str] = "lipschitz"
+    learning_rate: ClassVar[float] = 0.03
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be meant."""
-        require_number("lam", self.lam)
+        super().__post_init__()
         require_count("exact_every", self.exact_every)
         require_count("power_steps", self.power_steps, least=0)
+
+    def _warm(self, slopes: tuple[float, float]) -> WarmLipSDP:
+        return WarmLipSDP(slopes, exact_every=self.exact_every, power_steps=self.power_steps)
 
     def objective(self, problem: TrainingProblem, layers: Layers, batch: Batch) -> torch.Tensor:
         """Batch loss plus ``lam L^2`` at the warm factor."""

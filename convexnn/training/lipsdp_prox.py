@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
-SHARPNESS = (20.0, 200.0, 2000.0, 20000.0)  # kappa times the largest eigenvalue at the start of each stage
-LEAST_TAU = 1e-9
+SHARPNESS = (20.0, 200.0, 2e3, 2e4, 2e5)  # kappa times the largest eigenvalue at the start of each stage
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,10 @@ class ProximalStep:
         return self.weight * float(np.linalg.eigvalsh(Q)[-1]) + 0.5 * self.penalty * distance
 
     def smoothed(self, x: Array, kappa: float) -> tuple[float, Array]:
-        """Smoothed objective and gradient at the flat x = (W, v)."""
-        W, v = self._split(x)
+        """Smoothed objective and gradient at the flat x = (W, z), z the free coordinates of v."""
+        W, z = self._split(x)
+        v, tau = self._outer(z)
         R = W / self.scale
-        tau = 1.0 - 0.5 * float((v * v / self.t).sum())
-        if tau <= LEAST_TAU:
-            return 1e30, np.zeros_like(x)
         g = R.T @ v
         e, E = np.linalg.eigh(0.5 * (R.T * self.t) @ R + np.outer(g, g) * (0.25 / tau))
         share = np.exp(kappa * (e - e[-1]))
@@ -68,12 +65,11 @@ class ProximalStep:
         Zg = Z @ g
         dR = self.t[:, None] * (R @ Z) + np.outer(v, Zg) * (0.5 / tau)
         dv = (R @ Zg) * (0.5 / tau) + (0.25 * float(g @ Zg) / tau**2) * (v / self.t)
-        dW, da = W - self.A, v - self.a
-        value = self.weight * top + 0.5 * self.penalty * float((dW**2).sum() + (da**2).sum())
-        gradient = np.concatenate(
-            [(self.weight * dR / self.scale + self.penalty * dW).ravel(), self.weight * dv + self.penalty * da]
-        )
-        return value, gradient
+        away, aside = W - self.A, v - self.a
+        value = self.weight * top + 0.5 * self.penalty * float((away**2).sum() + (aside**2).sum())
+        dr = (self.weight * dv + self.penalty * aside) * np.sqrt(2.0 * self.t)
+        dz = np.sqrt(tau) * (dr - z * (tau * float(z @ dr)))
+        return value, np.concatenate([(self.weight * dR / self.scale + self.penalty * away).ravel(), dz])
 
     def solve(self, max_iter: int = 200) -> tuple[Array, Array]:
         """Minimizer (W, v), by L-BFGS on sharper and sharper smoothings; strictly feasible (tau > 0).
@@ -83,18 +79,21 @@ class ProximalStep:
         max_iter : int, default 200
             Iterations for each smoothing.
         """
-        x = np.concatenate([self.A.ravel(), shrink(self.a, self.t)])
-        best, lowest = x, self.value(*self._split(x))
+        r = shrink(self.a, self.t) / np.sqrt(2.0 * self.t)
+        best = np.concatenate([self.A.ravel(), r / np.sqrt(1.0 - float(r @ r))])
+        lowest = self._value(best)
         for sharpness in SHARPNESS:
-            Q = bound_matrix(self._split(best)[0] / self.scale, self._split(best)[1], self.t)
+            W, z = self._split(best)
+            Q = bound_matrix(W / self.scale, self._outer(z)[0], self.t)
             largest = 0.0 if Q is None else float(np.linalg.eigvalsh(Q)[-1])
             if largest <= 0.0:
                 break
             found = self._descend(best, sharpness / largest, max_iter)
-            value = self.value(*self._split(found))
+            value = self._value(found)
             if value < lowest:
                 best, lowest = found, value
-        return self._split(best)
+        W, z = self._split(best)
+        return W, self._outer(z)[0]
 
     def _descend(self, x: Array, kappa: float, max_iter: int) -> Array:
         unit = max(abs(self.smoothed(x, kappa)[0]), np.finfo(float).tiny)
@@ -103,11 +102,20 @@ class ProximalStep:
             value, gradient = self.smoothed(z, kappa)
             return value / unit, gradient / unit
 
-        settings: dict[str, Any] = {"maxiter": max_iter, "maxcor": 20, "ftol": 1e-13, "gtol": 1e-10}
-        return np.asarray(minimize(relative, x, jac=True, method="L-BFGS-B", options=settings).x)
+        limits: Any = {"maxiter": max_iter, "maxcor": 20, "ftol": 1e-13, "gtol": 1e-10}
+        return np.asarray(minimize(relative, x, jac=True, method="L-BFGS-B", options=limits).x)
+
+    def _value(self, x: Array) -> float:
+        W, z = self._split(x)
+        return self.value(W, self._outer(z)[0])
 
     def _split(self, x: Array) -> tuple[Array, Array]:
         return x[: self.A.size].reshape(self.A.shape), x[self.A.size :]
+
+    def _outer(self, z: Array) -> tuple[Array, float]:
+        """``v = sqrt(2 t) z / sqrt(1 + |z|^2)`` and ``tau = 1 / (1 + |z|^2)``: every z is strictly feasible."""
+        tau = 1.0 / (1.0 + float(z @ z))
+        return np.sqrt(2.0 * self.t * tau) * z, tau
 
 
 def bound_matrix(W: Array, v: Array, t: Array) -> Array | None:

@@ -106,7 +106,7 @@ class WarmLipSDP:
         weights, outer = (part.detach().cpu().double().numpy() for part in (W, V))
         found = maximize_vector(weights, outer, self.tol, self.factor, self.slopes)
         self.factor = found.factors
-        value = torch.as_tensor(found.lower).to(W)
+        value = W.new_tensor(found.lower)
         for part, slope in zip((W, V), gradient_vector(weights, outer, found.factors, self.slopes), strict=True):
             value = value + (torch.as_tensor(slope).to(part) * (part - part.detach())).sum()
         return value

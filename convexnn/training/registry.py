@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.training.admm import ADMMTrainer
+from convexnn.training.adversarial import AdversarialTrainer
 from convexnn.training.base import Trainer
 from convexnn.training.gradient import AdamTrainer, SGDTrainer
+from convexnn.training.lipschitz_gradient import LipschitzTrainer
 
-TRAINERS: dict[str, type[Trainer]] = {kind.name: kind for kind in (AdamTrainer, SGDTrainer)}
+TRAINERS: dict[str, type[Trainer]] = {
+    kind.name: kind for kind in (AdamTrainer, SGDTrainer, AdversarialTrainer, LipschitzTrainer, ADMMTrainer)
+}
 
 
 def get_trainer(method: str | Trainer) -> Trainer:
