@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from convexnn.attacks import AttackResult, attack
 from convexnn.certificates.regression import CertifiedRegression, certify_regression
-from convexnn.estimators.starts import START_DECAY, Condensed, condense, start_network
+from convexnn.estimators.starts import Condensed, condense, start_network
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.refinement import RefineOptions, refine_network
@@ -45,7 +45,9 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
     lam : float, default=1e-2
         Weight of ``R``, positive.
     start : str, Network, torch.nn.Module or fitted MLPRegressor, default="adam"
-        ``"adam"`` or ``"sgd"`` trains one, ``"random"`` samples gates, a model is taken as it is.
+        ``"adam"`` or ``"sgd"`` trains one, ``"lipschitz"`` (exact LipSDP gradient) and ``"admm"`` (Pauli et al. 2022)
+        train one on ``mean loss + lam L^2``, ``"adversarial"`` one against l2 perturbations of a tenth of the inputs'
+        standard deviations, ``"random"`` samples gates, a model is taken as it is.
     method : {"joint", "alternating"}, default="joint"
         For ``"lipschitz"``: one convex program, or the alternating minimization of the paper.
     pattern_search : int, default=0
@@ -175,17 +177,17 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
 
     def _start(self, data: Condensed) -> Network:
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        decay = {"weight_decay": START_DECAY} if self.regularizer == "lipschitz" else {"lam": self.lam}
         limit = None if self.time_limit is None else self.time_limit / 2
         return start_network(
             self.start,
             data,
             hidden_units=int(self.hidden_units),
             seed=seed,
+            lam=self.lam,
+            regularizer=self.regularizer,
             time_limit=limit,
             device=self.device,
             verbose=self.verbose,
-            **decay,
         )
 
     def _remaining(self, options: RefineOptions, began: float) -> RefineOptions:

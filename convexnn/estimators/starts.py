@@ -12,7 +12,8 @@ from convexnn.exceptions import InvalidInputError
 from convexnn.model_parts import needs_relu
 from convexnn.network import Network, as_network
 from convexnn.patterns import sample_gates
-from convexnn.training import TRAINERS, pretrain
+from convexnn.training import TRAINERS, AdversarialTrainer, Trainer, get_trainer, pretrain
+from convexnn.training.lipschitz_gradient import LipschitzPenalized
 
 Array = NDArray[np.float64]
 
@@ -40,7 +41,29 @@ def condense(X: Array, y: Array, sample_weight: Array | None) -> Condensed:
     return Condensed(rows[:, :-1], rows[:, -1], np.bincount(inverse.ravel(), weights=weight[keep]))
 
 
-def start_network(start: Any, data: Condensed, *, hidden_units: int, seed: int, **training: Any) -> Network:
+def start_trainer(name: str, lam: float) -> Trainer:
+    """Trainer of a start: ``lam`` weighs ``L^2`` for "lipschitz" and "admm"; "adversarial" ignores units."""
+    kind = TRAINERS[name]
+    if issubclass(kind, LipschitzPenalized):
+        return kind(lam=lam)
+    return AdversarialTrainer(units="standardized", steps=5) if kind is AdversarialTrainer else get_trainer(name)
+
+
+def start_penalty(start: Any, regularizer: str, lam: float) -> dict[str, Any]:
+    """Weight decay of a start, by option of :func:`convexnn.training.pretrain`.
+
+    A fit by weight decay starts from its own objective. A Lipschitz fit starts from a mild decay, unless the trainer
+    penalizes ``L^2`` itself and so minimizes the objective of the fit.
+    """
+    if regularizer != "lipschitz":
+        return {"lam": lam}
+    own = isinstance(start, str) and start in TRAINERS and issubclass(TRAINERS[start], LipschitzPenalized)
+    return {} if own else {"weight_decay": START_DECAY}
+
+
+def start_network(
+    start: Any, data: Condensed, *, hidden_units: int, seed: int, lam: float, regularizer: str, **training: Any
+) -> Network:
     """The network from which a fit starts.
 
     Parameters
@@ -51,8 +74,12 @@ def start_network(start: Any, data: Condensed, *, hidden_units: int, seed: int, 
     hidden_units : int
         Units of a trained or sampled start; a given model brings its own.
     seed : int
+    lam : float
+        Weight of the regularizer.
+    regularizer : str
+        Of the fit.
     **training
-        Options of :func:`convexnn.training.pretrain`.
+        Further options of :func:`convexnn.training.pretrain`.
     """
     if isinstance(start, str):
         if start == "random":
@@ -64,18 +91,17 @@ def start_network(start: Any, data: Condensed, *, hidden_units: int, seed: int, 
             data.X,
             data.y,
             hidden_units=hidden_units,
-            method=start,
+            method=start_trainer(start, lam),
             sample_weight=data.weight,
             random_state=seed,
+            **start_penalty(start, regularizer, lam),
             **training,
         )
         return result.network
     network = as_network(start)
     needs_relu(network)
     if not network.is_shallow or network.n_inputs != data.X.shape[1]:
-        raise InvalidInputError(
-            f"start must have one hidden layer and {data.X.shape[1]} inputs, got {network!r}."
-        )
+        raise InvalidInputError(f"start must have one hidden layer and {data.X.shape[1]} inputs, got {network!r}.")
     return network
 
 
