@@ -51,7 +51,7 @@ class GatedGroupLasso(ReluGroupLasso):
 
     def _gates(self) -> Array:
         """``2 D - 1``: the cone of gate i is ``{w : (2 D_ki - 1) x_k'w >= 0}``, shape (n, p)."""
-        return 2 * self.structure().D - 1
+        return 2 * self._structure.D - 1
 
     def lift(self, network: Any) -> Array:
         """Point that predicts what the network predicts, up to the output bias; units of one gate are summed.
@@ -64,7 +64,7 @@ class GatedGroupLasso(ReluGroupLasso):
         net = checked_network(network, self.n_inputs)
         merged = merge(net)
         directions = np.where(nonzero_rows(merged)[:, None], hidden(net), 0.0)
-        target = place(self.structure().X, self._gates(), directions)
+        target = place(self._structure.X, self._gates(), directions)
         U = np.zeros((self.patterns.n_patterns, self.n_inputs + 1))
         np.add.at(U, target[target >= 0], merged[target >= 0])
         return U
@@ -89,11 +89,11 @@ class GatedGroupLasso(ReluGroupLasso):
             parts = [(np.zeros(self.n_inputs + 1), 1.0)]
         merged = np.array([sign * part for part, sign in parts])
         units, v = balanced(merged, np.array([sign for _, sign in parts]))
-        return Network.shallow(units[:, :-1], units[:, -1], v, self.structure().intercept(U))
+        return Network.shallow(units[:, :-1], units[:, -1], v, self._structure.intercept(U))
 
     def _decompose(self, i: int, u: Array) -> list[tuple[Array, float]]:
         """Parts (a, +1) and (b, -1) in the cone of gate i with ``a - b = u``; one part where that is enough."""
-        G = self._gates()[:, i, None] * self.structure().X
+        G = self._gates()[:, i, None] * self._structure.X
         slack = G @ u
         if slack.min() >= 0:
             return [(u, 1.0)]

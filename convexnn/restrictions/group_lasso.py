@@ -93,11 +93,11 @@ class ReluGroupLasso(ConeProgram):
 
         U = cp.Variable((self.patterns.n_patterns, self.n_inputs + 1), name="U")
         c = cp.Variable(name="c")
-        objective = squared_loss(self.structure(), U, c) + 2 * self.lam * cp.sum(cp.norm(U, 2, axis=1))
-        return cp.Problem(cp.Minimize(objective), cone_rows(self.structure(), U))
+        objective = squared_loss(self._structure, U, c) + 2 * self.lam * cp.sum(cp.norm(U, 2, axis=1))
+        return cp.Problem(cp.Minimize(objective), cone_rows(self._structure, U))
 
     def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
         """Point, moved into the cones, and multipliers, row by row refitted where that proves more."""
         raw = problem.var_dict["U"].value
         U = self.repair(raw)
-        return U, self.refine(U, Dual(self.residual_multiplier(raw), row_multipliers(self.structure(), problem)))
+        return U, self.refine(U, Dual(self.residual_multiplier(raw), row_multipliers(self._structure, problem)))

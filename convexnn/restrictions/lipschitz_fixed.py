@@ -231,8 +231,8 @@ class LipschitzRestriction(SpectralProgram):
                 [np.zeros((1, d)), v[None], np.ones((1, 1))],
             ]
         )
-        objective = squared_loss(self.structure(), U, c) + self.lam * L2 + self.ridge * cp.sum_squares(U[:, d])
-        return cp.Problem(cp.Minimize(objective), [*cone_rows(self.structure(), U), (M >> 0).set_label("lmi")])
+        objective = squared_loss(self._structure, U, c) + self.lam * L2 + self.ridge * cp.sum_squares(U[:, d])
+        return cp.Problem(cp.Minimize(objective), [*cone_rows(self._structure, U), (M >> 0).set_label("lmi")])
 
     def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
         """Point, moved into the cones, and multipliers, row by row refitted where that proves more.
@@ -244,9 +244,7 @@ class LipschitzRestriction(SpectralProgram):
         U = self.repair(raw)
         lmi, d = labelled_dual(problem, "lmi"), self.n_inputs
         matrix = None if lmi is None else self._complementary(U, lmi[:d, :d])
-        return U, self.refine(
-            U, Dual(self.residual_multiplier(raw), row_multipliers(self.structure(), problem), matrix)
-        )
+        return U, self.refine(U, Dual(self.residual_multiplier(raw), row_multipliers(self._structure, problem), matrix))
 
     def _rescaled_outer(self) -> Array:
         """Outer weights of the representative with T = I: ``s_i (2 q_i)^(1/2)``."""

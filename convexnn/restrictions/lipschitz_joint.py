@@ -193,14 +193,12 @@ class LipschitzProgram(SpectralProgram):
         q = cp.Variable(p + 1, name="q")
         B = cp.vstack([cp.sum(U[:, :d], axis=0, keepdims=True), U[:, :d]])
         lmi = cp.bmat([[np.eye(d), B.T / 2], [B / 2, cp.diag(q)]]) >> 0
-        objective = squared_loss(self.structure(), U, c) + self.lam * cp.sum(q) + self.ridge * cp.sum_squares(U[:, d])
-        return cp.Problem(cp.Minimize(objective), [*cone_rows(self.structure(), U), lmi.set_label("lmi")])
+        objective = squared_loss(self._structure, U, c) + self.lam * cp.sum(q) + self.ridge * cp.sum_squares(U[:, d])
+        return cp.Problem(cp.Minimize(objective), [*cone_rows(self._structure, U), lmi.set_label("lmi")])
 
     def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
         """Point, moved into the cones, and multipliers, row by row refitted where that proves more."""
         raw = problem.var_dict["U"].value
         U = self.repair(raw)
         matrix = labelled_dual(problem, "lmi")
-        return U, self.refine(
-            U, Dual(self.residual_multiplier(raw), row_multipliers(self.structure(), problem), matrix)
-        )
+        return U, self.refine(U, Dual(self.residual_multiplier(raw), row_multipliers(self._structure, problem), matrix))
