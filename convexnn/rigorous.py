@@ -41,18 +41,7 @@ def gamma(n: int) -> float:
 
 
 def round_up(x: float) -> float:
-    """Next float64 above x; nan becomes ``inf`` and an exact zero stays zero.
-
-    Parameters
-    ----------
-    x : float
-        A float64 obtained by one correctly rounded operation on nonnegative numbers.
-
-    Returns
-    -------
-    bound : float
-        At least the unrounded result of that operation.
-    """
+    """Next float64 above a correctly rounded result x; nan becomes ``inf``, an exact zero stays zero."""
     if math.isnan(x):
         return math.inf
     return x if x == 0.0 else math.nextafter(x, math.inf)
@@ -104,18 +93,7 @@ def product_up(*factors: float) -> float:
 
 
 def sqrt_up(x: float) -> float:
-    """Upper bound on the square root of x >= 0; nan or a negative number gives ``inf``.
-
-    Parameters
-    ----------
-    x : float
-        Nonnegative number.
-
-    Returns
-    -------
-    bound : float
-        At least ``sqrt(x)``.
-    """
+    """Upper bound on the square root of x; nan or a negative number gives ``inf``."""
     return round_up(math.sqrt(x)) if x >= 0.0 else math.inf
 
 
@@ -317,6 +295,26 @@ def gram_max_eigenvalue(E: ArrayLike, error: float = 0.0) -> float:
         return ldexp_up(square, 2 * exponent)
     root = math.nextafter(ldexp_up(sqrt_up(square), exponent) + error, math.inf)
     return product_up(root, root)
+
+
+def spectral_norm_up(E: ArrayLike) -> float:
+    """Rigorous upper bound on the spectral norm, also where its square over- or underflows.
+
+    Parameters
+    ----------
+    E : array_like, shape (m, d)
+        Any matrix.
+
+    Returns
+    -------
+    bound : float
+        Upper bound on ``||E||_2``; ``inf`` for nan or inf.
+    """
+    matrix = np.asarray(E, dtype=np.float64)
+    if not np.isfinite(matrix).all():
+        return math.inf
+    exponent = power_of_two(matrix)
+    return ldexp_up(sqrt_up(gram_max_eigenvalue(np.ldexp(matrix, -exponent))), exponent)
 
 
 def is_psd_exact(M: ArrayLike) -> bool:

@@ -230,6 +230,18 @@ def test_extreme_weights(rng, scale):
         assert bound <= (factor * scale) * scale * (1 + 1e-6) + 1e-320
 
 
+@pytest.mark.parametrize(("inner", "outer"), [(1e200, 1e-200), (1e-200, 1e-200), (1e200, 1e200), (1e-320, 1.0)])
+@pytest.mark.parametrize("k", [1, 2])
+def test_weights_beyond_the_range_of_products(rng, inner, outer, k):
+    """Whatever is representable is bounded, the rest is inf; nothing raises and nothing is below the truth."""
+    W, V = rng.standard_normal((6, 3)), rng.standard_normal((k, 6))
+    network, usual = Network.shallow(inner * W, np.zeros(6), outer * V), Network.shallow(W, np.zeros(6), V)
+    for norm, method in [(2, "lipsdp"), (2, "lmi"), (2, "product"), (np.inf, "max_gradient"), (np.inf, "product")]:
+        bound = lipschitz(network, norm=norm, method=method).bound
+        assert 0.0 < bound
+        assert bound >= lipschitz(usual, norm=norm).lower * inner * outer * (1 - 1e-6)
+
+
 def test_zero_and_tiny_networks():
     zero = Network.shallow(np.zeros((3, 2)), np.ones(3), np.ones(3))
     for norm, method in [(2, "lipsdp"), (2, "product"), (np.inf, "max_gradient"), (np.inf, "product")]:

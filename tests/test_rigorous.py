@@ -20,6 +20,7 @@ from convexnn.rigorous import (
     product_up,
     round_up,
     row_norms_up,
+    spectral_norm_up,
     sqrt_up,
     sum_up,
 )
@@ -157,3 +158,11 @@ def test_exact_semidefiniteness():
 def test_a_wide_matrix_of_images_is_bounded_tightly(rng):
     E = rng.standard_normal((300, 200))
     assert np.linalg.norm(E, 2) ** 2 <= gram_max_eigenvalue(E) <= np.linalg.norm(E, 2) ** 2 * (1.0 + 1e-10)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-320, 1e-200, 1e300])
+def test_spectral_norm_does_not_square_its_scale(rng, scale):
+    E = rng.standard_normal((5, 3)) * scale
+    assert spectral_norm_up(E) >= np.linalg.norm(E / scale, 2) * scale * (1 - 1e-12)
+    assert spectral_norm_up(E) <= np.linalg.norm(E / scale, 2) * scale * (1 + 1e-10) + 1e-322
+    assert spectral_norm_up(np.full((2, 2), math.nan)) == math.inf

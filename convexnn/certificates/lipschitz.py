@@ -29,7 +29,7 @@ from convexnn.lipsdp import (
     upper_bound_vector,
 )
 from convexnn.network import Network, as_network
-from convexnn.rigorous import UNIT, gram_max_eigenvalue, ldexp_up, product_up, row_norms_up, sqrt_up, sum_up
+from convexnn.rigorous import UNIT, ldexp_up, product_up, row_norms_up, spectral_norm_up, sum_up
 
 Array = NDArray[np.float64]
 Multiplier = dict[str, Array]
@@ -181,7 +181,7 @@ def check_product_l2(network: Network, _multiplier: Mapping[str, Array]) -> floa
         Upper bound on the Lipschitz constant (l2 to l2).
     """
     slope = max(abs(s) for s in slopes_of(network))
-    norms = [sqrt_up(gram_max_eigenvalue(W)) for W, _ in network.layers]
+    norms = [spectral_norm_up(W) for W, _ in network.layers]
     return product_up(*norms, *[slope] * (len(norms) - 1))
 
 
@@ -230,7 +230,7 @@ def _body_norm(network: Network) -> float:
     """Upper bound on the Lipschitz constant (l2 to linf) of the hidden layers."""
     slope = max(abs(s) for s in slopes_of(network))
     *before, (last, _) = network.layers[:-1]
-    norms = [sqrt_up(gram_max_eigenvalue(W)) for W, _ in before]
+    norms = [spectral_norm_up(W) for W, _ in before]
     return product_up(*norms, float(np.max(row_norms_up(last))), *[slope] * (len(before) + 1))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.exceptions import InvalidInputError, SolverError
+from convexnn.exceptions import SolverError
 from convexnn.lipsdp import multiplier_from_t, multiplier_from_t_vector
 from convexnn.network import Network
 from convexnn.solvers.cvx import require_usable
@@ -80,10 +80,16 @@ def lmi_reference(network: Network, solver: str = "auto", **options: Any) -> tup
     SolverError
         When the solver is not installed or returns no point.
     """
+    scaled, w, v = _normalized(network)
+    t, value = _solve(scaled, solver, options)
+    with np.errstate(over="ignore", under="ignore"):
+        return t * np.float64(v) ** 2, value * w * v
+
+
+def _solve(network: Network, solver: str, options: dict[str, Any]) -> tuple[Array, float]:
     import cvxpy as cp
 
-    scaled, w, v = _normalized(network)
-    problem = lmi_problem(scaled)
+    problem = lmi_problem(network)
     name = "CLARABEL" if solver == "auto" else solver.upper()
     if name not in cp.installed_solvers():
         raise SolverError(f"The solver {solver!r} is not installed; installed: {cp.installed_solvers()}.")
@@ -96,7 +102,7 @@ def lmi_reference(network: Network, solver: str = "auto", **options: Any) -> tup
     t = problem.var_dict["t"].value
     if t is None:
         raise SolverError(f"{name} returned no point for the LipSDP matrix inequality (status {problem.status}).")
-    return np.asarray(t) * v**2, math.sqrt(max(float(problem.value), 0.0)) * w * v
+    return np.asarray(t), math.sqrt(max(float(problem.value), 0.0))
 
 
 def lmi_multiplier(network: Network, solver: str) -> tuple[dict[str, Array], float, dict[str, Any]]:
@@ -118,11 +124,11 @@ def lmi_multiplier(network: Network, solver: str) -> tuple[dict[str, Array], flo
     details : dict
         The solver and its own value of LipSDP.
     """
-    if network.n_hidden == (0,):
-        raise InvalidInputError("The network has no hidden unit.")
-    t, value = lmi_reference(network, solver)
-    q = _repaired(network, t) if network.n_outputs == 1 else _repaired_vector(network, t)
-    return {"q": q}, math.nan, {"solver": solver, "solver_value": value}
+    scaled, w, v = _normalized(network)
+    t, value = _solve(scaled, solver, {})
+    with np.errstate(over="ignore", under="ignore"):
+        q = _repaired(scaled, t) if network.n_outputs == 1 else _repaired_vector(scaled, t) * (v / w)
+    return {"q": q}, math.nan, {"solver": solver, "solver_value": value * w * v}
 
 
 def _repaired(network: Network, t: Array) -> Array:

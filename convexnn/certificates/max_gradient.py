@@ -70,5 +70,6 @@ def propose_max_gradient(network: Network, tol: float, _solver: str) -> tuple[di
         share = (rows.error / (rows.error.sum() + np.linalg.norm(rows.B) + 1e-290)) ** (2.0 / 3.0) * result.q.sum()
         q.append(result.q + share)
         y.append(result.y)
-        lower = max(lower, float(np.ldexp(result.lower, rows.exponent)))
+        with np.errstate(over="ignore", under="ignore"):
+            lower = max(lower, float(np.ldexp(result.lower, rows.exponent)))
     return {"q": np.array(q), "y": np.array(y)}, lower, {}

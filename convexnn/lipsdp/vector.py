@@ -179,7 +179,8 @@ def maximize_vector(
     value, _, q, factors = best
     full = _full_multiplier(W0, V0, q)
     upper = upper_bound_vector(W0, V0, full, slopes)
-    lower = min(math.ldexp(value, exponent), upper)
+    with np.errstate(over="ignore", under="ignore"):
+        lower = min(float(np.ldexp(value, exponent)), upper)
     return VectorLipSDPResult(lower, upper, full, problem.expanded(factors), iterations)
 
 
