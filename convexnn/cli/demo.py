@@ -114,8 +114,11 @@ def _standardized(output: Output, arguments: Namespace, settings: dict[str, Any]
 def _stages(task: _Task, output: Output) -> Iterator[Stage]:
     """Stages one by one; an interrupt inside one ends the iteration after the last finished stage."""
     X, y = task.train
+    output.say(f"Adam trains {task.hidden_units} hidden units; a fifth of the training rows chooses the best network.")
     with output.working("pretraining"):
-        trained = pretrain(X, y, hidden_units=task.hidden_units, epochs=task.epochs, random_state=task.seed)
+        trained = pretrain(
+            X, y, hidden_units=task.hidden_units, epochs=task.epochs, validation=0.2, random_state=task.seed
+        )
     yield Stage("pretrained", trained.network, trained.seconds)
     _stop_if(trained.status)
     start, patterns = trained.network, extract(trained.network, X)
@@ -165,15 +168,7 @@ def _write(folder: Path, task: _Task, stages: list[Stage], table: StageTable) ->
     last = stages[-1].network
     last.save(folder / "network.npz")
     lipschitz(last).save(folder / "certificate.npz")
-    curves = RobustnessCurveDisplay(
-        robustness.radii,
-        robustness.attacked_mse,
-        robustness.certified_mse,
-        names=robustness.names,
-        norm=robustness.norm,
-        clean=robustness.clean_mse,
-    )
-    save_figure(lambda ax: curves.plot(ax, units=UNITS), folder / "robustness.png")
+    save_figure(lambda ax: RobustnessCurveDisplay.from_table(robustness, ax=ax, units=UNITS), folder / "robustness.png")
     patterns = extract(stages[0].network, task.train[0])
     save_figure(lambda ax: PatternDisplay.from_patterns(patterns, ax=ax), folder / "patterns.png")
 

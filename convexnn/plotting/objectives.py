@@ -77,6 +77,8 @@ class ObjectiveDisplay:
         self.ax_.margins(x=0.12, y=0.15)
         self.ax_.set_xlabel("seconds")
         self.ax_.set_ylabel("training objective")
-        self.ax_.legend(frameon=False, fontsize="small", loc="upper right")
+        self.ax_.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize="small", borderaxespad=0.2
+        )
         quiet(self.ax_)
         return self

@@ -66,8 +66,10 @@ class RobustnessCurveDisplay:
             raise InvalidInputError(f"radii must increase and be nonnegative, got {self.radii.tolist()}.")
 
     @classmethod
-    def from_table(cls, table: RobustnessTable, *, ax: Any = None) -> RobustnessCurveDisplay:
-        """Draw a table of :func:`convexnn.report.robustness_table`."""
+    def from_table(
+        cls, table: RobustnessTable, *, ax: Any = None, units: str = "input units"
+    ) -> RobustnessCurveDisplay:
+        """Draw a table of :func:`convexnn.report.robustness_table`; ``units`` are those of the radii."""
         display = cls(
             table.radii,
             table.attacked_mse,
@@ -76,7 +78,7 @@ class RobustnessCurveDisplay:
             norm=table.norm,
             clean=table.clean_mse,
         )
-        return display.plot(ax=ax)
+        return display.plot(ax=ax, units=units)
 
     @classmethod
     def from_network(

@@ -1,43 +1,20 @@
-"""Tables of stages and of robustness as values, and how they are written: text, rich, Markdown, CSV."""
+"""Stages on the way from data to a certified network, judged side by side."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from convexnn.certificates.robustness import RobustnessTable, robustness_table
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.program import Solution
-from convexnn.refinement import TrainingObjective
-
-__all__ = [
-    "TRUTHS",
-    "RobustnessTable",
-    "Sheet",
-    "Stage",
-    "StageRow",
-    "StageTable",
-    "robustness_sheet",
-    "robustness_table",
-    "stage_sheet",
-    "stage_table",
-    "to_csv",
-    "to_markdown",
-    "to_rich",
-    "to_text",
-    "transposed",
-]
-
-Array = NDArray[np.float64]
-Cell = str | float | None
+from convexnn.report.sheet import Cell, Sheet, to_text
 
 TRUTHS = (
     "The gap is of one convex program, with these activation patterns: it says how far the program's own "
@@ -46,34 +23,6 @@ TRUTHS = (
     "A certificate is about the real-valued network that the stored weights define; inference in float32 "
     "computes a slightly different function.",
 )
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table ready to be written: labels, cells and what must be said below it.
-
-    Attributes
-    ----------
-    title : str
-    columns : tuple of str
-        Labels; a line break stands for a second line.
-    rows : tuple of tuple
-        Text, numbers, or None where there is nothing to say.
-    notes : tuple of str
-        Sentences that belong to the numbers.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        """Plain text."""
-        return to_text(self)
-
-
-# -- stages ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -107,7 +56,8 @@ class StageRow:
     objective : float
         ``mean((f(x_i) - y_i)^2) + lam L^2`` on the training rows, with the certified bound L.
     objective_l2 : float
-        ``mean((f(x_i) - y_i)^2) + lam_l2 sum_j (|(w_j, b_j)|^2 + v_j^2)`` on the training rows.
+        ``mean((f(x_i) - y_i)^2) + lam_l2 sum_j (|(w_j, b_j)|^2 + v_j^2)`` on the training rows, with every unit
+        rescaled so that the sum is smallest (``2 |v_j| |(w_j, b_j)|``); the function stays the same.
     gap : float
         Verified relative gap of the stage's own convex program; ``inf`` without one.
     lipschitz : float
@@ -187,13 +137,18 @@ def stage_table(
     table = robustness_table(networks, *test, radii, norm=norm, random_state=random_state, **options)
     X, y = (np.asarray(part, dtype=float) for part in train)
     decay = lam if lam_l2 is None else lam_l2
-    objective_l2 = TrainingObjective(X, y, None, "l2", decay)
     rows = []
     for index, stage in enumerate(stages):
         bound = table.certificates[index].check(stage.network)
-        objective = float(np.mean((stage.network(X) - y) ** 2)) + lam * bound**2
-        rows.append(_stage_row(stage, index, table, bound, (objective, objective_l2(stage.network))))
+        loss = float(np.mean((stage.network(X) - y) ** 2))
+        objectives = loss + lam * bound**2, loss + decay * _balanced_decay(stage.network)
+        rows.append(_stage_row(stage, index, table, bound, objectives))
     return StageTable(tuple(rows), table, lam, decay)
+
+
+def _balanced_decay(network: Network) -> float:
+    """Smallest sum of squared weights and hidden biases over the rescalings of units that keep the function."""
+    return 2 * float(np.abs(network.v) @ np.sqrt((network.W**2).sum(axis=1) + network.b**2))
 
 
 def _stage_row(
@@ -210,9 +165,6 @@ def _stage_row(
         certified=tuple(table.certified_mse[index].tolist()),
         seconds=stage.seconds,
     )
-
-
-# -- sheets ---------------------------------------------------------------------------------------
 
 
 def stage_sheet(table: StageTable, certified_radius: float | None = None) -> Sheet:
@@ -235,7 +187,7 @@ def stage_sheet(table: StageTable, certified_radius: float | None = None) -> She
     rows = tuple(_stage_cells(row, radii.index(shown)) for row in table.rows)
     notes = (
         f"objective Lipschitz = training MSE + {table.lam:g} L^2 with the certified L; "
-        f"objective l2 = training MSE + {table.lam_l2:g} (sum of squared weights and hidden biases).",
+        f"objective l2 = training MSE + {table.lam_l2:g} (sum of squared weights and hidden biases, units balanced).",
         "verified gap: of the stage's own convex program, recomputed from the data; - where a stage has no program.",
         f"attacked, certified: test MSE under perturbations of this {table.robustness.norm} radius, "
         "from below and from above.",
@@ -259,88 +211,3 @@ def robustness_sheet(table: RobustnessTable) -> Sheet:
         for j, radius in enumerate(table.radii.tolist())
     )
     return Sheet("Robustness", columns, rows, (TRUTHS[1],))
-
-
-# -- writing --------------------------------------------------------------------------------------
-
-
-def _shown(cell: Cell) -> str:
-    if cell is None:
-        return "-"
-    if isinstance(cell, str):
-        return cell
-    return f"{cell:#.4g}".removesuffix(".") if math.isfinite(cell) else str(cell)
-
-
-def _is_text(sheet: Sheet, column: int) -> bool:
-    """Whether a column holds words: words stand on the left, numbers on the right."""
-    cells = [row[column] for row in sheet.rows if row[column] is not None]
-    return column == 0 or (bool(cells) and not all(_is_number(cell) for cell in cells))
-
-
-def _is_number(cell: Cell) -> bool:
-    try:
-        float(cell)  # type: ignore[arg-type]
-    except ValueError:
-        return False
-    return True
-
-
-def transposed(sheet: Sheet) -> Sheet:
-    """Rows become columns: for narrow pages."""
-    labels = tuple(label.replace("\n", " ") for label in sheet.columns)
-    names = tuple(_shown(row[0]) for row in sheet.rows)
-    rows = tuple((label, *(row[j] for row in sheet.rows)) for j, label in enumerate(labels) if j > 0)
-    return Sheet(sheet.title, (labels[0], *names), rows, sheet.notes)
-
-
-def to_text(sheet: Sheet) -> str:
-    """Plain text: words to the left, numbers to the right, notes below."""
-    header = [[label.split("\n") for label in sheet.columns]]
-    depth = max((len(lines) for lines in header[0]), default=1)
-    padded = [[""] * (depth - len(lines)) + lines for lines in header[0]]
-    lines = [list(line) for line in zip(*padded, strict=True)]
-    body = [[_shown(cell) for cell in row] for row in sheet.rows]
-    left = [_is_text(sheet, j) for j in range(len(sheet.columns))]
-    width = [max(len(line[j]) for line in lines + body) for j in range(len(sheet.columns))]
-
-    def write(line: list[str]) -> str:
-        cells = [c.ljust(w) if words else c.rjust(w) for c, w, words in zip(line, width, left, strict=True)]
-        return "  ".join(cells).rstrip()
-
-    rule = "  ".join("-" * w for w in width)
-    return "\n".join([*map(write, lines), rule, *map(write, body), *sheet.notes])
-
-
-def to_markdown(sheet: Sheet) -> str:
-    """A Markdown table and its notes."""
-    labels = [label.replace("\n", " ") for label in sheet.columns]
-    rule = ["---" if _is_text(sheet, j) else "---:" for j in range(len(labels))]
-    body = [[_shown(cell) for cell in row] for row in sheet.rows]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in [labels, rule, *body]]
-    notes = [f"- {note}" for note in sheet.notes]
-    return "\n".join([*lines, "", *notes]).rstrip() + "\n"
-
-
-def to_csv(sheet: Sheet) -> str:
-    """Comma-separated values with all digits; empty where there is nothing to say; no notes."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(label.replace("\n", " ") for label in sheet.columns)
-    writer.writerows([["" if cell is None else cell for cell in row] for row in sheet.rows])
-    return file.getvalue()
-
-
-def to_rich(sheet: Sheet) -> Any:
-    """A :class:`rich.table.Table`; the notes are left to the caller."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=sheet.title, title_justify="left")
-    for index, label in enumerate(sheet.columns):
-        justify: Literal["left", "right"] = "left" if _is_text(sheet, index) else "right"
-        table.add_column(Text(label), justify=justify, no_wrap=True, vertical="bottom")
-    for row in sheet.rows:
-        table.add_row(*(Text(_shown(cell)) for cell in row))
-    return table
