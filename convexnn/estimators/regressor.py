@@ -147,8 +147,8 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         """
         began = time.perf_counter()
         options = self._options()
-        X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
-        data = condense(X, np.asarray(y, dtype=np.float64), _checked_weights(sample_weight, len(X)))
+        inputs, targets = self._validated(X, y)
+        data = condense(inputs, targets, _checked_weights(sample_weight, len(inputs)))
         start = self._start(data)
         options = self._remaining(options, began)
         result = refine_network(start, data.X, data.y, options, sample_weight=data.weight)
@@ -159,6 +159,10 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         self.history_ = result.history
         self.n_iter_ = max(1, result.solution.iterations) if result.solution is not None else 1
         return self
+
+    def _validated(self, X: ArrayLike, y: ArrayLike, reset: bool = True) -> tuple[Array, Array]:
+        inputs, targets = validate_data(self, X, y, reset=reset, y_numeric=True, dtype=np.float64)
+        return inputs, np.asarray(targets, dtype=np.float64)
 
     def _options(self) -> RefineOptions:
         if not isinstance(self.hidden_units, numbers.Integral) or self.hidden_units < 1:
@@ -212,8 +216,8 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
     def attack(self, X: ArrayLike, y: ArrayLike, threat: Threat, **options: Any) -> AttackResult:
         """Attack the fitted network; see :func:`convexnn.attack`. A LOWER bound on the worst case."""
         check_is_fitted(self)
-        X, y = validate_data(self, X, y, reset=False, y_numeric=True, dtype=np.float64)
-        return attack(self.network_, X, y, threat, **options)
+        inputs, targets = self._validated(X, y, reset=False)
+        return attack(self.network_, inputs, targets, threat, **options)
 
     def certify(self, X: ArrayLike, y: ArrayLike, threat: Threat) -> CertifiedRegression:
         """Intervals and squared errors that no perturbation in ``threat`` can leave; UPPER bounds.
@@ -221,8 +225,8 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         See :func:`convexnn.certificates.certify_regression`.
         """
         check_is_fitted(self)
-        X, y = validate_data(self, X, y, reset=False, y_numeric=True, dtype=np.float64)
-        return certify_regression(self.network_, X, y, threat, self.lipschitz_)
+        inputs, targets = self._validated(X, y, reset=False)
+        return certify_regression(self.network_, inputs, targets, threat, self.lipschitz_)
 
     def to_torch(self, dtype: torch.dtype | None = None) -> torch.nn.Sequential:
         """``nn.Sequential(Linear, ReLU, Linear)`` with the fitted weights, float64 unless ``dtype`` says otherwise."""

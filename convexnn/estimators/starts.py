@@ -38,7 +38,8 @@ def condense(X: Array, y: Array, sample_weight: Array | None) -> Condensed:
     weight = np.ones(len(X)) if sample_weight is None else sample_weight
     keep = weight > 0
     rows, inverse = np.unique(np.column_stack([X, y])[keep], axis=0, return_inverse=True)
-    return Condensed(rows[:, :-1], rows[:, -1], np.bincount(inverse.ravel(), weights=weight[keep]))
+    total: Array = np.bincount(inverse.ravel(), weights=weight[keep]).astype(np.float64)
+    return Condensed(rows[:, :-1], rows[:, -1], total)
 
 
 def start_trainer(name: str, lam: float) -> Trainer:
