@@ -525,7 +525,7 @@ def test_bad_settings_are_sentences(make, message):
 # -- as starts of the estimators --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("start", ["adversarial", "lipschitz", "admm"])
+@pytest.mark.parametrize("start", [pytest.param("adversarial", marks=pytest.mark.slow), "lipschitz", "admm"])
 @pytest.mark.parametrize("regularizer", ["lipschitz", "l2"])
 def test_starts_of_the_regressor(data, start, regularizer):
     X, y = data[0][:25], data[1][:25]

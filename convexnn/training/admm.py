@@ -66,7 +66,7 @@ PRESETS = {
 class ADMMTrainer(LipschitzPenalized):
     """ADMM on ``mean loss + lam L^2``: loss step, SDP step with fixed T, multiplier step.
 
-    Implements: Pauli et al. (2022), Algorithm 1, as in their published code (arXiv 2005.02929).
+    Implements: Pauli et al. (2022), the ADMM scheme, as in their published code (arXiv 2005.02929).
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ class LipschitzPenalized(Trainer):
 class LipschitzTrainer(LipschitzPenalized):
     """Adam on ``mean loss + lam L^2`` with the exact gradient of L, the LipSDP bound in raw units.
 
-    Implements: theory note F4 (Danskin; docs/theory/lipsdp.md, Proposition 4).
+    Implements: convexnn, Proposition 4 of docs/theory/lipsdp.md (Danskin).
 
     Parameters
     ----------

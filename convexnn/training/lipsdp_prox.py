@@ -121,7 +121,7 @@ class ProximalStep:
 def bound_matrix(W: Array, v: Array, t: Array) -> Array | None:
     """``Q = 1/2 W'TW + 1/4 gg'/tau``, whose largest eigenvalue is the least L^2 for this T; None when tau <= 0.
 
-    Implements: theory note F1 (docs/theory/admm.md); from Fazlyab et al. (2019), one hidden layer.
+    Implements: convexnn, Proposition 1 of docs/theory/admm.md; from Fazlyab et al. (2019), one hidden layer.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ Slopes = tuple[float, float]
 class WarmLipSDP:
     """LipSDP of weights that change a little from call to call, differentiable in them.
 
-    Implements: theory note F4 (docs/theory/lipsdp.md, Proposition 4): value and gradient at the maximizing factor.
+    Implements: convexnn, Proposition 4 of docs/theory/lipsdp.md: value and gradient at the maximizing factor.
 
     Parameters
     ----------
