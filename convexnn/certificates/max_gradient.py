@@ -68,7 +68,7 @@ def propose_max_gradient(network: Network, tol: float, _solver: str) -> tuple[di
         rows = stack_rounded(W, v, network.activation.slopes)
         result = maximize_linf(rows.B, tol)
         share = (rows.error / (rows.error.sum() + np.linalg.norm(rows.B) + 1e-290)) ** (2.0 / 3.0) * result.q.sum()
-        q.append(result.q + share)
+        q.append(np.maximum(result.q, share))
         y.append(result.y)
         with np.errstate(over="ignore", under="ignore"):
             lower = max(lower, float(np.ldexp(result.lower, rows.exponent)))

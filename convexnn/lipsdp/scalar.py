@@ -138,7 +138,7 @@ def multiplier_from_factor(B: ArrayLike, S: ArrayLike, error: ArrayLike | None =
     y = y + FLOOR * sizes / sizes.sum()
     if error is not None and np.any(error):
         share = np.asarray(error, dtype=np.float64) / (np.sum(error) + np.linalg.norm(rows))
-        y = y + share ** (2.0 / 3.0)
+        y = np.maximum(y, share ** (2.0 / 3.0))  # balances the cost of the share and of the error
     return np.where(alive, np.maximum(y, 2.0**-1000), y) / y.sum()
 
 
