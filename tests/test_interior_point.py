@@ -13,7 +13,7 @@ from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Dual
 from convexnn.restrictions import GatedGroupLasso, LipschitzProgram, ReluGroupLasso
-from convexnn.solvers import centre, newton_system, path_following, solve
+from convexnn.solvers import centre, interior_point, newton_system, path_following, solve
 from convexnn.solvers._norm_block import NormBlock
 from convexnn.solvers.cone_problem import ConeProblem, power_of_two_unit
 from tests._instances import PROGRAMS, gated, group_lasso, joint, line, regression, unstructured
@@ -76,6 +76,14 @@ def test_badly_scaled_and_constant_columns(make):
     W = np.hstack([net.W / scale, 0.1 * np.ones((net.n_hidden[0], 2))])
     wide = np.hstack([X * scale, np.full((len(X), 1), 2.0), X[:, :1]])
     assert_solved(make(wide, y, Network.shallow(W, net.b, net.v, 0.0)))
+
+
+@each_program
+def test_features_far_from_zero(make):
+    X, y, net = regression()
+    far = np.array([1e3, -50.0, 0.0])
+    moved = Network.shallow(net.W, net.b - net.W @ far, net.v, 0.0)
+    assert_solved(make(X + far, y, moved), tol=1e-5)
 
 
 @each_program
@@ -331,6 +339,50 @@ def test_both_newton_systems_solve_the_same_equations(rng):
         system.factor(w)
     dense, woodbury = (system.solve(right, np.zeros(0))[0] for system in systems)
     assert woodbury == pytest.approx(dense, rel=1e-6, abs=1e-9)
+
+
+def test_woodbury_changes_to_the_dense_system_when_it_loses_digits(rng, monkeypatch):
+    _, problem = pieces(group_lasso, n=10, p=12)
+    block = NormBlock(problem, 0.1)
+    block.start(rng.normal(size=(problem.d1, problem.p)), 1.0)
+    block.rescale()
+    system = newton_system.WoodburySystem(problem, block)
+    system.factor(rng.random((problem.n, problem.p)))
+    right = rng.normal(size=(problem.d1, problem.p))
+    before = system.solve(right, np.zeros(0))[0]
+    monkeypatch.setattr(newton_system.WoodburySystem, "_rest", lambda self, right, x: right)
+    assert system.solve(right, np.zeros(0))[0] == pytest.approx(before, rel=1e-6, abs=1e-9)
+    assert system._dense is not None
+
+
+@pytest.mark.parametrize("make", [joint, PROGRAMS["fixed"]])
+def test_spectral_hessian_is_its_operator(make, rng):
+    program, problem = pieces(make)
+    block = interior_point._block(problem, program.structure(), 1.0)
+    block.start(rng.normal(size=(problem.d1, problem.p)), 1.0)
+    block.rescale()
+    system = newton_system.DenseSystem(problem, block)
+    w = rng.random((problem.n, problem.p))
+    system.factor(w)
+    right, extra = rng.normal(size=(problem.d1, problem.p)), rng.normal(size=block.n_extra)
+    x, y = system.solve(right, extra)
+    rest, rest_extra = system._rest(right, extra, x, y)
+    assert np.abs(rest).max() < 1e-8
+    assert np.abs(rest_extra).max() < 1e-8
+
+
+def test_shifted_layout_is_the_same_problem(rng):
+    X, y, net = regression()
+    program = group_lasso(X + 100.0, y, Network.shallow(net.W, net.b - net.W @ np.full(3, 100.0), net.v, 0.0))
+    structure = program.structure()
+    problem = ConeProblem(structure, 1.0, np.arange(structure.D.shape[1]))
+    U = rng.normal(size=(problem.d1, problem.p))
+    original = problem.original(U)
+    assert problem.shifted(original) == pytest.approx(U)
+    assert problem.row_change(U) == pytest.approx(structure.slack(original.T), rel=1e-9, abs=1e-9)
+    assert problem.predict(U) == pytest.approx(structure.predict(original.T), rel=1e-9, abs=1e-9)
+    g = rng.normal(size=U.shape)
+    assert np.vdot(g, original) == pytest.approx(np.vdot(problem.original_adjoint(g), U))
 
 
 def test_centres_are_stationary_and_weights_sum_to_the_variables():

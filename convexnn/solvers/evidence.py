@@ -21,6 +21,8 @@ IntArray = NDArray[np.intp]
 
 #: Rows per coordinate of a unit that the dual polish may use.
 POLISH_ROWS = 40
+#: Shares of the trace tried by :func:`spread_variants`.
+TRACE_SHARES = (3e-10, 3e-9, 3e-8, 1e-7, 3e-7)
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,21 @@ def polished_rows(problem: ConeProblem, U: Array, slack: Array, rows: Array, dua
         signed = problem.X[k] * problem.S[k, i][:, None]
         polished[k, i] = _nonnegative_fit(signed.T, wanted[:, i], rows[k, i])
     return polished
+
+
+def spread_variants(plain: Dual, polished: Dual, d: int) -> list[Dual]:
+    """Both duals with shares of the leading trace spread over the leading block of the matrix.
+
+    At the optimum that block loses rank, and what roundoff leaves of stationarity outside its range costs much.
+    """
+    if plain.matrix is None:
+        return []
+    variants = []
+    for share in TRACE_SHARES:
+        matrix = plain.matrix.copy()
+        matrix[:d, :d] += share * np.trace(matrix[:d, :d]) * np.eye(d)
+        variants += [Dual(plain.residual, rows, matrix) for rows in (plain.rows, polished.rows)]
+    return variants
 
 
 def _nonnegative_fit(A: Array, b: Array, otherwise: Array) -> Array:

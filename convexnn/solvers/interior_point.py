@@ -23,7 +23,7 @@ from convexnn.solvers._spectral_block import FixedBlock, JointBlock
 from convexnn.solvers.centre import analytic_centres, interior_points
 from convexnn.solvers.cone_block import ConeBlock
 from convexnn.solvers.cone_problem import ConeProblem, power_of_two_unit
-from convexnn.solvers.evidence import Boundary, Incumbent, polished_rows, push_inside
+from convexnn.solvers.evidence import Boundary, Incumbent, polished_rows, push_inside, spread_variants
 from convexnn.solvers.path_following import PathFollower
 from convexnn.structure import ConeStructure, FixedSpectral, GroupNorm, JointSpectral
 
@@ -244,7 +244,9 @@ class _Run:
         self.incumbent.offer_point(z, dual)
         if polish and self.incumbent.gap > self.tol:
             rows = polished_rows(problem, follower.U, follower.slack, follower.rows, block.dual_gradient())
-            self.incumbent.offer_dual(self.boundary.dual(problem, follower.U, rows, block.matrix()))
+            polished = self.boundary.dual(problem, follower.U, rows, block.matrix())
+            for variant in [polished, *spread_variants(dual, polished, problem.n_weights)]:
+                self.incumbent.offer_dual(variant)
         return self.incumbent.gap <= self.tol
 
     def _log(self, gap: float, objective: float) -> None:
