@@ -27,5 +27,9 @@ class CertificateError(ConvexNNError, ValueError):
     """A stored certificate does not check against the network or was altered."""
 
 
+class DatasetError(ConvexNNError, OSError):
+    """A data set cannot be had, or a file of it is not what it should be; the message names the row or the file."""
+
+
 class SolverWarning(UserWarning):
     """A solver fell back, dropped a unit or ended short of the asked tolerance."""
