@@ -240,6 +240,18 @@ def test_interrupt_keeps_the_best_point(monkeypatch):
     assert solution.objective <= program.objective(program.start) * (1 + 1e-12)
 
 
+def test_interrupt_before_the_first_step_returns_the_start(monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    program = joint(*regression(2, 60, 5, 6), lam=1e-4)
+    program._start = interior(program).z
+    monkeypatch.setattr(interior_point, "analytic_centres", interrupt)
+    solution = interior(program)
+    assert solution.status == "interrupted"
+    assert np.array_equal(solution.z, program.start)
+
+
 def test_a_singular_system_ends_as_stalled_with_the_best_point(monkeypatch):
     def fail(self, w):
         raise np.linalg.LinAlgError("no")

@@ -6,7 +6,7 @@ What is believed is only what the program recomputes from these two: its objecti
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -178,13 +178,12 @@ class Incumbent:
     upper: float
     dual: Dual | None = None
     lower: float = -math.inf
-    source: str = field(default="start")
 
-    def offer_point(self, z: Array, dual: Dual | None, source: str = "iterate") -> None:
+    def offer_point(self, z: Array, dual: Dual | None) -> None:
         """Take the point if its objective is lower."""
         upper = self.program.objective(z, dual)
         if upper < self.upper:
-            self.z, self.upper, self.source = z, upper, source
+            self.z, self.upper = z, upper
 
     def offer_dual(self, dual: Dual) -> None:
         """Take the multipliers if their bound is higher; they may tighten the objective of the point."""

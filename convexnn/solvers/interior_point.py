@@ -176,6 +176,7 @@ class _Run:
     def _prepare(self, origin: Array | None) -> PathFollower | None:
         """Find interior points, leave out units without, centre; None when no unit remains."""
         structure, p = self.structure, self.structure.D.shape[1]
+        offered = origin is not None and self._offer(origin)
         everything = ConeProblem(structure, self.unit, np.arange(p))
         begin = np.zeros((p, everything.d1)) if origin is None else origin
         points, found = interior_points(everything, everything.shifted(begin.T))
@@ -186,8 +187,8 @@ class _Run:
         inside = np.zeros((p, everything.d1))
         inside[keep] = problem.original(centre).T
         self.boundary = Boundary(structure, self.unit, keep, inside)
-        if origin is not None:
-            self._offer_start(origin, inside)
+        if origin is not None and not offered:
+            self._offer(push_inside(structure, origin, inside))
         if len(keep) == 0:
             self.incumbent.offer_dual(self.boundary.with_left_out_rows(_zero_dual(structure)))
             return None
@@ -199,10 +200,12 @@ class _Run:
             self.notes = (*self.notes, note)
             warnings.warn(note, SolverWarning, stacklevel=2)
 
-    def _offer_start(self, origin: Array, inside: Array) -> None:
-        z = push_inside(self.structure, origin, inside)
-        if self.structure.slack(z).min(initial=0.0) >= 0:
+    def _offer(self, z: Array) -> bool:
+        """Let a point compete as a solution if it is feasible."""
+        feasible = bool(self.structure.slack(z).min(initial=0.0) >= 0)
+        if feasible:
             self.incumbent.offer_point(z, None)
+        return feasible
 
     def _follow(self, follower: PathFollower) -> str:
         """Step until the verified gap passes, a limit is hit, or nothing moves; returns the status."""
