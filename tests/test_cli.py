@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import warnings
@@ -278,6 +279,21 @@ def test_refine_is_never_worse(network, table, capsys):
     assert main(["check", "cert.npz", "better.npz"]) == 0
     with open("report.csv", encoding="utf-8") as file:
         assert [line.split(",")[0] for line in file] == ["stage", "before", "after"]
+
+
+def test_verbose_shows_iterations_on_stderr_and_leaves_the_logger_alone(network, table, capsys):  # noqa: ARG001
+    logger = logging.getLogger("convexnn")
+    before = (logger.level, list(logger.handlers))
+    assert main(["refine", "net.npz", "data.csv", "--lam", "0.1", "--verbose"]) == 0
+    shown = capsys.readouterr()
+    assert "gap" in shown.err
+    assert (logger.level, list(logger.handlers)) == before
+    assert main(["refine", "net.npz", "data.csv", "--lam", "0.1"]) == 0
+    quiet = capsys.readouterr()
+    assert not quiet.err
+    assert [line for line in quiet.out.splitlines() if "objective:" in line] == [
+        line for line in shown.out.splitlines() if "objective:" in line
+    ]
 
 
 def test_an_unlicensed_solver_is_one_sentence(table, capsys):  # noqa: ARG001

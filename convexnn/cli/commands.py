@@ -55,9 +55,10 @@ def fit(arguments: Namespace, output: Output) -> int:
         time_limit=arguments.time_limit,
         solver=arguments.solver,
         random_state=arguments.seed,
+        verbose=int(arguments.verbose),
     )
     began = time.perf_counter()
-    with output.working("training"):
+    with output.following() if arguments.verbose else output.working("training"):
         model.fit(*train)
     seconds = time.perf_counter() - began
     _say_improvement(output, model.start_objective_, model.objective_, model.solution_)
@@ -78,9 +79,9 @@ def refine(arguments: Namespace, output: Output) -> int:
     data = load_data(arguments.data, arguments.bundled, arguments.target)
     _check_inputs(network, data)
     output.say(f"{network}. {data}.")
-    options = {name: getattr(arguments, name) for name in ("solver", "tol", "max_iter", "time_limit")}
+    options = {name: getattr(arguments, name) for name in ("solver", "tol", "max_iter", "time_limit", "verbose")}
     began = time.perf_counter()
-    with output.working("refining"):
+    with output.following() if arguments.verbose else output.working("refining"):
         result = refine_model(
             network,
             data.X,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import textwrap
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -41,6 +43,19 @@ class Output:
     def working(self, what: str) -> AbstractContextManager[Any]:
         """Return a context that shows a spinner on a terminal and nothing elsewhere."""
         return self.err.status(what)
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Show what the library logs, a line each, on stderr; the logger is left as it was."""
+        logger, handler = logging.getLogger("convexnn"), logging.StreamHandler(self.err.file)
+        level = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
 
     def error(self, sentence: str) -> None:
         """Print one sentence on stderr."""

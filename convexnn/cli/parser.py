@@ -14,7 +14,7 @@ class _Help(argparse.HelpFormatter):
     """Adds the default to the help of every option that has one worth saying."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        silent = action.default in (None, False, argparse.SUPPRESS) or isinstance(action.default, list)
+        silent = action.default is None or isinstance(action.default, bool | list) or action.nargs == 0
         return action.help if silent else f"{action.help} (default: %(default)s)"
 
 
@@ -150,6 +150,7 @@ def _training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--solver", default="auto", help="see the command solvers")
     parser.add_argument("--tol", type=float, default=1e-6, help="verified relative gap")
     parser.add_argument("--max-iter", type=int, default=200, help="solver iterations")
+    parser.add_argument("--verbose", action="store_true", help="show progress and solver iterations on stderr")
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="keep the best network found by then")
 
 
