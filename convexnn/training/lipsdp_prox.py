@@ -71,18 +71,20 @@ class ProximalStep:
         dz = np.sqrt(tau) * (dr - z * (tau * float(z @ dr)))
         return value, np.concatenate([(self.weight * dR / self.scale + self.penalty * away).ravel(), dz])
 
-    def solve(self, max_iter: int = 200) -> tuple[Array, Array]:
+    def solve(self, sharpest: float = SHARPNESS[-1], max_iter: int = 200) -> tuple[Array, Array]:
         """Minimizer (W, v), by L-BFGS on sharper and sharper smoothings; strictly feasible (tau > 0).
 
         Parameters
         ----------
+        sharpest : float, default 2e5
+            Sharpness of the last smoothing; it costs the objective at most ``weight * lmax * log(d) / sharpest``.
         max_iter : int, default 200
             Iterations for each smoothing.
         """
         r = shrink(self.a, self.t) / np.sqrt(2.0 * self.t)
         best = np.concatenate([self.A.ravel(), r / np.sqrt(1.0 - float(r @ r))])
         lowest = self._value(best)
-        for sharpness in SHARPNESS:
+        for sharpness in (each for each in SHARPNESS if each <= sharpest):
             W, z = self._split(best)
             Q = bound_matrix(W / self.scale, self._outer(z)[0], self.t)
             largest = 0.0 if Q is None else float(np.linalg.eigvalsh(Q)[-1])
