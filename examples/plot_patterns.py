@@ -22,7 +22,7 @@ X, y = scale(X), scale(y)
 network = pretrain(X, y, hidden_units=60, random_state=0).network
 patterns = extract(network, X)
 print(patterns)
-PatternDisplay.from_patterns(patterns)
+_ = PatternDisplay.from_patterns(patterns)
 
 # %%
 # Weight decay is a group lasso in the convex program: it selects units.
@@ -36,4 +36,4 @@ print(f"verified gap: {solution.gap:.1e}; {kept.sum()} of {len(kept)} units are 
 
 # %%
 # The patterns of the units that are left.
-PatternDisplay.from_patterns(patterns.select(kept))
+_ = PatternDisplay.from_patterns(patterns.select(kept))

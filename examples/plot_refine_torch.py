@@ -44,4 +44,4 @@ print(f"checked again: {refinement.certificate.check(refinement.network):.3f}")
 
 # %%
 # The dashed line is a lower bound on the optimum of the program: with these patterns there is nothing left to gain.
-ObjectiveDisplay.from_history(refinement.history, refinement.solution.lower_bound)
+_ = ObjectiveDisplay.from_history(refinement.history, refinement.solution.lower_bound)

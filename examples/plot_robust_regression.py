@@ -37,5 +37,5 @@ print(f"certified Lipschitz bound: {model.lipschitz_.bound:.3f}")
 # %%
 # The worst case lies between the two curves of each color.
 table = robustness_table({"Adam": trained, "convex": model}, X_test, y_test, [0.05, 0.1, 0.2, 0.4], random_state=0)
-RobustnessCurveDisplay.from_table(table, units="standard deviations")
+_ = RobustnessCurveDisplay.from_table(table, units="standard deviations")
 print(robustness_sheet(table))
