@@ -8,6 +8,7 @@ from convexnn.estimators import SafeSNNRegressor
 from convexnn.exceptions import (
     CertificateError,
     ConvexNNError,
+    DatasetError,
     InfeasibleStartError,
     InvalidInputError,
     SolverError,
@@ -19,6 +20,7 @@ from convexnn.network import Network, as_network
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Program, Solution, evaluate
 from convexnn.refinement import Refinement, refine
+from convexnn.restrictions import lam_max
 from convexnn.solvers import available_solvers, solve
 from convexnn.threats import Box, L2Ball, LInfBall
 from convexnn.training import pretrain
@@ -32,6 +34,7 @@ __all__ = [
     "Certificate",
     "CertificateError",
     "ConvexNNError",
+    "DatasetError",
     "Hinge",
     "Identity",
     "InfeasibleStartError",
@@ -60,6 +63,7 @@ __all__ = [
     "available_solvers",
     "evaluate",
     "extract",
+    "lam_max",
     "lipschitz",
     "pretrain",
     "refine",

@@ -16,6 +16,8 @@ def nonnegative_fit(A: Array, b: Array) -> Array | None:
 
     Columns of A are scaled to unit length first; a zero column gets a zero entry.
     """
+    if not A.size:
+        return np.zeros(A.shape[1])  # scipy's nnls corrupts memory when there is no column
     length = np.linalg.norm(A, axis=0)
     scale = np.where(length > 0, length, 1.0)
     try:
