@@ -254,6 +254,16 @@ def test_solar_letters_follow_the_documented_order(tmp_path: Path) -> None:
     assert fetch_solar_flare(path=path, encoding="onehot").data.shape == (1066, 24)
 
 
+@pytest.mark.parametrize("title", ["*** DATA2 ***", "DATA2: regions of 1978, in 13 columns", "DATA2", ""])
+def test_solar_may_open_with_a_title(title: str, tmp_path: Path) -> None:
+    path = tmp_path / "flare.data2"
+    path.write_text(title + "\n" + raw(SOLAR_FLARE).partition("\n")[2])
+    assert fetch_solar_flare(path=path).data.shape == (1066, 10)
+    path.write_text("one title\nanother title\n" + raw(SOLAR_FLARE).partition("\n")[2])
+    with pytest.raises(DatasetError, match="line 1: 2 values and no header"):
+        fetch_solar_flare(path=path)
+
+
 def test_vendors_are_dropped_numbered_or_spread(tmp_path: Path) -> None:
     path = tmp_path / "machine.data"
     path.write_text(raw(MACHINE))
@@ -333,7 +343,8 @@ def test_a_download_that_is_cut_short_leaves_nothing(repository: Repository, cac
 ARCHIVES = [
     (b"<html>please log in</html>", "no usable zip archive"),
     (zipped(SERVO)[:-40], "no usable zip archive"),
-    (zipped(SERVO)[:60] + bytes(40) + zipped(SERVO)[100:], "no usable zip archive"),
+    (b"PK" + bytes(200) + zipped(SERVO)[202:], "no usable zip archive"),
+    (zipped(SERVO)[:200] + bytes(range(100)) + zipped(SERVO)[300:], "no usable zip archive"),
     (zipped(SERVO, member="other.data"), "holds no servo.data, only Index, other.data"),
     (zipped(SERVO, content=""), "empty"),
     (b"", "no usable zip archive"),
@@ -420,6 +431,7 @@ BAD_VALUES = [
     ("servo", 3, "motor", "Q", "'Q' is not one of A, B, C, D, E"),
     ("servo", 167, "pgain", "7", r"7 lies outside \[3, 6\]"),
     ("servo", 1, "vgain", "2.5", "2.5 is not an integer"),
+    ("servo", 4, "pgain", "0_4", "'0_4' is not a number"),
     ("servo", 2, "class", "nan", "nan lies outside"),
     ("servo", 2, "class", "inf", "inf lies outside"),
     ("servo", 9, "screw", "", "the value is missing"),
@@ -483,7 +495,7 @@ def test_another_table_is_refused(tmp_path: Path) -> None:
 def test_files_that_are_not_tables_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DatasetError, match="cannot be read"):
         fetch_servo(path=tmp_path / "absent.csv")
-    with pytest.raises(DatasetError, match="There is no file"):
+    with pytest.raises(DatasetError, match="cannot be read"):
         fetch_servo(path=tmp_path / "absent.zip")
     with pytest.raises(DatasetError, match="cannot be read"):
         fetch_servo(path=tmp_path)

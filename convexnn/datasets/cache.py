@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
+import zlib
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from convexnn.exceptions import DatasetError, InvalidInputError
 FOLDER_VARIABLE = "CONVEXNN_DATA"
 TIMEOUT = 30.0  # seconds without an answer
 MAX_BYTES = 20_000_000  # the tables have at most 100 kB: what is larger is something else
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
 SEAL = b"# sha256 of the following lines: "
 
 Values = dict[str, list[str]]
@@ -133,9 +135,11 @@ def _member(archive: Path, table: Table, origin: str) -> bytes:
                     f"{table.member} in {origin} has {found[0].file_size} bytes, at most {MAX_BYTES} expected."
                 )
             return opened.read(found[0])
-    except FileNotFoundError as error:
-        raise DatasetError(f"There is no file {archive}.") from error
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except DatasetError:
+        raise
+    except OSError as error:
+        raise DatasetError(f"{origin} cannot be read ({error.strerror or error}).") from error
+    except BROKEN_ZIP as error:
         raise DatasetError(f"{origin} is no usable zip archive ({error}); the download may be broken.") from error
 
 

@@ -128,6 +128,7 @@ S, A, H, K as 0 to 5; X, O, I, C as 0 to 3. "onehot" writes one column of 0 and 
 Quirks: ``area_largest`` is 1 in every row, so it carries nothing and has no scale; there are only 244 distinct rows of
 features, so no model without randomness reaches error 0 and activation patterns repeat.
 """,
+    titled=True,
 )
 
 _WINE_FEATURES = (

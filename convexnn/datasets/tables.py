@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from convexnn.exceptions import DatasetError
 
-COMMENTS = ("#", "***")  # UCI's flare.data2 opens with a line of stars
+COMMENTS = ("#", "***")
 
 Line = tuple[int, list[str]]
 
@@ -48,7 +48,7 @@ class Column:
         if self.categories:
             return None if value in self.categories else f"{value!r} is not one of {', '.join(self.categories)}"
         try:
-            number = float(value)
+            number = float(value.replace("_", " _"))  # Python reads 1_0 as 10
         except ValueError:
             return f"{value!r} is not a number"
         if not self.low <= number <= self.high:  # also false for nan
@@ -75,6 +75,8 @@ class Table:
     sha256 : str
         Of the table written by :func:`to_csv`, as it was when this was written; informative, not decisive.
     description : str
+    titled : bool
+        Whether the origin's file opens with a line of prose.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Table:
     member: str
     sha256: str
     description: str
+    titled: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -119,7 +122,7 @@ def parse(content: bytes, table: Table, origin: str) -> dict[str, list[str]]:
     DatasetError
         The file is no text, a column is missing or unknown, the number of rows differs, or a value is not allowed.
     """
-    lines = _lines(content, origin)
+    lines = _lines(content, table, origin)
     places, has_header = _places(lines[0], table, origin)
     rows = lines[1:] if has_header else lines
     width = len(lines[0][1])
@@ -141,7 +144,7 @@ def to_csv(values: Mapping[str, list[str]]) -> bytes:
     return out.getvalue().encode()
 
 
-def _lines(content: bytes, origin: str) -> list[Line]:
+def _lines(content: bytes, table: Table, origin: str) -> list[Line]:
     """Cells of every line that holds data, with the number of the line."""
     try:
         text = content.decode("utf-8-sig")
@@ -151,11 +154,19 @@ def _lines(content: bytes, origin: str) -> list[Line]:
     kept = [(n, line) for n, line in kept if not line.startswith(COMMENTS)]
     if not kept:
         raise DatasetError(f"{origin} is empty: it holds no row.")
-    split = _splitter(kept[0][1])
     try:
+        if table.titled and _is_title(kept, len(table.names)):
+            kept = kept[1:]
+        split = _splitter(kept[0][1])
         return [(n, [cell.strip() for cell in split(line.rstrip("\r"))]) for n, line in kept]
     except csv.Error as error:
         raise DatasetError(f"{origin} cannot be split into columns: {error}.") from error
+
+
+def _is_title(lines: list[tuple[int, str]], width: int) -> bool:
+    """Whether the first line has not the width of the table, but the second has."""
+    widths = [len(_splitter(line)(line)) for _, line in lines[:2]]
+    return len(widths) == 2 and widths[0] != width == widths[1]
 
 
 def _splitter(line: str) -> Callable[[str], list[str]]:
