@@ -235,8 +235,8 @@ def test_conjugate_inequality_on_random_points():
         P = split(Z, first)
         free = lam * maximize(B).lower ** 2
         frozen = lam * np.linalg.eigvalsh(0.25 * B.T @ (B / q[:, None]))[-1]
-        shift = rng.normal(size=(p, d))  # the value with an error covers every shift of that length
-        error = np.r_[0.0, np.linalg.norm(shift, axis=1)]
+        shift = rng.normal(size=(p, d))  # the value with an error covers every shift up to it
+        error = np.vstack([np.zeros(d), np.abs(shift)])
         for M in (None, root @ root.T, np.outer(root[0], root[0])):
             assert free >= theta * np.vdot(Z, U) - theta**2 * conjugate(P, M, lam, None) - 1e-9
             assert frozen >= theta * np.vdot(Z, U) - theta**2 * conjugate(P, M, lam, q) - 1e-9

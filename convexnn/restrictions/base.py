@@ -130,7 +130,7 @@ class ConeProgram(ABC):
     def _conjugate(self, Z: Array, error: Array, dual: Dual) -> tuple[float, float]:
         """Pair (a, b): ``R(U) >= theta <Z', U> - theta^2 a`` for every U and every ``0 <= theta <= b``.
 
-        It holds for every Z' whose rows differ from those of Z by at most ``error`` (p,), in length. ``Z`` has
+        It holds for every Z' that differs from Z entry by entry by at most ``error`` (p, d + 1). ``Z`` has
         the bias column set to zero where the regularizer does not see it.
         """
 
@@ -224,7 +224,7 @@ class ConeProgram(ABC):
                 bias = np.abs(Z[:, -1]) + error[:, -1]
                 quadratic += 0.25 * float(bias @ bias) / self.ridge
                 Z[:, -1] = error[:, -1] = 0.0
-            penalty, limit = self._conjugate(Z, np.linalg.norm(error, axis=1), dual)
+            penalty, limit = self._conjugate(Z, error, dual)
             value = best_scaling(linear, quadratic + penalty, limit)
         return s.constant + value
 

@@ -78,7 +78,7 @@ class ReluGroupLasso(ConeProgram):
 
     def _conjugate(self, Z: Array, error: Array, dual: Dual) -> tuple[float, float]:  # noqa: ARG002
         """``2 lam sum ||u_i|| >= theta <Z, U>`` as long as ``theta max_i ||z_i|| <= 2 lam``."""
-        longest = float((np.linalg.norm(Z, axis=1) + error).max())
+        longest = float(np.linalg.norm(np.abs(Z) + error, axis=1).max())
         return 0.0, 2 * self.lam / longest if longest > 0 else math.inf
 
     def _network_regularizer(self, network: Network) -> float:

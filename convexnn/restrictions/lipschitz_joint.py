@@ -81,7 +81,8 @@ class SpectralProgram(ConeProgram):
     def _spectral_conjugate(self, Z: Array, error: Array, dual: Dual, q: Array | None) -> float:
         d = self.n_inputs
         P = split(Z[:, :d], self._first_multiplier(dual))
-        return conjugate(P, None if dual.matrix is None else dual.matrix[:d, :d], self.lam, q, np.r_[0.0, error])
+        M = None if dual.matrix is None else dual.matrix[:d, :d]
+        return conjugate(P, M, self.lam, q, split(error[:, :d], np.zeros(d)))
 
     def _unit_metric(self, dual: Dual, q: Array) -> tuple[Array, Callable[[int], Array]]:
         d = self.n_inputs

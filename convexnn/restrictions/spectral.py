@@ -40,8 +40,8 @@ def conjugate(P: Array, M: Array | None, weight: float, q: Array | None, error: 
         lam.
     q : array, shape (p + 1,), or None
         Fixed multiplier, or None when it is free (maximum).
-    error : array, shape (p + 1,), or None
-        The value then covers all rows that differ from those of P by at most this length.
+    error : array, shape (p + 1, d), or None
+        The value then covers all P that differ entry by entry by at most this.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def conjugate(P: Array, M: Array | None, weight: float, q: Array | None, error: 
         return 0.0
     root = np.ones(len(P)) if q is None else np.sqrt(q)
     rows = root[:, None] * (P / size)
-    slack = 0.0 if error is None else root * (error / size)
+    slack = np.zeros_like(rows) if error is None else root[:, None] * (error / size)
     squares, axes = np.linalg.eigh(rows.T @ rows)
     own = _spectrum(np.sqrt(np.maximum(squares, 0.0)), axes)
     spectra = [own] if M is None else [own, _spectrum(*np.linalg.eigh(_symmetric(M)))]
@@ -84,8 +84,8 @@ def _spectrum(values: Array, vectors: Array) -> list[tuple[Array, Array]]:
     return [(clipped / trace + share, vectors) for share in SHARES]
 
 
-def _value(rows: Array, slack: Array | float, values: Array, vectors: Array, largest: bool) -> float:
-    rounding = 4 * len(values) * np.finfo(float).eps * np.linalg.norm(rows, axis=1)  # of the product below
-    lengths = np.sqrt(((rows @ vectors) ** 2 / values).sum(axis=1))
-    forms = (lengths + (slack + rounding) / np.sqrt(values.min())) ** 2
+def _value(rows: Array, slack: Array, values: Array, vectors: Array, largest: bool) -> float:
+    rounding = 4 * len(values) * np.finfo(float).eps * np.abs(rows)  # of the product below
+    sizes = np.abs(rows @ vectors) + (slack + rounding) @ np.abs(vectors)
+    forms = (sizes**2 / values).sum(axis=1)
     return float(values.sum() * (forms.max() if largest else forms.sum()))
