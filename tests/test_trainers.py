@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from convexnn.activations import ReLU
@@ -258,6 +259,18 @@ def test_what_lipsdp_does_not_cover_is_refused(data, make):
         quick(*data, make(), hidden_units=(4, 4))
     with pytest.raises(UnsupportedModelError, match="slopes"):
         quick(*data, make(), activation="polynomial")
+
+
+@each_lipschitz
+def test_the_other_lam_is_refused(data, make):
+    with pytest.raises(InvalidInputError, match="for the weight of L"):
+        quick(*data, make(), lam=0.1)
+
+
+@each_trainer
+def test_single_precision(data, make):
+    result = quick(*data, make(), dtype="float32")
+    assert result.best_objective == pytest.approx(quick(*data, make(), dtype="float64").best_objective, rel=1e-2)
 
 
 def test_admm_refuses_several_outputs(data):
@@ -532,6 +545,16 @@ def test_starts_of_the_regressor(data, start, regularizer):
     model = SafeSNNRegressor(6, start=start, regularizer=regularizer, lam=0.05, random_state=0).fit(X, y)
     assert model.objective_ <= model.start_objective_
     assert model.start_objective_ == pytest.approx(model.history_[0]["objective"])
+
+
+def test_a_trainer_may_be_the_start(data):
+    X, y = data
+    model = SafeSNNRegressor(6, start=LipschitzTrainer(lam=0.3), lam=0.1, random_state=0)
+    assert clone(model).fit(X, y).start_objective_ == model.fit(X, y).start_objective_
+    named = SafeSNNRegressor(6, start="lipschitz", lam=0.1, random_state=0).fit(X, y)
+    assert named.start_objective_ < model.start_objective_
+    with pytest.raises(InvalidInputError, match="start must be one of .*'lipschitz'"):
+        SafeSNNRegressor(6, start="lipshitz").fit(X, y)
 
 
 def test_a_lipschitz_start_minimizes_the_objective_of_the_fit(data):

@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from convexnn.attacks import AttackResult, attack
-from convexnn.certificates.regression import CertifiedRegression, certify_regression
+from convexnn.certificates.regression import CertifiedRegression, certified_interval, certify_regression
 from convexnn.estimators.starts import Condensed, condense, start_network
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
@@ -44,10 +44,11 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         without cones; the network may have twice the units.
     lam : float, default=1e-2
         Weight of ``R``, positive.
-    start : str, Network, torch.nn.Module or fitted MLPRegressor, default="adam"
+    start : str, Trainer, Network, torch.nn.Module or fitted MLPRegressor, default="adam"
         ``"adam"`` or ``"sgd"`` trains one, ``"lipschitz"`` (exact LipSDP gradient) and ``"admm"`` (Pauli et al. 2022)
         train one on ``mean loss + lam L^2``, ``"adversarial"`` one against l2 perturbations of a tenth of the inputs'
-        standard deviations, ``"random"`` samples gates, a model is taken as it is.
+        standard deviations, ``"random"`` samples gates; a trainer with settings of its own is run, a model taken as it
+        is.
     method : {"joint", "alternating"}, default="joint"
         For ``"lipschitz"``: one convex program, or the alternating minimization of the paper.
     pattern_search : int, default=0
@@ -227,6 +228,24 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         check_is_fitted(self)
         inputs, targets = self._validated(X, y, reset=False)
         return certify_regression(self.network_, inputs, targets, threat, self.lipschitz_)
+
+    def certified_interval(self, X: ArrayLike, threat: Threat) -> tuple[Array, Array]:
+        """Intervals that no output leaves while the input stays in ``threat``: ``f(x) -+ L |x' - x|``.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, d)
+            Raw input units.
+        threat : Threat
+            For an :class:`~convexnn.L2Ball` of radius r every interval is ``2 L r`` wide.
+
+        Returns
+        -------
+        lower, upper : array, shape (n,)
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        return certified_interval(self.network_, X, threat, self.lipschitz_)
 
     def to_torch(self, dtype: torch.dtype | None = None) -> torch.nn.Sequential:
         """``nn.Sequential(Linear, ReLU, Linear)`` with the fitted weights, float64 unless ``dtype`` says otherwise."""

@@ -12,7 +12,7 @@ from convexnn.exceptions import InvalidInputError
 from convexnn.model_parts import needs_relu
 from convexnn.network import Network, as_network
 from convexnn.patterns import sample_gates
-from convexnn.training import TRAINERS, AdversarialTrainer, Trainer, get_trainer, pretrain
+from convexnn.training import TRAINERS, AdversarialTrainer, Trainer, pretrain
 from convexnn.training.lipschitz_gradient import LipschitzPenalized
 
 Array = NDArray[np.float64]
@@ -42,24 +42,28 @@ def condense(X: Array, y: Array, sample_weight: Array | None) -> Condensed:
     return Condensed(rows[:, :-1], rows[:, -1], total)
 
 
-def start_trainer(name: str, lam: float) -> Trainer:
+def start_trainer(start: str | Trainer, lam: float) -> Trainer:
     """Trainer of a start: ``lam`` weighs ``L^2`` for "lipschitz" and "admm"; "adversarial" ignores units."""
-    kind = TRAINERS[name]
+    if isinstance(start, Trainer):
+        return start
+    if start not in TRAINERS:
+        names = [*sorted(TRAINERS), "random"]
+        raise InvalidInputError(f"start must be one of {names}, a trainer or a trained model; got {start!r}.")
+    kind = TRAINERS[start]
     if issubclass(kind, LipschitzPenalized):
         return kind(lam=lam)
-    return AdversarialTrainer(units="standardized", steps=5) if kind is AdversarialTrainer else get_trainer(name)
+    return AdversarialTrainer(units="standardized", steps=5) if kind is AdversarialTrainer else kind()
 
 
-def start_penalty(start: Any, regularizer: str, lam: float) -> dict[str, Any]:
+def start_penalty(trainer: Trainer, regularizer: str, lam: float) -> dict[str, Any]:
     """Weight decay of a start, by option of :func:`convexnn.training.pretrain`.
 
-    A fit by weight decay starts from its own objective. A Lipschitz fit starts from a mild decay, unless the trainer
-    penalizes ``L^2`` itself and so minimizes the objective of the fit.
+    A fit by weight decay starts from its own objective, a Lipschitz fit from a mild decay. A trainer that penalizes
+    ``L^2`` itself gets none: it minimizes the objective of a Lipschitz fit.
     """
-    if regularizer != "lipschitz":
-        return {"lam": lam}
-    own = isinstance(start, str) and start in TRAINERS and issubclass(TRAINERS[start], LipschitzPenalized)
-    return {} if own else {"weight_decay": START_DECAY}
+    if isinstance(trainer, LipschitzPenalized):
+        return {}
+    return {"weight_decay": START_DECAY} if regularizer == "lipschitz" else {"lam": lam}
 
 
 def start_network(
@@ -69,8 +73,8 @@ def start_network(
 
     Parameters
     ----------
-    start : str, Network, torch.nn.Module or fitted sklearn MLPRegressor
-        The name of a trainer, ``"random"`` for sampled gates, or a model with one ReLU layer and one output.
+    start : str, Trainer, Network, torch.nn.Module or fitted sklearn MLPRegressor
+        A trainer or its name, ``"random"`` for sampled gates, or a model with one ReLU layer and one output.
     data : Condensed
     hidden_units : int
         Units of a trained or sampled start; a given model brings its own.
@@ -82,20 +86,18 @@ def start_network(
     **training
         Further options of :func:`convexnn.training.pretrain`.
     """
-    if isinstance(start, str):
-        if start == "random":
-            return _sampled(data, hidden_units, seed)
-        if start not in TRAINERS:
-            names = [*sorted(TRAINERS), "random"]
-            raise InvalidInputError(f"start must be one of {names}, or a trained model; got {start!r}.")
+    if isinstance(start, str) and start == "random":
+        return _sampled(data, hidden_units, seed)
+    if isinstance(start, (str, Trainer)):
+        trainer = start_trainer(start, lam)
         result = pretrain(
             data.X,
             data.y,
             hidden_units=hidden_units,
-            method=start_trainer(start, lam),
+            method=trainer,
             sample_weight=data.weight,
             random_state=seed,
-            **start_penalty(start, regularizer, lam),
+            **start_penalty(trainer, regularizer, lam),
             **training,
         )
         return result.network

@@ -89,7 +89,7 @@ class ADMMTrainer(LipschitzPenalized):
 
     Notes
     -----
-    ``lam`` and ``weight_decay`` of the options stay zero unless asked for. One hidden layer, one output, slopes of
+    One hidden layer, one output, slopes of
     the activation in [0, 1].
     """
 
@@ -120,6 +120,7 @@ class ADMMTrainer(LipschitzPenalized):
     # -- the run ----------------------------------------------------------------------------------
     def adapt(self, options: TrainingOptions) -> TrainingOptions:
         """Plain gradient descent at a constant rate in the original mode."""
+        options = super().adapt(options)
         return options.replace(schedule="constant", momentum=0.0) if PRESETS[self.mode].plain else options
 
     def prepare(self, problem: TrainingProblem) -> None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from convexnn.exceptions import UnsupportedModelError
+from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.training.base import Trainer
 from convexnn.training.lipsdp_regularizer import WarmLipSDP
 from convexnn.training.loop import Session
 from convexnn.training.optimizers import Layers
-from convexnn.training.options import require_count, require_number
+from convexnn.training.options import TrainingOptions, require_count, require_number
 from convexnn.training.problem import Batch, TrainingProblem
 
 if TYPE_CHECKING:
@@ -37,6 +37,15 @@ class LipschitzPenalized(Trainer):
     def __post_init__(self) -> None:
         """Refuse a weight that cannot be meant."""
         require_number("lam", self.lam)
+
+    def adapt(self, options: TrainingOptions) -> TrainingOptions:
+        """Refuse ``lam`` of the options: it would weigh the sum of squared weights, not ``L^2``."""
+        if options.lam:
+            raise InvalidInputError(
+                f"lam={options.lam:g} of pretrain weighs the sum of squared weights; for the weight of L^2 give "
+                f"method={type(self).__name__}(lam=...), and for weight decay use weight_decay."
+            )
+        return super().adapt(options)
 
     def prepare(self, problem: TrainingProblem) -> None:
         """Forget the factor of an earlier run; refuse an activation with unbounded slopes."""
@@ -73,8 +82,8 @@ class LipschitzTrainer(LipschitzPenalized):
     Parameters
     ----------
     lam : float, default=1e-2
-        Weight of ``L^2``: the ``lam`` of ``regularizer="lipschitz"`` of the estimators. (``lam`` and
-        ``weight_decay`` of the options add the sum of squared weights, and are zero unless asked for.)
+        Weight of ``L^2``: the ``lam`` of ``regularizer="lipschitz"`` of the estimators. (``lam`` of the options
+        is another weight and refused here; ``weight_decay`` may be added.)
     exact_every : int, default=10
         Steps between exact maximizations of the LipSDP factor; see :class:`WarmLipSDP`.
     power_steps : int, default=3
