@@ -1,6 +1,7 @@
 """Attacks: worst points found inside a threat set, re-verified; LOWER bounds on the worst case."""
 
 from convexnn.attacks.base import Attack, AttackProblem, AttackResult, linear_maximizer
+from convexnn.attacks.best import BestOf
 from convexnn.attacks.fgsm import FGSM
 from convexnn.attacks.pgd import PGD
 from convexnn.attacks.registry import ATTACKS, attack
@@ -12,6 +13,7 @@ __all__ = [
     "Attack",
     "AttackProblem",
     "AttackResult",
+    "BestOf",
     "attack",
     "linear_maximizer",
 ]

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 
 from convexnn.attacks.base import Attack, AttackProblem, AttackResult
+from convexnn.attacks.best import BestOf
 from convexnn.attacks.fgsm import FGSM
 from convexnn.attacks.objectives import build_objective
 from convexnn.attacks.pgd import PGD
@@ -19,7 +20,11 @@ from convexnn.threats import Threat
 
 Array = NDArray[np.float64]
 
-ATTACKS: dict[str, Any] = {FGSM.name: lambda steps, restarts: FGSM(), PGD.name: PGD}  # noqa: ARG005
+ATTACKS: dict[str, Any] = {
+    FGSM.name: lambda steps, restarts: FGSM(),  # noqa: ARG005
+    PGD.name: PGD,
+    BestOf.name: lambda steps, restarts: BestOf((FGSM(), PGD(steps, restarts))),
+}
 
 
 def attack(
@@ -51,7 +56,8 @@ def attack(
         where ``f > 0`` is the second class.
     threat : Threat
         :class:`~convexnn.threats.L2Ball`, ``LInfBall`` or ``Box``; radii in raw input units.
-    method : {"pgd", "fgsm"} or Attack, default="pgd"
+    method : {"pgd", "fgsm", "best"} or Attack, default="pgd"
+        "best" keeps the worse of the points of "fgsm" and "pgd" for each sample.
     steps, restarts : int
         Of PGD.
     loss : str or Loss, optional
@@ -74,7 +80,7 @@ def attack(
     inputs = _inputs(X, network.n_inputs)
     _check_threat(threat, inputs)
     objective = build_objective(model, y, len(inputs), network.n_outputs, loss)
-    return _chosen(method, steps, restarts)(AttackProblem(network, inputs, threat, objective, _seed(random_state)))
+    return _chosen(method, steps, restarts)(AttackProblem(network, inputs, threat, objective, as_seed(random_state)))
 
 
 def _chosen(method: str | Attack, steps: int, restarts: int) -> Attack:
@@ -107,7 +113,8 @@ def _check_threat(threat: Any, X: Array) -> None:
         raise InvalidInputError(f"The threat {threat!r} must be a bounded set of {X.shape[1]} columns.")
 
 
-def _seed(random_state: Any) -> int:
+def as_seed(random_state: Any) -> int:
+    """One integer from anything that seeds; a generator is drawn from once."""
     if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool) and random_state >= 0:
         return int(random_state)
     if random_state is None:
