@@ -16,8 +16,8 @@ from convexnn.threats import Threat
 Array = NDArray[np.float64]
 
 
-def reach(X: ArrayLike, threat: Threat) -> Array:
-    """Largest Euclidean distance from each sample to a point of its threat set, raw input units.
+def reach(X: ArrayLike, threat: Threat, norm: str = "l2") -> Array:
+    """Largest distance from each sample to a point of its threat set, raw input units.
 
     Exact for balls and boxes without clip, an upper bound with one.
 
@@ -25,6 +25,8 @@ def reach(X: ArrayLike, threat: Threat) -> Array:
     ----------
     X : array, shape (n, d)
     threat : Threat
+    norm : {"l2", "linf"}
+        Norm of the distance.
 
     Returns
     -------
@@ -32,7 +34,8 @@ def reach(X: ArrayLike, threat: Threat) -> Array:
     """
     points = np.asarray(X, dtype=float)
     lower, upper = threat.bounding_box(points)
-    corner: Array = np.linalg.norm(np.maximum(np.abs(upper - points), np.abs(points - lower)), axis=1)
+    sides = np.maximum(np.abs(upper - points), np.abs(points - lower))
+    corner: Array = np.linalg.norm(sides, ord=np.inf if norm == "linf" else 2, axis=1)
     return np.minimum(corner, float(threat.radius)) if threat.norm == "l2" else corner  # type: ignore[attr-defined]
 
 
@@ -40,6 +43,8 @@ def certified_interval(network: Network, X: ArrayLike, threat: Threat, certifica
     """Intervals that contain every output of the network on each threat set.
 
     ``|f(x') - f(x)| <= L |x' - x|_2`` for every ``x'``, with ``L`` recomputed from the certificate's multiplier.
+
+    Implements: docs/theory/choosing_lam.md, Proposition 3.
 
     Parameters
     ----------

@@ -1,11 +1,12 @@
-"""Pictures of patterns, robustness and objectives, as scikit-learn displays.
+"""Pictures of patterns, robustness, certified intervals and objectives, as scikit-learn displays.
 
 A display holds the numbers it shows; ``plot(ax=None)`` draws them and returns the display with ``ax_`` and
 ``figure_``. matplotlib is imported when something is drawn.
 """
 
+from convexnn.plotting.intervals import IntervalDisplay
 from convexnn.plotting.objectives import ObjectiveDisplay
 from convexnn.plotting.patterns import PatternDisplay
 from convexnn.plotting.robustness import RobustnessCurveDisplay
 
-__all__ = ["ObjectiveDisplay", "PatternDisplay", "RobustnessCurveDisplay"]
+__all__ = ["IntervalDisplay", "ObjectiveDisplay", "PatternDisplay", "RobustnessCurveDisplay"]
