@@ -43,7 +43,7 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         units. ``"l2"``: ``R = sum_j |(w_j, b_j)|^2 + v_j^2``. ``"gated"``: as ``"l2"``, through the gated relaxation
         without cones; the network may have twice the units.
     lam : float, default=1e-2
-        Weight of ``R``, positive.
+        Weight of ``R``, positive; :func:`convexnn.lam_max` is where a path of weights starts.
     start : str, Trainer, Network, torch.nn.Module or fitted MLPRegressor, default="adam"
         ``"adam"`` or ``"sgd"`` trains one, ``"lipschitz"`` (exact LipSDP gradient) and ``"admm"`` (Pauli et al. 2022)
         train one on ``mean loss + lam L^2``, ``"adversarial"`` one against l2 perturbations of a tenth of the inputs'
