@@ -138,7 +138,7 @@ class L2Ball(_Clipped):
     def _ball(self, Z: Array, X: Array) -> Array:
         step = Z - X
         length = np.linalg.norm(step, axis=1, keepdims=True)
-        factor = np.where(length > self.radius, self.radius / np.maximum(length, np.finfo(float).tiny), 1.0)
+        factor = np.divide(self.radius, length, out=np.ones_like(length), where=length > self.radius)
         return X + step * factor
 
     def support(self, G: Array, X: Array) -> Array:

@@ -79,6 +79,13 @@ def test_a_centre_outside_the_clip_is_met_where_the_sets_meet() -> None:
     assert threat.contains(P, X).tolist() == [True, False]
 
 
+@pytest.mark.parametrize("radius", [5.0, 1e300])
+def test_a_centre_is_its_own_projection_on_a_large_ball(radius) -> None:
+    X = np.ones((2, D))  # warnings are errors: the length zero is divided by nowhere
+    np.testing.assert_array_equal(L2Ball(radius).project(X, X), X)
+    np.testing.assert_array_equal(L2Ball(radius, clip=(0.0, 2.0)).project(X, X), X)
+
+
 @each
 def test_samples_lie_in_the_set(threat, rng) -> None:
     X = centres(threat, rng)
