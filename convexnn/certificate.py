@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Context
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,24 @@ Check = Callable[[Network, Mapping[str, Array]], float]
 FORMAT = "convexnn.certificate"
 VERSION = 1
 _CHECKS: dict[str, Check] = {}
-_CLAIMS: dict[str, tuple[str | None, str | None]] = {}
+_CLAIMS: dict[str, tuple[str | None, str | None, str]] = {}
 
 
-def register_check(method: str, check: Check, *, quantity: str | None = None, threat: str | None = None) -> Check:
+def register_check(
+    method: str,
+    check: Check,
+    *,
+    quantity: str | None = None,
+    threat: str | None = None,
+    arithmetic: str = "float64+slack",
+) -> Check:
     """Make ``check(network, multiplier) -> upper bound`` the verifier of certificates of ``method``.
 
-    ``quantity`` and ``threat`` say what the check bounds; a certificate of this method that claims something else
-    is then refused.
+    ``quantity`` and ``threat`` say what the check bounds, ``arithmetic`` how it computes; a certificate of this
+    method that claims something else is then refused.
     """
     _CHECKS[method] = check
-    _CLAIMS[method] = (quantity, threat)
+    _CLAIMS[method] = (quantity, threat, arithmetic)
     return check
 
 
@@ -95,25 +103,36 @@ class Certificate:
         Raises
         ------
         CertificateError
-            When the network is another one, or the multiplier does not prove the claimed bound.
+            When the network is another one, the claim is not what the method proves or contradicts itself, or the
+            multiplier does not prove the claimed bound.
         """
         if network.fingerprint() != self.fingerprint:
             raise CertificateError("The certificate is about another network: the fingerprints differ.")
         if self.method not in _CHECKS:
             raise CertificateError(f"No check is known for the method {self.method!r}; known: {registered_methods()}.")
-        quantity, threat = _CLAIMS[self.method]
-        if quantity not in (None, self.quantity) or threat not in (None, self.threat):
-            raise CertificateError(
-                f"The claim is about {self.quantity} ({self.threat}), "
-                f"but a {self.method} certificate is about {quantity} ({threat})."
-            )
+        self._refuse_other_claims()
         bound = float(_CHECKS[self.method](network, self.multiplier))
         tolerance = 1e-9 * abs(self.bound) if math.isfinite(self.bound) else 0.0
         if math.isnan(bound) or math.isnan(self.bound) or bound > self.bound + tolerance:
             raise CertificateError(
                 f"The multiplier proves {self.quantity} <= {bound:.10g}, not the claimed {self.bound:.10g}."
             )
+        if not self.slack >= 0 or self.lower > self.bound:
+            raise CertificateError(
+                f"The claim contradicts itself: bound {self.bound:.10g}, slack {self.slack:.10g} (at least zero), "
+                f"lower {self.lower:.10g} (at most the bound)."
+            )
         return bound
+
+    def _refuse_other_claims(self) -> None:
+        quantity, threat, arithmetic = _CLAIMS[self.method]
+        if quantity not in (None, self.quantity) or threat not in (None, self.threat):
+            raise CertificateError(
+                f"The claim is about {self.quantity} ({self.threat}), "
+                f"but a {self.method} certificate is about {quantity} ({threat})."
+            )
+        if self.arithmetic != arithmetic:
+            raise CertificateError(f"A {self.method} certificate is {arithmetic!r}, not {self.arithmetic!r}.")
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write claim and multipliers to an ``.npz`` file (plain arrays and a JSON header, no pickle)."""
@@ -154,5 +173,6 @@ class Certificate:
             raise InvalidInputError(f"{path} does not hold a valid certificate: {error}") from error
 
     def __str__(self) -> str:
-        """One line: quantity, direction, bound, method."""
-        return f"{self.quantity} ({self.threat}) <= {self.bound:.8g} by {self.method}, {self.arithmetic}"
+        """One line: quantity, direction, bound (rounded up), method."""
+        bound = float(Context(prec=8, rounding=ROUND_CEILING).create_decimal_from_float(self.bound))
+        return f"{self.quantity} ({self.threat}) <= {bound:.8g} by {self.method}, {self.arithmetic}"

@@ -56,7 +56,9 @@ def certify(network: Network, t=None) -> Certificate:
 
 
 def negative(value: float, claimed: float, network: Network) -> Certificate:
-    return replace(certify(network), method="signed", bound=claimed, multiplier={"value": np.array([value])})
+    return replace(
+        certify(network), method="signed", bound=claimed, lower=np.nan, multiplier={"value": np.array([value])}
+    )
 
 
 def test_a_true_claim_checks(network) -> None:
@@ -92,6 +94,21 @@ def test_a_claim_about_another_quantity_or_norm_is_refused(network) -> None:
     for change in ({"threat": "linf"}, {"quantity": "margin"}):
         with pytest.raises(CertificateError, match="a toy certificate is about lipschitz .l2."):
             replace(certify(network), **change).check(network)
+
+
+@pytest.mark.parametrize(
+    "change", [{"arithmetic": "exact"}, {"slack": -1.0}, {"slack": np.nan}, {"lower": 1e9}], ids=str
+)
+def test_what_no_check_proves_cannot_be_claimed(network, change) -> None:
+    with pytest.raises(CertificateError, match="exact|contradicts itself"):
+        replace(certify(network), **change).check(network)
+
+
+@pytest.mark.parametrize("bound", [3.73531924434, 1.00000000001e-7, 9.9999999999e20, -3.73531924434, np.inf])
+def test_the_printed_bound_is_rounded_up(network, bound) -> None:
+    printed = float(str(replace(certify(network), bound=bound)).split("<=")[1].split()[0])
+    assert bound <= printed
+    assert printed == pytest.approx(bound, rel=1e-7)
 
 
 def test_nan_is_no_bound(network) -> None:
