@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from convexnn.certificate import Certificate
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
+from convexnn.rigorous import UNIT, gamma
 from convexnn.threats import Threat
 
 Array = NDArray[np.float64]
@@ -43,6 +44,7 @@ def certified_interval(network: Network, X: ArrayLike, threat: Threat, certifica
     """Intervals that contain every output of the network on each threat set.
 
     ``|f(x') - f(x)| <= L |x' - x|_2`` for every ``x'``, with ``L`` recomputed from the certificate's multiplier.
+    The rounding of the outputs and of the perturbed points is covered, so float64 outputs lie inside as well.
 
     Implements: docs/theory/choosing_lam.md, Proposition 3.
 
@@ -71,9 +73,30 @@ def certified_interval(network: Network, X: ArrayLike, threat: Threat, certifica
             f"An l2 Lipschitz certificate is needed, this one bounds {certificate.quantity} ({certificate.threat})."
         )
     bound = certificate.check(network)
-    centre, distance = network(X), reach(X, threat)
-    width = np.multiply(bound, distance, out=np.zeros_like(distance), where=distance > 0)
-    return centre - width, centre + width
+    points = np.asarray(X, dtype=float)
+    centre, distance = network(points), reach(points, threat)
+    size = np.maximum(np.abs(points), np.abs(threat.bounding_box(points)).max(axis=0))
+    rounded = distance + 2.0 * gamma(points.shape[1] + 8) * (distance + np.linalg.norm(size, axis=1))
+    width = np.multiply(bound, rounded, out=np.zeros_like(distance), where=distance > 0)
+    width = (width + 2.0 * _evaluation_error(network, size)) * (1.0 + 8.0 * UNIT)
+    slack = 2.0 * UNIT * (np.abs(centre) + width)
+    return centre - width - slack, centre + width + slack
+
+
+def _evaluation_error(network: Network, size: Array) -> Array:
+    """Bound on ``|computed - exact|`` of the scalar output wherever ``|x| <= size`` entrywise, shape (n,)."""
+    slope, offset = max(map(abs, network.activation.slopes)), abs(float(network.activation(np.zeros(1))[0]))
+    *hidden, (V, c) = network.layers
+    error = np.zeros_like(size)
+    for W, b in hidden:
+        total = size @ np.abs(W).T + np.abs(b)
+        error = slope * (error @ np.abs(W).T + gamma(W.shape[1] + 2) * total)
+        size = offset + slope * total
+        error += 8.0 * UNIT * size
+    total = size @ np.abs(V).T + np.abs(c)
+    error = error @ np.abs(V).T + gamma(V.shape[1] + 2) * total
+    bound: Array = 1.01 * error[:, 0]  # the rounding of this computation and second-order terms
+    return bound
 
 
 def certified_squared_error(network: Network, X: ArrayLike, y: Any, threat: Threat, certificate: Certificate) -> Array:
@@ -92,7 +115,7 @@ def certified_squared_error(network: Network, X: ArrayLike, y: Any, threat: Thre
     Returns
     -------
     array, shape (n,)
-        At least the squared error that any attack in the threat set reaches.
+        At least the squared error that any attack in the threat set reaches, rounding included.
     """
     return certify_regression(network, X, y, threat, certificate).certified
 
@@ -131,5 +154,5 @@ def certify_regression(
     """Certified output intervals and squared errors of a regressor; see :func:`certified_interval`."""
     lower, upper = certified_interval(network, X, threat, certificate)
     target = np.asarray(y, dtype=float)
-    worst = np.maximum(np.abs(upper - target), np.abs(lower - target)) ** 2
+    worst = np.maximum(np.abs(upper - target), np.abs(lower - target)) ** 2 * (1.0 + 8.0 * UNIT)
     return CertifiedRegression(lower, upper, (network(X) - target) ** 2, worst, certificate.check(network))
