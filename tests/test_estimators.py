@@ -142,6 +142,25 @@ def test_pickle_and_clone(rng):
         fresh.predict(X)
 
 
+def test_a_clone_keeps_a_fitted_start(rng):
+    from sklearn.frozen import FrozenEstimator
+    from sklearn.neural_network import MLPRegressor
+
+    X, y = data(rng, n=30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mlp = MLPRegressor(hidden_layer_sizes=(4,), max_iter=20, random_state=0).fit(X, y)
+    network = Network.from_sklearn(mlp)
+    for start in (network, mlp, FrozenEstimator(mlp), small().fit(X, y)):
+        model = clone(SafeSNNRegressor(start=start))
+        assert not hasattr(model, "network_")
+        expected = SafeSNNRegressor(start=start).fit(X, y)
+        assert model.fit(X, y).network_ == expected.network_
+    frozen = [FrozenEstimator(mlp)]  # a search clones the values of its grid: only a frozen model stays fitted there
+    search = GridSearchCV(SafeSNNRegressor(), {"start": [network, *frozen]}, cv=2, error_score="raise").fit(X, y)
+    assert np.ptp(search.cv_results_["mean_test_score"]) < 1e-6
+
+
 @pytest.mark.slow
 def test_pipeline_grid_search_and_workers(rng):
     X, y = data(rng)

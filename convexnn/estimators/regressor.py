@@ -161,6 +161,13 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         self.n_iter_ = max(1, result.solution.iterations) if result.solution is not None else 1
         return self
 
+    def __sklearn_clone__(self) -> SafeSNNRegressor:
+        """Unfitted copy with the same parameters; a start that is a fitted model stays fitted."""
+        copy: SafeSNNRegressor = super().__sklearn_clone__()
+        if isinstance(self.start, BaseEstimator):  # a clone of it would have forgotten its weights
+            copy.start = self.start
+        return copy
+
     def _validated(self, X: ArrayLike, y: ArrayLike, reset: bool = True) -> tuple[Array, Array]:
         inputs, targets = validate_data(self, X, y, reset=reset, y_numeric=True, dtype=np.float64)
         return inputs, np.asarray(targets, dtype=np.float64)
