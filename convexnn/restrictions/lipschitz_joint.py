@@ -117,7 +117,7 @@ class LipschitzProgram(SpectralProgram):
     Biases are measured at the mean of X, ``x_k = (x - mean, 1)``: shifting the inputs changes nothing, the ridge
     included. :meth:`decode` moves them back to x = 0.
 
-    Implements: theory note F3 (docs/theory/joint_program.md, Theorem 1); contains Yin & Lesage-Landry (2026), eq. (12).
+    Implements: docs/theory/joint_program.md, Theorem 1; contains Yin & Lesage-Landry (2026), eq. (12).
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ class LipschitzProgram(SpectralProgram):
     def as_cvxpy(self) -> cvxpy.Problem:
         """The joint program with variables ``U`` (merged units), ``c`` (output bias) and ``q`` (multiplier).
 
-        Implements: theory note F3 (docs/theory/joint_program.md, Theorem 1).
+        Implements: docs/theory/joint_program.md, Theorem 1.
         """
         import cvxpy as cp
 
