@@ -120,11 +120,11 @@ def test_unusable_radii_and_norms(models, data, radii, options, match):
         robustness_table(models, *data, radii, **options)
 
 
-def test_no_models_and_several_outputs(data, rng):
+def test_no_models_and_numbers_for_labels(data, rng):
     with pytest.raises(InvalidInputError, match="No models"):
         robustness_table({}, *data, RADII)
     wide = Network.shallow(rng.standard_normal((4, 3)), np.zeros(4), rng.standard_normal((2, 4)))
-    with pytest.raises(InvalidInputError, match="one output; 'wide' has 2"):
+    with pytest.raises(InvalidInputError, match="one of the 2 class labels"):
         robustness_table({"wide": wide}, *data, RADII)
 
 

@@ -209,7 +209,7 @@ def _regression_targets(y: NDArray[Any], n: int, n_outputs: int) -> Array:
 def _signs(model: Any, y: NDArray[Any]) -> Array:
     classes = getattr(model, "classes_", None)
     if classes is not None:
-        return np.where(_positions(y, np.asarray(classes)) == 1, 1.0, -1.0)
+        return np.where(_positions(y, _as_many(classes, 2, 1)) == 1, 1.0, -1.0)
     known = (np.array([0, 1]), np.array([-1, 1]))
     for pair in known:
         if y.ndim == 1 and np.isin(y, pair).all():
@@ -219,7 +219,15 @@ def _signs(model: Any, y: NDArray[Any]) -> Array:
 
 def _indices(model: Any, y: NDArray[Any], n_outputs: int) -> NDArray[np.intp]:
     classes = getattr(model, "classes_", None)
-    return _positions(y, np.arange(n_outputs) if classes is None else np.asarray(classes))
+    return _positions(y, np.arange(n_outputs) if classes is None else _as_many(classes, n_outputs, n_outputs))
+
+
+def _as_many(classes: Any, expected: int, n_outputs: int) -> NDArray[Any]:
+    if len(classes) != expected:
+        raise InvalidInputError(
+            f"A network with {n_outputs} output(s) tells {expected} classes apart, but there are {len(classes)} labels."
+        )
+    return np.asarray(classes)
 
 
 def _positions(y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.intp]:

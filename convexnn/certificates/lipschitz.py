@@ -95,10 +95,10 @@ def lipschitz(
     )
 
 
-def lipschitz_pairs(network: Any, *, method: str | None = None, tol: float = 1e-8) -> Array:
-    """Certified Lipschitz bounds (l2) of all margins ``f_a - f_b``.
+def lipschitz_pairs(network: Any, *, norm: float = 2, method: str | None = None, tol: float = 1e-8) -> Array:
+    """Certified Lipschitz bounds of all margins ``f_a - f_b``.
 
-    A sample with ``f_a - f_b = margin`` keeps that sign within the l2 radius ``margin / L[a, b]``.
+    A sample with ``f_a - f_b = margin`` keeps that sign within the radius ``margin / L[a, b]``.
 
     Implements: convexnn, Corollary 6 of docs/theory/lipsdp.md.
 
@@ -106,7 +106,9 @@ def lipschitz_pairs(network: Any, *, method: str | None = None, tol: float = 1e-
     ----------
     network : Network or model
         With k >= 2 outputs.
-    method : {"lipsdp", "lmi", "product"}, optional
+    norm : {2, inf}, default 2
+        Norm of the inputs, in which the radius is measured.
+    method : {"lipsdp", "lmi", "product", "max_gradient"}, optional
         As in `lipschitz`.
     tol : float, default 1e-8
         Relative gap.
@@ -121,12 +123,12 @@ def lipschitz_pairs(network: Any, *, method: str | None = None, tol: float = 1e-
         raise InvalidInputError("Margin pairs need at least two outputs; this network has one. Use lipschitz(network).")
     k = network.n_outputs
     L = np.zeros((k, k))
-    body = _body_norm(network)
+    body = _body_norm(network, norm)
     for a in range(k):
         for b in range(a):
             margin = network.margin(a, b)
             rounding = product_up(2.0 * UNIT, body, sum_up(np.abs(margin.layers[-1][0])))
-            bound = lipschitz(margin, method=method, tol=tol).bound
+            bound = lipschitz(margin, norm=norm, method=method, tol=tol).bound
             L[a, b] = L[b, a] = math.nextafter(bound + rounding, math.inf)
     return L
 
@@ -226,12 +228,15 @@ def _require_shallow(network: Network, method: str) -> None:
         )
 
 
-def _body_norm(network: Network) -> float:
-    """Upper bound on the Lipschitz constant (l2 to linf) of the hidden layers."""
+def _body_norm(network: Network, norm: float) -> float:
+    """Upper bound on the Lipschitz constant (inputs in ``norm``, values in linf) of the hidden layers."""
     slope = max(abs(s) for s in slopes_of(network))
     *before, (last, _) = network.layers[:-1]
-    norms = [spectral_norm_up(W) for W, _ in before]
-    return product_up(*norms, float(np.max(row_norms_up(last))), *[slope] * (len(before) + 1))
+    if norm == 2:
+        norms = [*(spectral_norm_up(W) for W, _ in before), float(np.max(row_norms_up(last)))]
+    else:
+        norms = [max(sum_up(np.abs(row)) for row in W) for W in [*(W for W, _ in before), last]]
+    return product_up(*norms, *[slope] * (len(before) + 1))
 
 
 def _propose_lipsdp(network: Network, tol: float, _solver: str) -> tuple[Multiplier, float, dict[str, Any]]:
