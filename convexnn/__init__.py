@@ -4,6 +4,7 @@ from convexnn.activations import Identity, LeakyReLU, Polynomial, ReLU, Sigmoid,
 from convexnn.attacks import AttackResult, attack
 from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz
+from convexnn.certificates.robustness import RobustnessTable, robustness_table
 from convexnn.estimators import SafeSNNRegressor
 from convexnn.exceptions import (
     CertificateError,
@@ -49,6 +50,7 @@ __all__ = [
     "Program",
     "ReLU",
     "Refinement",
+    "RobustnessTable",
     "SafeSNNRegressor",
     "Sigmoid",
     "Solution",
@@ -67,5 +69,6 @@ __all__ = [
     "lipschitz",
     "pretrain",
     "refine",
+    "robustness_table",
     "solve",
 ]

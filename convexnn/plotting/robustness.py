@@ -1,16 +1,16 @@
-"""Squared error against the radius of the perturbation, from below and from above."""
+"""Errors against the radius of the perturbation, from below and from above."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convexnn.certificates.robustness import RobustnessTable, robustness_table
+from convexnn.certificates.robustness import KINDS, RobustnessTable, robustness_table
+from convexnn.certificates.trials import RobustnessTrials
 from convexnn.exceptions import InvalidInputError
-from convexnn.network import as_network
 from convexnn.plotting.style import GRAY, PALETTE, axes, quiet, spans_decades
 
 Array = NDArray[np.float64]
@@ -18,25 +18,34 @@ Array = NDArray[np.float64]
 #: Bands of more models than this would cover one another.
 SHADED = 2
 
+DASHES = (0, (4, 2))
+
+QUANTITIES = {"regression": "mean squared error", "classification": "fraction misclassified"}
+
 
 class RobustnessCurveDisplay:
-    """Mean squared error against the radius: attacked from below, certified from above.
+    """Mean error against the radius: attacked from below, certified from above.
 
-    The worst case lies in the band between the two (shaded for one or two models).
+    The worst case lies in the band between the two (shaded for one or two models). Repeated trials are drawn as
+    medians with bands of quantiles around each curve instead.
 
     Parameters
     ----------
     radii : array, shape (r,)
         Increasing, nonnegative.
     attacked : array, shape (m, r)
-        Attacked mean squared errors of m models: lower bounds.
+        Attacked mean errors of m models: lower bounds.
     certified : array, shape (m, r), or None
-        Certified mean squared errors: upper bounds.
+        Certified mean errors: upper bounds.
     names : sequence of str, length m
     norm : str
         Norm of the perturbation, for the label.
     clean : array, shape (m,), or None
         Errors at radius zero, drawn as the start of every curve.
+    bands : mapping of str to array, shape (2, m, r), or None
+        Lower and upper edges of bands around ``"attacked"`` and ``"certified"``, for instance quantiles over trials.
+    quantity : str
+        What is drawn, for the label.
 
     Attributes
     ----------
@@ -55,13 +64,17 @@ class RobustnessCurveDisplay:
         names: Sequence[str] = ("model",),
         norm: str = "l2",
         clean: ArrayLike | None = None,
+        bands: Mapping[str, ArrayLike] | None = None,
+        quantity: str = QUANTITIES["regression"],
     ) -> None:
         self.radii = np.asarray(radii, dtype=float)
-        self.names, self.norm = tuple(names), norm
+        self.names, self.norm, self.quantity = tuple(names), norm, quantity
         shape = (len(self.names), len(self.radii))
         self.attacked = _checked_curves(attacked, shape, "attacked")
         self.certified = None if certified is None else _checked_curves(certified, shape, "certified")
         self.clean = None if clean is None else np.asarray(clean, dtype=float).reshape(shape[0])
+        given = {} if bands is None else dict(bands)
+        self.bands = {kind: _checked_curves(edges, (2, *shape), f"bands[{kind!r}]") for kind, edges in given.items()}
         if (np.diff(self.radii) <= 0).any() or self.radii[0] < 0:
             raise InvalidInputError(f"radii must increase and be nonnegative, got {self.radii.tolist()}.")
 
@@ -69,14 +82,51 @@ class RobustnessCurveDisplay:
     def from_table(
         cls, table: RobustnessTable, *, ax: Any = None, units: str = "input units"
     ) -> RobustnessCurveDisplay:
-        """Draw a table of :func:`convexnn.report.robustness_table`; ``units`` are those of the radii."""
+        """Draw a table of :func:`convexnn.robustness_table`; ``units`` are those of the radii.
+
+        The errors of regressors are squared errors, those of classifiers the fraction of misclassified samples.
+        """
+        clean, attacked, certified = (table.mean(kind) for kind in KINDS)
+        quantity = QUANTITIES[table.task]
         display = cls(
-            table.radii,
-            table.attacked_mse,
-            table.certified_mse,
-            names=table.names,
-            norm=table.norm,
-            clean=table.clean_mse,
+            table.radii, attacked, certified, names=table.names, norm=table.norm, clean=clean, quantity=quantity
+        )
+        return display.plot(ax=ax, units=units)
+
+    @classmethod
+    def from_trials(
+        cls,
+        trials: RobustnessTrials,
+        *,
+        quantiles: tuple[float, float] = (0.25, 0.75),
+        ax: Any = None,
+        units: str = "input units",
+    ) -> RobustnessCurveDisplay:
+        """Draw medians over the trials, and bands between two quantiles around them.
+
+        Parameters
+        ----------
+        trials : RobustnessTrials
+            Of :func:`convexnn.report.stack_trials`.
+        quantiles : pair of float
+            Edges of the bands, between 0 and 1.
+        ax : matplotlib Axes, optional
+        units : str
+            Of the radii.
+        """
+        if len(quantiles) != 2 or quantiles[0] > quantiles[1]:
+            raise InvalidInputError(f"quantiles must be a pair that increases, got {quantiles!r}.")
+        radii = trials.radii if trials.radii[0] == 0 else np.r_[0.0, trials.radii]
+        levels = (quantiles[0], 0.5, quantiles[1])
+        curves = {kind: _from_clean(trials, kind, levels) for kind in ("attacked", "certified")}
+        display = cls(
+            radii,
+            curves["attacked"][1],
+            curves["certified"][1],
+            names=trials.names,
+            norm=trials.norm,
+            bands={kind: edges[[0, 2]] for kind, edges in curves.items()},
+            quantity=QUANTITIES[trials.task],
         )
         return display.plot(ax=ax, units=units)
 
@@ -92,7 +142,7 @@ class RobustnessCurveDisplay:
         ax: Any = None,
         **options: Any,
     ) -> RobustnessCurveDisplay:
-        """Attack and certify a model on ``X, y`` and draw it; options of :func:`convexnn.report.robustness_table`."""
+        """Attack and certify a model on ``X, y`` and draw it; options of :func:`convexnn.robustness_table`."""
         return cls.from_table(robustness_table({name: network}, X, y, radii, **options), ax=ax)
 
     @classmethod
@@ -109,7 +159,7 @@ class RobustnessCurveDisplay:
     ) -> RobustnessCurveDisplay:
         """Attack and certify a fitted estimator (or a pipeline of scalers and one) and draw it, raw input units."""
         label = type(estimator).__name__ if name is None else name
-        return cls.from_network(as_network(estimator), X, y, radii, name=label, ax=ax, **options)
+        return cls.from_network(estimator, X, y, radii, name=label, ax=ax, **options)
 
     @classmethod
     def from_predictions(
@@ -136,29 +186,36 @@ class RobustnessCurveDisplay:
 
     def plot(self, ax: Any = None, *, units: str = "input units") -> RobustnessCurveDisplay:
         """Draw on ``ax``, or on a new figure; ``units`` names the units of the radius."""
-        from matplotlib.lines import Line2D
-
         self.figure_, self.ax_ = axes(ax, (6.4, 4.2))
-        self.lines_ = []
+        self.lines_: list[Any] = []
         for index, name in enumerate(self.names):
             color, marker = PALETTE[index % len(PALETTE)], "osD^vPX"[index % 7]
             x, low = self._from_zero(self.attacked[index], index)
             self.lines_ += self.ax_.plot(x, low, color=color, marker=marker, markersize=4.5, label=name, clip_on=False)
             if self.certified is not None:
                 _, high = self._from_zero(self.certified[index], index)
-                self.ax_.plot(x, high, color=color, linestyle=(0, (4, 2)))
-                if len(self.names) <= SHADED:
+                self.ax_.plot(x, high, color=color, linestyle=DASHES)
+                if len(self.names) <= SHADED and not self.bands:
                     self.ax_.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
+            for lower, upper in (edges[:, index] for edges in self.bands.values()):
+                self.ax_.fill_between(self.radii, lower, upper, color=color, alpha=0.15, linewidth=0)
         self._scale()
         norm = {"l2": "ℓ₂", "linf": "ℓ∞"}.get(self.norm, self.norm)
         self.ax_.set_xlabel(f"{norm} radius of the perturbation ({units})")
-        self.ax_.set_ylabel("mean squared error")
-        styles = [Line2D([], [], color=GRAY, label="attacked (lower bound)")]
-        if self.certified is not None:
-            styles.append(Line2D([], [], color=GRAY, linestyle=(0, (4, 2)), label="certified (upper bound)"))
-        self.ax_.legend(handles=[*self.lines_, *styles], frameon=False, fontsize="small", loc="upper left")
+        self.ax_.set_ylabel(self.quantity)
+        self.ax_.legend(handles=[*self.lines_, *self._styles()], frameon=False, fontsize="small", loc="upper left")
         quiet(self.ax_)
         return self
+
+    def _styles(self) -> list[Any]:
+        """Legend entries for the kinds of curves."""
+        from matplotlib.lines import Line2D
+
+        of = "median of the " if self.bands else ""
+        styles = [Line2D([], [], color=GRAY, label=f"{of}attacked (lower bound)")]
+        if self.certified is not None:
+            styles.append(Line2D([], [], color=GRAY, linestyle=DASHES, label=f"{of}certified (upper bound)"))
+        return styles
 
     def _scale(self) -> None:
         values = np.concatenate([part.ravel() for part in (self.attacked, self.certified) if part is not None])
@@ -171,8 +228,16 @@ class RobustnessCurveDisplay:
         self.ax_.set_xlim(left=0)
 
 
-def _checked_curves(values: ArrayLike, shape: tuple[int, int], label: str) -> Array:
+def _from_clean(trials: RobustnessTrials, kind: str, levels: Sequence[float]) -> Array:
+    """Quantiles (q, m, r) of a kind over the trials, with those of the clean errors in front."""
+    found = trials.quantiles(kind, levels)
+    if trials.radii[0] == 0:
+        return found
+    return np.concatenate([trials.quantiles("clean", levels)[..., None], found], axis=-1)
+
+
+def _checked_curves(values: ArrayLike, shape: tuple[int, ...], label: str) -> Array:
     curves = np.asarray(values, dtype=float)
     if curves.shape != shape:
-        raise InvalidInputError(f"{label} must have shape (models, radii) = {shape}, got {curves.shape}.")
+        raise InvalidInputError(f"{label} must have shape {shape}, the last two (models, radii); got {curves.shape}.")
     return curves

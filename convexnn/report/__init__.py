@@ -1,6 +1,7 @@
 """Tables of stages and of robustness as values, and how they are written: text, rich, Markdown, CSV."""
 
-from convexnn.certificates.robustness import RobustnessTable, robustness_table
+from convexnn.certificates.robustness import RobustnessTable, Sandwich, robustness_table
+from convexnn.certificates.trials import RobustnessTrials, stack_trials
 from convexnn.report.sheet import Sheet, to_csv, to_markdown, to_rich, to_text, transposed
 from convexnn.report.stages import (
     TRUTHS,
@@ -15,12 +16,15 @@ from convexnn.report.stages import (
 __all__ = [
     "TRUTHS",
     "RobustnessTable",
+    "RobustnessTrials",
+    "Sandwich",
     "Sheet",
     "Stage",
     "StageRow",
     "StageTable",
     "robustness_sheet",
     "robustness_table",
+    "stack_trials",
     "stage_sheet",
     "stage_table",
     "to_csv",

@@ -125,7 +125,7 @@ def stage_table(
     random_state : int, Generator, RandomState or None
         Of the attacks.
     **options
-        ``method``, ``steps``, ``restarts`` of :func:`convexnn.attacks.attack`.
+        Of :func:`convexnn.robustness_table`: ``method``, ``steps``, ``restarts``, ``n_jobs``.
 
     Returns
     -------
@@ -202,9 +202,11 @@ def _stage_cells(row: StageRow, shown: int) -> tuple[Cell, ...]:
 
 
 def robustness_sheet(table: RobustnessTable) -> Sheet:
-    """Lay a robustness table out: one line per model and radius."""
-    columns = ("model", f"{table.norm} radius", "clean MSE", "attacked MSE >=", "certified MSE <=", "Lipschitz <=")
-    clean, low, high = table.clean_mse.tolist(), table.attacked_mse.tolist(), table.certified_mse.tolist()
+    """Lay a robustness table out: one line per model and radius; "error" is the fraction that is misclassified."""
+    error = "MSE" if table.task == "regression" else "error"
+    names = (f"clean {error}", f"attacked {error} >=", f"certified {error} <=", "Lipschitz <=")
+    columns = ("model", f"{table.norm} radius", *names)
+    clean, low, high = (table.mean(kind).tolist() for kind in ("clean", "attacked", "certified"))
     rows = tuple(
         (name, f"{radius:g}", clean[i], low[i][j], high[i][j], float(table.lipschitz[i]))
         for i, name in enumerate(table.names)
