@@ -15,6 +15,7 @@ from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
 from convexnn.program import Program, Proposal, Solution, evaluate
 from convexnn.solvers.cvx import is_installed, mosek_refusal, package_version, require_usable, solve_cvxpy
 from convexnn.solvers.interior_point import solve_interior_point
+from convexnn.threads import one_thread
 
 Array = NDArray[np.float64]
 
@@ -22,6 +23,9 @@ SOLVER_NAMES = ("interior_point", "clarabel", "scs", "mosek")
 
 #: "auto" tries a generic solver when the interior point method ends this many times above the tolerance.
 FALLBACK_FACTOR = 100.0
+
+#: Variables up to which one BLAS thread is used.
+SMALL_SYSTEM = 2000
 
 
 @dataclass(frozen=True)
@@ -175,9 +179,14 @@ def solve(
         When the named solver is missing, unlicensed or failed; its own error is the cause.
     """
     request = _check(solver, tol, max_iter, time_limit, start, verbose)
-    if solver == "auto":
-        return _solve_auto(program, request)
-    return _solve_named(program, solver, request)
+    with one_thread(_is_small(program)):
+        return _solve_auto(program, request) if solver == "auto" else _solve_named(program, solver, request)
+
+
+def _is_small(program: Program) -> bool:
+    """Whether the Newton systems are too small to gain from threads."""
+    structure = program.structure()
+    return structure is not None and structure.D.shape[1] * structure.X.shape[1] <= SMALL_SYSTEM
 
 
 def _check(
