@@ -12,13 +12,10 @@ from convexnn.exceptions import InvalidInputError
 from convexnn.model_parts import needs_relu
 from convexnn.network import Network, as_network
 from convexnn.patterns import sample_gates
-from convexnn.training import TRAINERS, AdversarialTrainer, Trainer, pretrain
-from convexnn.training.lipschitz_gradient import LipschitzPenalized
+from convexnn.training import Trainer, pretrain
+from convexnn.training.fitting import start_penalty, start_trainer
 
 Array = NDArray[np.float64]
-
-#: Weight decay of a pretrained start, in standardized units, when the fit itself is not weight decay.
-START_DECAY = 1e-4
 
 
 @dataclass(frozen=True)
@@ -40,30 +37,6 @@ def condense(X: Array, y: Array, sample_weight: Array | None) -> Condensed:
     rows, inverse = np.unique(np.column_stack([X, y])[keep], axis=0, return_inverse=True)
     total: Array = np.bincount(inverse.ravel(), weights=weight[keep]).astype(np.float64)
     return Condensed(rows[:, :-1], rows[:, -1], total)
-
-
-def start_trainer(start: str | Trainer, lam: float) -> Trainer:
-    """Trainer of a start: ``lam`` weighs ``L^2`` for "lipschitz" and "admm"; "adversarial" ignores units."""
-    if isinstance(start, Trainer):
-        return start
-    if start not in TRAINERS:
-        names = [*sorted(TRAINERS), "random"]
-        raise InvalidInputError(f"start must be one of {names}, a trainer or a trained model; got {start!r}.")
-    kind = TRAINERS[start]
-    if issubclass(kind, LipschitzPenalized):
-        return kind(lam=lam)
-    return AdversarialTrainer(units="standardized", steps=5) if kind is AdversarialTrainer else kind()
-
-
-def start_penalty(trainer: Trainer, regularizer: str, lam: float) -> dict[str, Any]:
-    """Weight decay of a start, by option of :func:`convexnn.training.pretrain`.
-
-    A fit by weight decay starts from its own objective, a Lipschitz fit from a mild decay. A trainer that penalizes
-    ``L^2`` itself gets none: it minimizes the objective of a Lipschitz fit.
-    """
-    if isinstance(trainer, LipschitzPenalized):
-        return {}
-    return {"weight_decay": START_DECAY} if regularizer == "lipschitz" else {"lam": lam}
 
 
 def start_network(
