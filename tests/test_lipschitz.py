@@ -242,6 +242,17 @@ def test_weights_beyond_the_range_of_products(rng, inner, outer, k):
         assert bound >= lipschitz(usual, norm=norm).lower * inner * outer * (1 - 1e-6)
 
 
+@pytest.mark.parametrize("k", [1, 2])
+def test_one_unit_at_the_end_of_the_range(rng, k):
+    """A subnormal unit changes nothing and raises nothing (warnings are errors); the slack is never nan."""
+    W, V = rng.standard_normal((5, 3)), rng.standard_normal((k, 5))
+    W[0] = [5e-324, -1e-322, 0.0]
+    certificate = lipschitz(Network.shallow(W, np.zeros(5), V))
+    usual = lipschitz(Network.shallow(W[1:], np.zeros(4), V[:, 1:]))
+    assert usual.lower <= certificate.check(Network.shallow(W, np.zeros(5), V)) <= usual.bound * (1 + 1e-6)
+    assert 0.0 <= certificate.slack <= certificate.bound
+
+
 def test_zero_and_tiny_networks():
     zero = Network.shallow(np.zeros((3, 2)), np.ones(3), np.ones(3))
     for norm, method in [(2, "lipsdp"), (2, "product"), (np.inf, "max_gradient"), (np.inf, "product")]:

@@ -261,7 +261,16 @@ def _propose_nothing(_network: Network, _tol: float, _solver: str) -> tuple[Mult
 
 
 def _estimate(name: str, network: Network, multiplier: Multiplier) -> float:
-    """The same bound in plain float64, from which the slack is measured."""
+    """The same bound in plain float64, from which the slack is measured; zero where that over- or underflows."""
+    with np.errstate(all="ignore"):
+        try:
+            value = _plain_bound(name, network, multiplier)
+        except np.linalg.LinAlgError:  # eigenvalues of a matrix with infinite entries
+            return 0.0
+    return value if math.isfinite(value) else 0.0
+
+
+def _plain_bound(name: str, network: Network, multiplier: Multiplier) -> float:
     slope = max(abs(s) for s in slopes_of(network))
     layers, depth = [W for W, _ in network.layers], len(network.layers) - 1
     if name == "product_l2":

@@ -253,7 +253,7 @@ class _Problem:
         """``q_i = ||Y v_i|| / ||Xi w_i||``, kept away from zero and infinity."""
         a = np.linalg.norm(self.W @ factors[0], axis=1)
         c = np.linalg.norm(self.V.T @ factors[1], axis=1)
-        w, v = np.linalg.norm(self.W, axis=1), np.linalg.norm(self.V, axis=0)
+        w, v = row_norms_up(self.W), row_norms_up(self.V.T)  # of subnormal units as well: no square underflows
         ratio: Array = (c + FLOOR * v) / (a + FLOOR * w)
         return ratio
 
