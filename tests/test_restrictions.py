@@ -745,6 +745,16 @@ def test_bad_input_is_a_sentence(program):
             program(inputs, targets, gates, **options)
 
 
+@each_program
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_point_that_is_no_point_is_infinitely_wrong(build, bad):
+    program = build(*instance(0), 1e-2)
+    z = np.zeros((program.patterns.n_patterns, program.n_inputs + 1))
+    assert program.violation(z) == 0
+    z[0, 0] = bad
+    assert program.violation(z) == np.inf
+
+
 def test_empty_pattern_set_and_wrong_points_are_refused():
     X, y, net = instance()
     with pytest.raises(InvalidInputError, match="empty"):

@@ -184,8 +184,11 @@ class ConeProgram(ABC):
     def violation(self, z: Array) -> float:
         """Largest relative violation ``-S_ki x_k'u_i / (|x_k| |u_i|)``; zero when feasible.
 
-        A unit smaller than 1e-9 of the largest one is measured against that: roundoff is no direction.
+        A unit smaller than 1e-9 of the largest one is measured against that: roundoff is no direction. A point that
+        holds NaN or infinite values is infinitely wrong.
         """
+        if not np.isfinite(self._point(z)).all():
+            return math.inf
         slack = relative_slack(self._structure.X, self._structure.S, self._point(z), floor=1e-9)
         return max(0.0, -float(slack.min()))
 
