@@ -254,7 +254,10 @@ def test_bad_data_are_sentences(rng):
             small().fit(bad, y[: len(bad)])
     with pytest.raises(ValueError, match="inconsistent"):
         small().fit(X, y[:-1])
-    for weight in (-np.ones(12), np.zeros(12), np.ones(3), np.full(12, np.nan)):
+    for scaled in ((X * 1e160, y), (X, y * 1e160)):
+        with pytest.raises(InvalidInputError, match="overflows; rescale"):
+            small().fit(*scaled)
+    for weight in (-np.ones(12), np.zeros(12), np.ones(3), np.full(12, np.nan), np.full(12, 1e308)):
         with pytest.raises(ValueError, match="sample_weight"):
             small().fit(X, y, sample_weight=weight)
 

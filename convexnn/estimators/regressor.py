@@ -20,6 +20,7 @@ from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.refinement import RefineOptions, refine_network
 from convexnn.threats import Threat
+from convexnn.training.data import refuse_overflow
 
 if TYPE_CHECKING:
     import torch
@@ -170,7 +171,10 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
 
     def _validated(self, X: ArrayLike, y: ArrayLike, reset: bool = True) -> tuple[Array, Array]:
         inputs, targets = validate_data(self, X, y, reset=reset, y_numeric=True, dtype=np.float64)
-        return inputs, np.asarray(targets, dtype=np.float64)
+        targets = np.asarray(targets, dtype=np.float64)
+        refuse_overflow(inputs, "X")
+        refuse_overflow(targets, "y")
+        return inputs, targets
 
     def _options(self) -> RefineOptions:
         if not isinstance(self.hidden_units, numbers.Integral) or self.hidden_units < 1:
@@ -270,6 +274,7 @@ def _checked_weights(sample_weight: ArrayLike | None, n: int) -> Array | None:
         raise InvalidInputError("Sample weights must be 1D array or scalar.")
     if weights.shape != (n,):
         raise InvalidInputError(f"sample_weight must have shape ({n},), got {weights.shape}.")
-    if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
         raise InvalidInputError("sample_weight must hold nonnegative finite numbers that are not all zero.")
+    refuse_overflow(weights, "sample_weight")
     return weights

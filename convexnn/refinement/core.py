@@ -21,6 +21,7 @@ from convexnn.program import Solution
 from convexnn.refinement.objective import TrainingObjective
 from convexnn.refinement.options import RefineOptions
 from convexnn.refinement.stages import BestSoFar, History, first_solve, search
+from convexnn.training.data import refuse_overflow
 
 Array = NDArray[np.float64]
 
@@ -189,11 +190,14 @@ def _checked_targets(X: Array, y: ArrayLike, sample_weight: ArrayLike | None) ->
         raise InvalidInputError(f"y must have shape ({len(X)},) with at least one sample, got {np.shape(y)}.")
     if not (np.isfinite(X).all() and np.isfinite(targets).all()):
         raise InvalidInputError("X or y holds NaN or infinite values.")
+    refuse_overflow(X, "X")
+    refuse_overflow(targets, "y")
     if sample_weight is None:
         return targets, None
     weights = np.asarray(sample_weight, dtype=float)
-    if weights.shape != targets.shape or not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
+    if weights.shape != targets.shape or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
         raise InvalidInputError(f"sample_weight must hold {len(X)} nonnegative finite numbers that are not all zero.")
+    refuse_overflow(weights, "sample_weight")
     return targets, weights
 
 

@@ -122,9 +122,14 @@ def _checked(values: Any, label: str, *, ensure_2d: bool) -> Array:
         raise InvalidInputError(f"{label} is not usable: {error}") from error
     if not ensure_2d and array.ndim == 0:
         raise InvalidInputError(f"{label} must have one value per row, got a single number.")
-    if np.abs(array).max() > LARGEST:
-        raise InvalidInputError(f"{label} holds a value beyond {LARGEST:g}, whose square overflows; rescale it.")
+    refuse_overflow(array, label)
     return np.asarray(array, dtype=np.float64)
+
+
+def refuse_overflow(array: Array, label: str) -> None:
+    """InvalidInputError when the square of an entry would overflow."""
+    if np.abs(array).max(initial=0.0) > LARGEST:
+        raise InvalidInputError(f"{label} holds a value beyond {LARGEST:g}, whose square overflows; rescale it.")
 
 
 def _checked_weight(sample_weight: Any, n: int) -> Array:
