@@ -328,14 +328,13 @@ def as_network(model: Any) -> Network:
     """
     if isinstance(model, Network):
         return model
+    model = model.estimator if type(model).__name__ == "FrozenEstimator" else model
     if isinstance(getattr(model, "network_", None), Network):
         return model.network_
     if is_torch_module(model):
         return Network.from_torch(model)
     if is_sklearn_mlp(model):
         return Network.from_sklearn(model)
-    if type(model).__name__ == "FrozenEstimator":
-        return as_network(model.estimator)
     if isinstance(getattr(model, "steps", None), list):
         network = as_network(model.steps[-1][1])
         for name, step in reversed(model.steps[:-1]):
