@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from convexnn.certificates.lipschitz import lipschitz
 from convexnn.exceptions import InfeasibleStartError, InvalidInputError, UnsupportedModelError
 from convexnn.lipsdp import maximize, t_from_multiplier
 from convexnn.network import Network
@@ -16,7 +17,7 @@ from convexnn.program import Dual, Program
 from convexnn.restrictions import GatedGroupLasso, LipschitzProgram, LipschitzRestriction, ReluGroupLasso
 from convexnn.restrictions.cones import least_distance, project
 from convexnn.restrictions.lipschitz_fixed import spread
-from convexnn.restrictions.lipschitz_joint import lipsdp_rows
+from convexnn.restrictions.lipschitz_joint import RIDGE, lipsdp_rows
 from convexnn.restrictions.multipliers import stationarity
 from convexnn.restrictions.rows import distinct_rows
 from convexnn.restrictions.spectral import conjugate, split
@@ -125,7 +126,7 @@ def test_terms_add_up_and_the_ridge_is_named():
     terms = program.terms(program.start)
     assert set(terms) == {"loss", "regularizer", "ridge"}
     assert math.fsum(terms.values()) == program.objective(program.start)
-    assert terms["ridge"] == pytest.approx(1e-7 * np.sum(program.start[:, -1] ** 2))
+    assert terms["ridge"] == pytest.approx(RIDGE * np.sum(program.start[:, -1] ** 2))
 
 
 def test_the_multiplier_in_a_dual_only_tightens_the_objective():
@@ -753,6 +754,19 @@ def test_a_point_that_is_no_point_is_infinitely_wrong(build, bad):
     assert program.violation(z) == 0
     z[0, 0] = bad
     assert program.violation(z) == np.inf
+
+
+def test_the_ridge_does_not_lift_the_lower_bound_above_the_training_objective(rng):
+    """Large biases, small errors: what the ridge adds to the optimum stays below the tolerance of a fit."""
+    X = rng.standard_normal((30, 3))
+    y = np.sin(3 * X[:, 0])
+    network = Network.shallow(rng.standard_normal((30, 3)), rng.standard_normal(30), rng.standard_normal(30) / 30)
+    program = LipschitzProgram(X, y, extract(network, X), 1e-6, start=network)
+    solution = solve(program)
+    fitted = program.decode(solution.z)
+    training = np.mean((fitted(X) - y) ** 2) + 1e-6 * lipschitz(fitted).bound ** 2  # without the ridge
+    assert solution.is_optimal
+    assert solution.lower_bound <= training * (1 + 1e-5)
 
 
 def test_empty_pattern_set_and_wrong_points_are_refused():

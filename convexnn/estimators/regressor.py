@@ -71,7 +71,8 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
     network_ : Network
         The fitted network; takes raw inputs.
     solution_ : Solution or None
-        The convex program's solution; its gap concerns the program with ``patterns_``, not training as a whole.
+        The convex program's solution; its gap concerns the program with ``patterns_``, not training as a whole. The
+        objective of a Lipschitz program contains a ridge of 1e-10 on the merged biases, ``objective_`` does not.
     start_objective_, objective_ : float
         Training objective of the start and of ``network_``; never larger after than before.
     patterns_ : ActivationPatterns

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-RIDGE = 1e-7
+#: Small, because the training objective leaves it out; the solvers need no larger one.
+RIDGE = 1e-10
 LIPSDP_TOL = 1e-10
 
 
