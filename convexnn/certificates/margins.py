@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz, lipschitz_pairs
-from convexnn.certificates.regression import reach
+from convexnn.certificates.regression import evaluation_error, largest_size, output_reach
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
-from convexnn.rigorous import product_up, sqrt_up
+from convexnn.rigorous import UNIT, product_up, sqrt_up
 from convexnn.threats import Threat
 
 Array = NDArray[np.float64]
@@ -81,12 +81,12 @@ def certified_margins(
     Returns
     -------
     array, shape (n,)
-        At least the margin that any attack in the threat set reaches.
+        At least the margin that any attack in the threat set reaches, rounding included.
     """
-    gaps, rates = rival_gaps(network, X, y, bounds)
-    distance = reach(X, threat, norm)[:, None]
-    rise = np.multiply(rates, distance, out=np.zeros_like(gaps), where=(distance > 0) & (rates > 0))
-    worst: Array = (gaps + rise).max(axis=1)
+    points = np.asarray(X, dtype=float)
+    gaps, rates, rounding = rival_gaps(network, points, y, bounds, largest_size(points, threat))
+    rise = output_reach(points, threat, rates.T, norm).T * (1.0 + 8.0 * UNIT)
+    worst: Array = (gaps + (rise + 2.0 * rounding)).max(axis=1)
     return worst
 
 
@@ -111,23 +111,30 @@ def certified_radii(network: Network, X: ArrayLike, y: ArrayLike, bounds: Array)
         LOWER bounds on the distance to the nearest misclassified input, raw input units; 0 where the sample itself is
         misclassified, ``inf`` where nothing ever changes.
     """
-    gaps, rates = rival_gaps(network, X, y, bounds)
-    room = np.maximum(-gaps, 0.0)
-    radii = np.divide(room, rates, out=np.where(room > 0, np.inf, 0.0), where=rates > 0)
+    points = np.asarray(X, dtype=float)
+    gaps, rates, rounding = rival_gaps(network, points, y, bounds, np.abs(points))
+    room = np.maximum(-gaps - rounding, 0.0) * (1.0 - 8.0 * UNIT)
+    with np.errstate(over="ignore"):
+        radii = np.divide(room, rates, out=np.where(room > 0, np.inf, 0.0), where=rates > 0)
+    radii = np.where(rates > 0, np.minimum(radii, np.finfo(float).max), radii)
     least: Array = radii.min(axis=1)
-    return np.where(np.isinf(least), least, np.nextafter(least, 0.0))
+    return least
 
 
-def rival_gaps(network: Network, X: ArrayLike, y: ArrayLike, bounds: Array) -> tuple[Array, Array]:
-    """Differences ``f_t - f_y`` to every rival class and their Lipschitz bounds, both of shape (n, k - 1 or 1)."""
+def rival_gaps(network: Network, X: Array, y: ArrayLike, bounds: Array, size: Array) -> tuple[Array, Array, Array]:
+    """Differences ``f_t - f_y`` to every rival class, their Lipschitz bounds, and their rounding where |x| <= size.
+
+    All of shape (n, k - 1), or (n, 1) with one output.
+    """
     labels = _class_indices(y, network.n_outputs)
-    outputs = network(np.asarray(X, dtype=float)).reshape(len(labels), -1)
+    outputs, error = network(X).reshape(len(labels), -1), evaluation_error(network, size)
     if network.n_outputs == 1:
-        return np.where(labels[:, None] == 1, -outputs, outputs), np.full_like(outputs, bounds[0, 0])
+        return np.where(labels[:, None] == 1, -outputs, outputs), np.full_like(outputs, bounds[0, 0]), error
     rivals = np.arange(network.n_outputs) != labels[:, None]
-    shape = (len(labels), network.n_outputs - 1)
-    gaps = (outputs - np.take_along_axis(outputs, labels[:, None], axis=1))[rivals].reshape(shape)
-    return gaps, bounds[labels][rivals].reshape(shape)
+    own, shape = labels[:, None], (len(labels), network.n_outputs - 1)
+    gaps = outputs - np.take_along_axis(outputs, own, axis=1)
+    rounding = error + np.take_along_axis(error, own, axis=1) + 4.0 * UNIT * np.abs(gaps)
+    return tuple(part[rivals].reshape(shape) for part in (gaps, bounds[labels], rounding))
 
 
 def _class_indices(y: Any, n_outputs: int) -> NDArray[np.intp]:

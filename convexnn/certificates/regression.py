@@ -74,17 +74,42 @@ def certified_interval(network: Network, X: ArrayLike, threat: Threat, certifica
         )
     bound = certificate.check(network)
     points = np.asarray(X, dtype=float)
-    centre, distance = network(points), reach(points, threat)
-    size = np.maximum(np.abs(points), np.abs(threat.bounding_box(points)).max(axis=0))
-    rounded = distance + 2.0 * gamma(points.shape[1] + 8) * (distance + np.linalg.norm(size, axis=1))
-    width = np.multiply(bound, rounded, out=np.zeros_like(distance), where=distance > 0)
-    width = (width + 2.0 * _evaluation_error(network, size)) * (1.0 + 8.0 * UNIT)
+    centre, width = network(points), output_reach(points, threat, bound)
+    width = (width + 2.0 * evaluation_error(network, largest_size(points, threat))[:, 0]) * (1.0 + 8.0 * UNIT)
     slack = 2.0 * UNIT * (np.abs(centre) + width)
     return centre - width - slack, centre + width + slack
 
 
-def _evaluation_error(network: Network, size: Array) -> Array:
-    """Bound on ``|computed - exact|`` of the scalar output wherever ``|x| <= size`` entrywise, shape (n,)."""
+def largest_size(X: Array, threat: Threat) -> Array:
+    """Largest absolute value of each coordinate over a sample and its threat set, shape (n, d)."""
+    return np.asarray(np.maximum(np.abs(X), np.abs(threat.bounding_box(X)).max(axis=0)))
+
+
+def output_reach(X: Array, threat: Threat, bound: Any, norm: str = "l2") -> Array:
+    """``bound`` times the reach of each sample, the rounding of the perturbed points covered.
+
+    Parameters
+    ----------
+    X : array, shape (n, d)
+    threat : Threat
+    bound : float, or array that broadcasts against (n,)
+        Lipschitz bounds, inputs in ``norm``.
+    norm : {"l2", "linf"}
+
+    Returns
+    -------
+    array, shape (n,), or the shape of ``bound``
+        Zero exactly where the threat set is the sample alone or the bound is zero.
+    """
+    distance = reach(X, threat, norm)
+    size = np.linalg.norm(largest_size(X, threat), axis=1)
+    rounded = distance + 2.0 * gamma(X.shape[1] + 8) * (distance + size)
+    rates, spread = np.broadcast_arrays(bound, np.where(distance > 0, rounded, 0.0))
+    return np.asarray(np.multiply(rates, spread, out=np.zeros(rates.shape), where=(spread > 0) & (rates > 0)))
+
+
+def evaluation_error(network: Network, size: Array) -> Array:
+    """Bound on ``|computed - exact|`` of every output wherever ``|x| <= size`` entrywise, shape (n, k)."""
     slope, offset = max(map(abs, network.activation.slopes)), abs(float(network.activation(np.zeros(1))[0]))
     *hidden, (V, c) = network.layers
     error = np.zeros_like(size)
@@ -94,9 +119,8 @@ def _evaluation_error(network: Network, size: Array) -> Array:
         size = offset + slope * total
         error += 8.0 * UNIT * size
     total = size @ np.abs(V).T + np.abs(c)
-    error = error @ np.abs(V).T + gamma(V.shape[1] + 2) * total
-    bound: Array = 1.01 * error[:, 0]  # the rounding of this computation and second-order terms
-    return bound
+    bound: Array = error @ np.abs(V).T + gamma(V.shape[1] + 2) * total
+    return 1.01 * bound  # the rounding of this computation and second-order terms
 
 
 def certified_squared_error(network: Network, X: ArrayLike, y: Any, threat: Threat, certificate: Certificate) -> Array:

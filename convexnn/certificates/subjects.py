@@ -18,9 +18,10 @@ from convexnn.attacks.objectives import BinaryMargin, SquaredError, build_object
 from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.certificates.margins import certified_margins, certified_radii, rival_bounds
-from convexnn.certificates.regression import reach
+from convexnn.certificates.regression import evaluation_error, largest_size, output_reach
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.network import Network, as_network
+from convexnn.rigorous import gamma
 from convexnn.threats import Threat
 
 Array = NDArray[np.float64]
@@ -135,21 +136,19 @@ def certified_values(subject: Subject, X: Array, threats: Sequence[Threat], boun
             for norm, L in bounds.items()
         ]
     else:
-        error = np.linalg.norm(subject.outputs(X) - subject.objective.y, axis=1)
-        found = [
-            [(error + _rise(L[0, 0], subject.network.n_outputs, threat, norm, X)) ** 2 for threat in threats]
-            for norm, L in bounds.items()
-        ]
+        found = [[_certified_squares(subject, X, t, L[0, 0], norm) for t in threats] for norm, L in bounds.items()]
     least: Array = np.min(np.array(found), axis=0)
     return least
 
 
-def _rise(bound: float, n_outputs: int, threat: Threat, norm: str, X: Array) -> Array:
-    """Largest change of the outputs in l2, given a Lipschitz bound with both sides in ``norm``."""
-    distance = reach(X, threat, norm)
-    factor = np.sqrt(n_outputs) if norm == "linf" else 1.0
-    rise: Array = np.multiply(factor * bound, distance, out=np.zeros_like(distance), where=distance > 0)
-    return rise
+def _certified_squares(subject: Subject, X: Array, threat: Threat, bound: float, norm: str) -> Array:
+    """``(|f(x) - y|_2 + L |x' - x|)^2``, given a Lipschitz bound with both sides in ``norm``, rounding included."""
+    network, y = subject.network, subject.objective.y
+    factor = np.sqrt(network.n_outputs) if norm == "linf" else 1.0  # |f(x') - f(x)|_2 <= sqrt(k) times the linf norm
+    rounding = np.linalg.norm(evaluation_error(network, largest_size(X, threat)), axis=1)
+    rise = factor * output_reach(X, threat, bound, norm) + 2.0 * rounding
+    squares: Array = (np.linalg.norm(subject.outputs(X) - y, axis=1) + rise) ** 2
+    return squares * (1.0 + 4.0 * gamma(network.n_outputs + 8))
 
 
 def radii_of(subject: Subject, X: Array, bounds: Mapping[str, Array], norm: str) -> Array:

@@ -44,6 +44,8 @@ class RobustnessCurveDisplay:
         Errors at radius zero, drawn as the start of every curve.
     bands : mapping of str to array, shape (2, m, r), or None
         Lower and upper edges of bands around ``"attacked"`` and ``"certified"``, for instance quantiles over trials.
+    band_label : str
+        What the bands are, for the legend.
     quantity : str
         What is drawn, for the label.
 
@@ -65,10 +67,11 @@ class RobustnessCurveDisplay:
         norm: str = "l2",
         clean: ArrayLike | None = None,
         bands: Mapping[str, ArrayLike] | None = None,
+        band_label: str = "",
         quantity: str = QUANTITIES["regression"],
     ) -> None:
         self.radii = np.asarray(radii, dtype=float)
-        self.names, self.norm, self.quantity = tuple(names), norm, quantity
+        self.names, self.norm, self.quantity, self.band_label = tuple(names), norm, quantity, band_label
         shape = (len(self.names), len(self.radii))
         self.attacked = _checked_curves(attacked, shape, "attacked")
         self.certified = None if certified is None else _checked_curves(certified, shape, "certified")
@@ -126,6 +129,7 @@ class RobustnessCurveDisplay:
             names=trials.names,
             norm=trials.norm,
             bands={kind: edges[[0, 2]] for kind, edges in curves.items()},
+            band_label=f"medians, quantiles {levels[0]:g} to {levels[2]:g} of {len(trials.tables)} trials",
             quantity=QUANTITIES[trials.task],
         )
         return display.plot(ax=ax, units=units)
@@ -210,11 +214,13 @@ class RobustnessCurveDisplay:
     def _styles(self) -> list[Any]:
         """Legend entries for the kinds of curves."""
         from matplotlib.lines import Line2D
+        from matplotlib.patches import Patch
 
-        of = "median of the " if self.bands else ""
-        styles = [Line2D([], [], color=GRAY, label=f"{of}attacked (lower bound)")]
+        styles: list[Any] = [Line2D([], [], color=GRAY, label="attacked (lower bound)")]
         if self.certified is not None:
-            styles.append(Line2D([], [], color=GRAY, linestyle=DASHES, label=f"{of}certified (upper bound)"))
+            styles.append(Line2D([], [], color=GRAY, linestyle=DASHES, label="certified (upper bound)"))
+        if self.bands and self.band_label:
+            styles.append(Patch(color=GRAY, alpha=0.25, linewidth=0, label=self.band_label))
         return styles
 
     def _scale(self) -> None:
