@@ -87,7 +87,8 @@ def _split_network(network: Network, layers: str, wrap: Callable[[Network], Any]
         return ModelParts(network, _plain, wrap, whole=True)
     if layers == "all":
         raise UnsupportedModelError(
-            f"The model has {len(network.n_hidden)} hidden layers; use layers='last2' to retrain the last two linear layers."
+            f"The model has {len(network.n_hidden)} hidden layers; use layers='last2' to retrain the last two linear "
+            "layers."
         )
     front, activation = network.layers[:-2], network.activation
 
