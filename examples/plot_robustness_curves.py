@@ -45,7 +45,7 @@ print(robustness_sheet(tables[0]))
 # %%
 # Medians over the trials; the bands reach from the lower to the upper quartile. The worst case of each model lies
 # between its solid curve, which an attack reached, and its dashed curve, which no perturbation exceeds. Where one
-# model's dashed curve is below another's solid curve, it is proved to be the more robust one of the two.
+# model's dashed curve is below another's solid curve, it is proved to be the more robust one on these rows.
 trials = stack_trials(tables)
 _ = RobustnessCurveDisplay.from_trials(trials, units="standard deviations")
 

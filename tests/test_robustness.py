@@ -230,6 +230,7 @@ def test_best_is_the_worse_of_both_attacks(rng):
         BestOf([])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 3])
 def test_the_number_of_jobs_changes_nothing(rng, k):
     models = {"a": random_network(rng, k), "b": random_network(rng, k)}
@@ -425,6 +426,8 @@ def test_a_display_of_a_classifier_shows_the_fraction_misclassified(iris):
     ax = Figure().subplots()
     display = RobustnessCurveDisplay.from_estimator(pipeline, X, y, [0.1, 0.5], ax=ax, **FAST)
     assert ax.get_ylabel() == "fraction misclassified"
+    assert ax.get_ylim()[0] == 0
+    assert ax.get_yscale() == "linear"
     assert display.lines_[0].get_ydata()[0] == pytest.approx(1 - pipeline.score(X, y))
 
 

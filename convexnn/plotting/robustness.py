@@ -224,6 +224,10 @@ class RobustnessCurveDisplay:
         return styles
 
     def _scale(self) -> None:
+        self.ax_.set_xlim(left=0)
+        if self.quantity == QUANTITIES["classification"]:
+            self.ax_.set_ylim(bottom=0)
+            return
         values = np.concatenate([part.ravel() for part in (self.attacked, self.certified) if part is not None])
         if spans_decades(values):
             from matplotlib.ticker import LogFormatter, NullFormatter
@@ -231,7 +235,6 @@ class RobustnessCurveDisplay:
             self.ax_.set_yscale("log")
             self.ax_.yaxis.set_major_formatter(LogFormatter())
             self.ax_.yaxis.set_minor_formatter(NullFormatter())
-        self.ax_.set_xlim(left=0)
 
 
 def _from_clean(trials: RobustnessTrials, kind: str, levels: Sequence[float]) -> Array:

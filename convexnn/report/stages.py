@@ -134,7 +134,7 @@ def stage_table(
     networks = {stage.name: stage.network for stage in stages}
     if len(networks) != len(stages):
         raise InvalidInputError(f"The names of the stages must differ, got {[stage.name for stage in stages]}.")
-    table = robustness_table(networks, *test, radii, norm=norm, random_state=random_state, **options)
+    table = robustness_table(networks, *test, radii, norm=norm, task="regression", random_state=random_state, **options)
     X, y = (np.asarray(part, dtype=float) for part in train)
     decay = lam if lam_l2 is None else lam_l2
     rows = []
