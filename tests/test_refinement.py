@@ -11,6 +11,7 @@ from convexnn.certificates.lipschitz import lipschitz
 from convexnn.exceptions import InvalidInputError, SolverError, UnsupportedModelError
 from convexnn.network import Network, as_network
 from convexnn.refinement import TrainingObjective, refine
+from convexnn.training import LipschitzTrainer
 
 REGULARIZERS = ["lipschitz", "l2"]
 
@@ -87,6 +88,23 @@ def test_pattern_search_never_hurts(rng):
     plain = refine(network, X, y, lam=1e-3)
     searched = refine(network, X, y, lam=1e-3, pattern_search=3)
     assert searched.after <= plain.after
+
+
+@pytest.mark.parametrize("start", ["lipschitz", "adam", LipschitzTrainer(lam=1e-2)], ids=str)
+def test_training_further_first(rng, start):
+    X, y, network = problem(rng)
+    plain = refine(network, X, y)
+    result = refine(network, X, y, start=start)
+    stages = [row["stage"] for row in result.history]
+    assert stages == ["start", start if isinstance(start, str) else "lipschitz", "joint"]
+    values = [row["objective"] for row in result.history]
+    assert values == sorted(values, reverse=True)
+    assert result.before == plain.before
+    assert result.after < plain.before
+    if start != "adam":  # descends the objective itself, and so reaches better patterns here
+        assert result.after < plain.after
+    with pytest.raises(InvalidInputError, match="lbfgs"):
+        refine(network, X, y, start="lbfgs")
 
 
 def torch_model(dtype="float32", body=False):

@@ -20,8 +20,10 @@ from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Solution
 from convexnn.refinement.objective import TrainingObjective
 from convexnn.refinement.options import RefineOptions
-from convexnn.refinement.stages import BestSoFar, History, first_solve, search
+from convexnn.refinement.stages import BestSoFar, History, first_solve, search, train_further
+from convexnn.training import Trainer
 from convexnn.training.data import refuse_overflow
+from convexnn.training.fitting import start_trainer
 
 Array = NDArray[np.float64]
 
@@ -77,6 +79,7 @@ def refine(
     lam: float = 1e-2,
     method: str = "joint",
     layers: str = "all",
+    start: str | Trainer | None = None,
     sample_weight: ArrayLike | None = None,
     **options: Any,
 ) -> Refinement:
@@ -102,6 +105,9 @@ def refine(
     layers : {"all", "last2"}
         Retrain the whole shallow model, or the last two linear layers of a deeper one on the features that its
         body produces; the Lipschitz bound then concerns these features.
+    start : str or Trainer, optional
+        Train the network further before the convex program: the name of a trainer (``"lipschitz"``, ``"admm"``,
+        ``"adversarial"``, ``"adam"``, ``"sgd"``) or a trainer. What it returns is kept only if it is better.
     sample_weight : array, shape (n,), optional
         Nonnegative weights of the mean.
     **options
@@ -128,7 +134,7 @@ def refine(
     features = parts.body(X)
     targets, weights = _checked_targets(features, y, sample_weight)
     objective = TrainingObjective(features, targets, weights, regularizer, lam)
-    found = refine_network(parts.head, features, targets, chosen, sample_weight=weights)
+    found = refine_network(parts.head, features, targets, chosen, sample_weight=weights, start=start)
     changed = parts.put_back(found.network) if found.status == "improved" else model
     network = split_model(changed, layers).head
     after = found.after if network == found.network else objective(network)
@@ -153,14 +159,19 @@ def refine_network(
     options: RefineOptions,
     *,
     sample_weight: Array | None = None,
+    start: str | Trainer | None = None,
 ) -> Refinement:
     """Refine a shallow scalar ReLU network on checked arrays; see :func:`refine`."""
     began = time.perf_counter()
+    trainer = None if start is None else start_trainer(start, options.lam)
     objective = TrainingObjective(X, y, sample_weight, options.regularizer, options.lam)
     state = BestSoFar(network, objective(network), objective, began)
     patterns = extract(network, X)
     solution: Solution | None = None
     try:
+        if trainer is not None:
+            train_further(state, trainer, options)
+            patterns = extract(state.network, X)
         solution, patterns = first_solve(state, patterns, options)
         solution, patterns = search(state, patterns, options, solution)
     except SolverError as error:

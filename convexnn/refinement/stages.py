@@ -21,7 +21,9 @@ from convexnn.refinement.options import RefineOptions
 from convexnn.restrictions import GatedGroupLasso, LipschitzProgram, ReluGroupLasso
 from convexnn.restrictions.base import ConeProgram
 from convexnn.solvers import solve
+from convexnn.training import Trainer, pretrain
 from convexnn.training.alternating import alternating_minimization
+from convexnn.training.fitting import start_penalty
 
 Array = NDArray[np.float64]
 History = list[dict[str, Any]]
@@ -59,6 +61,24 @@ class BestSoFar:
         if options.time_limit is None:
             return options
         return replace(options, time_limit=max(options.time_limit - (time.perf_counter() - self.began), 1e-3))
+
+
+def train_further(state: BestSoFar, trainer: Trainer, options: RefineOptions) -> None:
+    """Gradient steps from the best network, for half of what is left of the time; the seed is fixed."""
+    left = state.left(options).time_limit
+    target = state.objective
+    result = pretrain(
+        target.X,
+        target.y,
+        method=trainer,
+        start=state.network,
+        sample_weight=target.sample_weight,
+        random_state=0,
+        time_limit=None if left is None else left / 2,
+        verbose=options.verbose,
+        **start_penalty(trainer, options.regularizer, options.lam),
+    )
+    state.offer(result.network, trainer.name)
 
 
 def first_solve(
