@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from convexnn.archive import read_archive, write_archive
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network
+from convexnn.values import ByValue
 
 Array = NDArray[np.float64]
 Check = Callable[[Network, Mapping[str, Array]], float]
@@ -54,7 +55,7 @@ def registered_methods() -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, eq=False)
-class Certificate:
+class Certificate(ByValue):
     """An upper bound on a quantity of one network, with the multiplier that proves it.
 
     Attributes
@@ -98,7 +99,7 @@ class Certificate:
         Returns
         -------
         float
-            The recomputed upper bound, at most the claimed ``bound`` up to 1e-9 of it.
+            The recomputed upper bound, at most the claimed ``bound`` up to 1e-12 of it (another order of summation).
 
         Raises
         ------
@@ -112,7 +113,7 @@ class Certificate:
             raise CertificateError(f"No check is known for the method {self.method!r}; known: {registered_methods()}.")
         self._refuse_other_claims()
         bound = float(_CHECKS[self.method](network, self.multiplier))
-        tolerance = 1e-9 * abs(self.bound) if math.isfinite(self.bound) else 0.0
+        tolerance = 1e-12 * abs(self.bound) if math.isfinite(self.bound) else 0.0
         if math.isnan(bound) or math.isnan(self.bound) or bound > self.bound + tolerance:
             raise CertificateError(
                 f"The multiplier proves {self.quantity} <= {bound:.10g}, not the claimed {self.bound:.10g}."

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from convexnn.network import Network
 from convexnn.structure import ConeStructure
+from convexnn.values import ByValue
 
 if TYPE_CHECKING:
     import cvxpy
@@ -26,7 +27,7 @@ FEASIBILITY_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Dual:
+class Dual(ByValue):
     """Multipliers of a training program, on its distinct rows.
 
     Parameters
@@ -47,7 +48,7 @@ class Dual:
 
 
 @dataclass(frozen=True, eq=False)
-class Proposal:
+class Proposal(ByValue):
     """What a solver hands over: a point, multipliers if it has any, and how it ended.
 
     ``status`` is the solver's own word and is never published as evidence:
@@ -63,7 +64,7 @@ class Proposal:
 
 
 @dataclass(frozen=True, eq=False)
-class Solution:
+class Solution(ByValue):
     """A solved program with recomputed evidence.
 
     Attributes

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.values import ByValue
 
 Array = NDArray[np.float64]
 
@@ -71,7 +72,7 @@ def _clip_pair(clip: Any) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Clipped:
+class _Clipped(ByValue):
     clip: Any
 
     def _clip_range(self) -> tuple[Array, Array]:
@@ -215,7 +216,7 @@ class LInfBall(_Clipped):
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class Box:
+class Box(ByValue):
     """A fixed box ``lower <= x' <= upper``, the same for every sample.
 
     Parameters

@@ -184,3 +184,14 @@ BAD = [
 def test_unusable_sets_are_refused(make, named) -> None:
     with pytest.raises(InvalidInputError, match=named):
         make()
+
+
+def test_threats_compare_by_value() -> None:
+    assert L2Ball(1.0) == L2Ball(1)
+    assert hash(L2Ball(1.0)) == hash(L2Ball(1.0))
+    assert L2Ball(1.0) != L2Ball(2.0)
+    assert L2Ball(1.0) != LInfBall(1.0)
+    assert L2Ball(1.0, clip=(0, 1)) != L2Ball(1.0)
+    assert L2Ball(1.0, clip=(np.zeros(2), np.ones(2))) == L2Ball(1.0, clip=(np.zeros(2), np.ones(2)))
+    assert Box([0, 0], [1, 2]) == Box([0.0, 0.0], [1.0, 2.0])
+    assert Box([0, 0], [1, 2]) != Box([0, 0], [1, 3])
