@@ -437,6 +437,24 @@ def test_checkpoints_of_other_runs_are_refused(data, tmp_path):
         quick(X, y, checkpoint=path, random_state=None)
 
 
+def test_a_checkpoint_belongs_to_its_start(data, tmp_path):
+    X, y = data
+    path = tmp_path / "run.npz"
+    first, other = (quick(X, y, epochs=5, random_state=seed).network for seed in (1, 2))
+    cut = quick(X, y, start=first, checkpoint=path, callback=lambda now: now.epoch >= 30)
+    assert cut.status == "stopped"
+    with pytest.raises(InvalidInputError, match="or start"):
+        quick(X, y, start=other, checkpoint=path)
+    assert quick(X, y, start=first, checkpoint=path).network == quick(X, y, start=first).network
+
+
+def test_a_missing_checkpoint_folder_is_said_before_the_work(data, tmp_path):
+    epochs = []
+    with pytest.raises(InvalidInputError, match="does not exist"):
+        quick(*data, checkpoint=tmp_path / "none" / "run.npz", callback=lambda now: epochs.append(now.epoch))
+    assert not epochs
+
+
 # -- what a user can get wrong ----------------------------------------------------------------------------------------
 
 

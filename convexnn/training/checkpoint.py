@@ -28,12 +28,13 @@ FREE = (
 
 
 def run_fingerprint(session: Session) -> str:
-    """SHA-256 of problem, trainer, seed, sizes and every setting that shapes the iterates."""
+    """SHA-256 of problem, trainer, seed, start, sizes and every setting that shapes the iterates."""
     settings = dataclasses.asdict(session.options.replace(callback=None, checkpoint=None))
     fixed = {name: value for name, value in sorted(settings.items()) if name not in FREE}
     shapes = [tuple(part.shape) for pair in session.layers for part in pair]
     trainer = (session.trainer.name, session.trainer.settings())
-    text = repr((session.problem.fingerprint(), trainer, session.seed, shapes, fixed))
+    seed = (session.seed, session.origin) if session.origin else session.seed
+    text = repr((session.problem.fingerprint(), trainer, seed, shapes, fixed))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -53,15 +54,18 @@ def load_checkpoint(session: Session, path: str | os.PathLike[str]) -> bool:
     Raises
     ------
     InvalidInputError
-        When the file is damaged or belongs to another problem, trainer, seed or setting.
+        When the file is damaged or belongs to another problem, trainer, seed, start or setting, or when there is
+        no folder for it.
     """
     try:
         header, arrays = read_archive(path, format=FORMAT, version=VERSION)
     except FileNotFoundError:
+        if not Path(path).parent.is_dir():  # said before the work, not after it
+            raise InvalidInputError(f"The folder of the checkpoint {path} does not exist; create it first.") from None
         return False
     if header.get("fingerprint") != run_fingerprint(session):
         raise InvalidInputError(
-            f"The checkpoint {path} belongs to a run with other data, settings, sizes or seed; "
+            f"The checkpoint {path} belongs to a run with other data, settings, sizes, seed or start; "
             "delete it or choose another path."
         )
     session.load(header, arrays)

@@ -36,6 +36,8 @@ class Session:
         Standardized units.
     seed : int
         Seeds the order of mini-batches.
+    origin : str, default=""
+        Fingerprint of the network that ``start`` was taken from; empty where the seed drew it.
 
     Attributes
     ----------
@@ -46,9 +48,15 @@ class Session:
     """
 
     def __init__(
-        self, problem: TrainingProblem, trainer: Trainer, options: TrainingOptions, start: Layers, seed: int
+        self,
+        problem: TrainingProblem,
+        trainer: Trainer,
+        options: TrainingOptions,
+        start: Layers,
+        seed: int,
+        origin: str = "",
     ) -> None:
-        self.problem, self.trainer, self.options, self.seed = problem, trainer, options, seed
+        self.problem, self.trainer, self.options, self.seed, self.origin = problem, trainer, options, seed, origin
         self.parameters = FlatParameters(start)
         self.optimizer: Optimizer = OPTIMIZERS[trainer.optimizer](self.parameters, options.momentum)
         self.base_rate = trainer.learning_rate if options.learning_rate is None else options.learning_rate

@@ -96,7 +96,8 @@ def pretrain(
     )
     trainer.prepare(problem)
     layers = _starting_layers(problem, network, hidden_units, rng)
-    session = Session(problem, trainer, chosen, layers, int(rng.integers(2**31)))
+    origin = "" if network is None else network.fingerprint()
+    session = Session(problem, trainer, chosen, layers, int(rng.integers(2**31)), origin)
     run_session(session)
     return collect(session, network)
 
