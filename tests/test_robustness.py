@@ -287,6 +287,38 @@ def test_a_forest_has_no_gradient(rng, kind):
         robustness_table({"forest": forest}, X, y, RADII, **FAST)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"radii": ["a"]}, "radii must hold numbers"),
+        ({"radii": (r for r in (0.1, 0.2))}, "radii must hold numbers"),
+        ({"radii": []}, "at least one"),
+        ({"radii": [0.1, -0.1]}, "nonnegative"),
+        ({"radii": [0.1, np.nan]}, "nonnegative"),
+        ({"radii": [1e200]}, r"at most 1e\+100"),
+        ({"models": [Network.shallow([[1.0]], [0.0], [1.0])]}, "models must map names to models.* got list"),
+        ({"certificates": {"nett": None}}, r"certificates some of these names; got \['net'\]"),
+        ({"X": [["a"]]}, "X must hold numbers"),
+        ({"X": [[np.nan]]}, "X contains NaN"),
+    ],
+)
+def test_what_cannot_be_a_table_is_said(changed, message):
+    given = {"models": {"net": Network.shallow([[1.0]], [0.0], [1.0])}, "X": [[1.0]], "y": [0.5], "radii": [0.1]}
+    with pytest.raises(InvalidInputError, match=message):
+        robustness_table(**(given | changed))
+
+
+def test_radii_are_sorted_and_taken_once(rng):
+    network, X = (
+        Network.shallow(rng.normal(size=(4, 2)), rng.normal(size=4), rng.normal(size=4)),
+        rng.normal(size=(9, 2)),
+    )
+    table = robustness_table({"net": network}, X, X[:, 0], [0.3, 0.0, 0.3], random_state=0)
+    assert table.radii.tolist() == [0.0, 0.3]
+    assert np.array_equal(table.attacked[:, 0], table.clean)
+    np.testing.assert_allclose(table.certified[:, 0], table.clean, rtol=1e-9, atol=1e-12)
+
+
 def test_regressors_and_classifiers_do_not_mix(rng):
     X, y = rng.standard_normal((20, 3)), rng.integers(2, size=20)
     models = {

@@ -34,6 +34,9 @@ Array = NDArray[np.float64]
 BALLS: dict[str, type[L2Ball] | type[LInfBall]] = {"l2": L2Ball, "linf": LInfBall}
 KINDS = ("clean", "attacked", "certified")
 
+#: Squared errors at larger radii overflow.
+LARGEST_RADIUS = 1e100
+
 #: An attacked point may leave its ball by a rounding error; an attack above a certificate by more than this is a bug.
 ROUNDING = 1e-6
 
@@ -248,7 +251,8 @@ def robustness_table(
     Raises
     ------
     InvalidInputError
-        For unusable radii, data or labels, an unknown norm, or regressors and classifiers mixed.
+        For unusable models, radii, data or labels, an unknown norm, certificates of models that are not given, or
+        regressors and classifiers mixed.
     UnsupportedModelError
         When a model gives no network, for instance a forest: it has no gradient to attack.
     CertificateError
@@ -257,12 +261,15 @@ def robustness_table(
     sizes = _checked_radii(radii)
     if norm not in BALLS:
         raise InvalidInputError(f"norm must be one of {tuple(BALLS)}, got {norm!r}.")
-    points = np.asarray(X, dtype=float)
+    given = certificates or {}
+    if not isinstance(models, Mapping) or not set(given) <= set(models):
+        known = list(models) if isinstance(models, Mapping) else type(models).__name__
+        raise InvalidInputError(f"models must map names to models, certificates some of these names; got {known}.")
+    points = _numbers(X, "X")
     subjects = read_subjects(models, y, len(points), task)
     threats = [BALLS[norm](radius, clip=clip) for radius in sizes]
     options = {"method": method, "steps": steps, "restarts": restarts}
     reached = _attack_all(subjects, points, threats, as_seed(random_state), options, n_jobs)
-    given = certificates or {}
     proofs = _parallel(n_jobs, prove, [(s.network, s.is_classifier, norm, given.get(s.name)) for s in subjects])
     return _assemble(subjects, points, threats, reached, proofs, norm)
 
@@ -325,7 +332,17 @@ def _parallel(n_jobs: int | None, function: Any, calls: Sequence[tuple[Any, ...]
 
 
 def _checked_radii(radii: Sequence[float]) -> Array:
-    sizes = np.unique(np.asarray(radii, dtype=float))
-    if sizes.size == 0 or not np.isfinite(sizes).all() or sizes[0] < 0:
-        raise InvalidInputError(f"radii must be finite and nonnegative, at least one, got {list(np.ravel(radii))}.")
+    sizes = np.unique(_numbers(radii, "radii"))
+    if sizes.size == 0 or not (sizes >= 0).all() or sizes[-1] > LARGEST_RADIUS:
+        raise InvalidInputError(
+            f"radii must be nonnegative and at most {LARGEST_RADIUS:g}, at least one; got {np.ravel(radii).tolist()}."
+        )
     return sizes
+
+
+def _numbers(values: Any, label: str) -> Array:
+    try:
+        numbers = np.atleast_1d(np.asarray(values, dtype=float))
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{label} must hold numbers: {error}") from error
+    return numbers
