@@ -25,6 +25,7 @@ class SpectralBlock:
     def __init__(self, problem: ConeProblem, weight: float) -> None:
         self.weight = weight
         self.d, self.d1, self.p = problem.n_weights, problem.d1, problem.p
+        self.scale = problem.scale[: self.d, None]
         self.rows = problem.p + 1
         self.longest = problem.longest_start()
         self.K = self.degree = self.d + self.rows
@@ -50,7 +51,7 @@ class SpectralBlock:
     def _off_diagonal(self, U: Array) -> Array:
         """``E``: scaled rows of ``[sum_i u_i; u_1; ...; u_p]``, shape (p + 1, d)."""
         E = np.empty((self.rows, self.d))
-        E[1:] = U[: self.d].T
+        E[1:] = (U[: self.d] / self.scale).T
         E[0] = E[1:].sum(axis=0)
         E *= self.row_scale[:, None]
         return E
@@ -66,7 +67,7 @@ class SpectralBlock:
     def _adjoint(self, S: Array) -> tuple[Array, Array]:
         Z = 2 * self.row_scale[:, None] * S[self.d :, : self.d]
         g = np.zeros((self.d1, self.p))
-        g[: self.d] = (Z[1:] + Z[:1]).T
+        g[: self.d] = (Z[1:] + Z[:1]).T / self.scale
         return g, self._extra_adjoint(S)
 
     def _set_primal(self, U: Array) -> None:
@@ -200,8 +201,8 @@ class JointBlock(SpectralBlock):
 
     def add_hessian(self, H: Array, blocks: Array) -> None:
         d, N = self.d, self.d1 * self.p
-        cross, tail = self.scaling[:d, d:], self.scaling[d:, d:]
-        self._add_unit_part(blocks, self.scaling[:d, :d], cross, tail)
+        cross, tail = self.scaling[:d, d:] / self.scale, self.scaling[d:, d:]
+        self._add_unit_part(blocks, self.scaling[:d, :d] / self.scale / self.scale.T, cross, tail)
         H[N:, :N] = 0
         H[N:, : d * self.p] = ((tail[1:] + tail[:1])[None] * cross[:, None, :]).reshape(d * self.p, self.rows).T
         H[N:, N:] = tail * tail
@@ -234,7 +235,8 @@ class FixedBlock(SpectralBlock):
         scale = 2 * self.row_scale
         corner = self.scaling[:d, :d]
         tail = self.scaling[d:, d:] * scale * scale[:, None]
-        summed = self._add_unit_part(blocks, corner, self.scaling[:d, d:] * scale, tail)
+        cross = self.scaling[:d, d:] * scale / self.scale
+        summed = self._add_unit_part(blocks, corner / self.scale / self.scale.T, cross, tail)
         H[N, :N] = 0
-        H[N, : d * self.p] = (corner @ summed).ravel()
+        H[N, : d * self.p] = (corner @ (self.scale * summed) / self.scale).ravel()
         H[N, N] = np.sum(corner * corner)

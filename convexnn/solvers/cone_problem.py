@@ -3,16 +3,19 @@
 Differences from :class:`convexnn.structure.ConeStructure`: units are columns (``U`` is ``(d + 1, p)``, flattened
 coordinate-major, so that the Hessian block of two coordinates is one contiguous ``p x p`` slice), targets are
 divided by a power of two near their standard deviation (exact in floating point), features far from zero are
-shifted to mean zero (a unit's bias becomes its value at the mean), and units whose cone has no interior are
-left out. :meth:`ConeProblem.original` leads back.
+shifted to mean zero (a unit's bias becomes its value at the mean), features are divided by powers of two near their
+spread (exact again; weights are multiplied by them), and units whose cone has no interior are left out.
+:meth:`ConeProblem.original` leads back.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.structure import ConeStructure
+from convexnn.structure import ConeStructure, GroupNorm
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -21,6 +24,8 @@ IntArray = NDArray[np.intp]
 CHUNK_ENTRIES = 4_000_000
 #: Initial units are at most this many times longer than the targets ask of one unit.
 LONGEST_START = 100.0
+#: A feature that varies by less than this share of its mean counts as constant.
+ROUNDOFF = 1e-10
 
 
 def power_of_two_unit(structure: ConeStructure) -> float:
@@ -40,6 +45,25 @@ def _shift(structure: ConeStructure) -> Array:
     return np.where(np.abs(mean) > spread, mean, 0.0)
 
 
+def _scale(structure: ConeStructure, X: Array, shift: Array, unit: float) -> Array:
+    """Powers of two near the root mean squares of the shifted features; near the mean of constant ones.
+
+    A feature so small that the regularizer alone decides about its weights is scaled by what the regularizer
+    makes of a weight, as long as that is below the largest feature.
+    """
+    features = X[:, :-1]
+    largest = np.abs(features).max(axis=0)
+    largest = np.where(largest > 0, largest, 1.0)
+    size = largest * np.sqrt(structure.weight @ (features / largest) ** 2)
+    size = np.where(size > ROUNDOFF * np.abs(shift), size, np.abs(shift))
+    widest = float(size.max(initial=0.0))
+    penalty = structure.coupling.weight
+    if isinstance(structure.coupling, GroupNorm):
+        penalty *= widest / unit  # of a unit that alone predicts values like the targets
+    size = np.maximum(size, min(math.sqrt(penalty), widest))
+    return np.asarray(2.0 ** np.round(np.log2(np.where(size > 0, size, 1.0))))
+
+
 class ConeProblem:
     """Loss, cone rows and block Gram matrices of the units that take part.
 
@@ -57,6 +81,8 @@ class ConeProblem:
         self.shift = _shift(structure)
         self.X = np.array(structure.X, order="C")
         self.X[:, :-1] -= self.shift
+        self.scale = _scale(structure, self.X, self.shift, unit)
+        self.X[:, :-1] /= self.scale
         self.y = structure.y_centred / unit
         self.weight = structure.weight
         self.constant = structure.constant / unit**2
@@ -67,7 +93,7 @@ class ConeProblem:
         self.p = len(keep)
         self.size = self.d1 * self.p
         self.n_weights = structure.n_weights
-        tilt = np.append(-self.shift, 1.0)  # the original bias is tilt'u
+        tilt = np.append(-self.shift / self.scale, 1.0)  # the original bias is tilt'u
         self.ridge_block = structure.ridge * np.outer(tilt, tilt)
         # a row that constrains nothing gets slack 1 and multiplier 0 and stays out of every sum
         self.is_row = (self.S != 0) & (np.abs(self.X).max(axis=1) > 0)[:, None]
@@ -80,16 +106,17 @@ class ConeProblem:
         self._position.T[upper] = np.arange(len(upper[0]))
 
     def original(self, U: Array) -> Array:
-        """The same units over unshifted features, shape (d + 1, p)."""
-        return np.vstack([U[:-1], U[-1] - self.shift @ U[:-1]])
+        """The same units over the features as offered, shape (d + 1, p)."""
+        W = U[:-1] / self.scale[:, None]
+        return np.vstack([W, U[-1] - self.shift @ W])
 
     def shifted(self, U: Array) -> Array:
-        """Units over unshifted features in the layout of this problem: the inverse of :meth:`original`."""
-        return np.vstack([U[:-1], U[-1] + self.shift @ U[:-1]])
+        """Units over the features as offered in the layout of this problem: the inverse of :meth:`original`."""
+        return np.vstack([U[:-1] * self.scale[:, None], U[-1] + self.shift @ U[:-1]])
 
     def original_adjoint(self, g: Array) -> Array:
         """Adjoint of :meth:`original`: gradients in this problem's variables."""
-        return np.vstack([g[:-1] - self.shift[:, None] * g[-1], g[-1]])
+        return np.vstack([(g[:-1] - self.shift[:, None] * g[-1]) / self.scale[:, None], g[-1]])
 
     def slack(self, U: Array) -> Array:
         """``S_ki x_k'u_i`` (n, p); 1 where there is no row."""
