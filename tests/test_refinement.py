@@ -1,6 +1,7 @@
 """refine(): same type out as in, never worse, whatever comes in."""
 
 import copy
+import time
 import warnings
 
 import numpy as np
@@ -267,6 +268,24 @@ def test_a_failing_solve_returns_the_start_with_a_warning(rng, monkeypatch):
     assert result.after == result.before
     assert result.solution is None
     assert result.status == "unchanged"
+
+
+def test_the_alternation_gets_what_training_left_of_the_time(rng, monkeypatch):
+    from convexnn.refinement import stages
+
+    X, y, network = problem(rng)
+    limits = []
+    original = stages.alternating_minimization
+
+    def spy(*args, **options):
+        limits.append(options["time_limit"])
+        return original(*args, **options)
+
+    monkeypatch.setattr(stages, "alternating_minimization", spy)
+    monkeypatch.setattr(stages, "train_further", lambda *_: time.sleep(0.2))
+    refine(network, X, y, method="alternating", start="adam", time_limit=60)
+    assert len(limits) == 1
+    assert limits[0] <= 60 - 0.2
 
 
 def test_a_solver_that_lies_cannot_make_it_worse(rng, monkeypatch):

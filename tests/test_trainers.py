@@ -156,6 +156,8 @@ def sequential(*sizes, activation=torch.nn.ReLU):
         (sequential(2, 2, 2, 1), "one hidden layer"),
         ((torch.nn.Linear(2, 1),), "one hidden layer"),
         (sequential(2, 2, 1, activation=torch.nn.GELU), "GELU"),
+        ((torch.nn.Linear(2, 3), torch.nn.Linear(4, 1)), "has 3 units, the output layer takes 4"),
+        (None, "pair of them; got None"),
     ],
 )
 def test_regularizer_refuses_other_models(model, message):

@@ -99,7 +99,7 @@ def first_solve(
         sample_weight=target.sample_weight,
         solver=options.solver,
         solver_tol=options.tol,
-        time_limit=options.time_limit,
+        time_limit=state.left(options).time_limit,
     )
     state.offer(result.network, "alternating")
     return result.solution, patterns

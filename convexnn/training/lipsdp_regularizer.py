@@ -203,10 +203,14 @@ def _two_layers(model: Any, activation: str | Activation) -> tuple[Any, Any, Act
         own = layers_from_torch(model)[1]  # names what it cannot read
         linear = [layer for _, layer in flatten_torch(model) if isinstance(layer, nn.Linear)]
     else:
-        own, linear = get_activation(activation), list(model)
+        own, linear = get_activation(activation), list(model) if isinstance(model, (tuple, list)) else []
     if len(linear) != 2 or not all(isinstance(layer, nn.Linear) for layer in linear):
         raise UnsupportedModelError(
             f"LipSDP needs one hidden layer: an nn.Sequential with two nn.Linear, or a pair of them; got {model!r}."
+        )
+    if linear[0].out_features != linear[1].in_features:
+        raise UnsupportedModelError(
+            f"The hidden layer has {linear[0].out_features} units, the output layer takes {linear[1].in_features}."
         )
     return linear[0], linear[1], own
 
