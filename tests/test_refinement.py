@@ -270,6 +270,14 @@ def test_a_failing_solve_returns_the_start_with_a_warning(rng, monkeypatch):
     assert result.status == "unchanged"
 
 
+def test_a_solve_that_is_cut_short_is_said_although_it_helped(rng):
+    X, y, network = problem(rng)
+    with pytest.warns(ConvergenceWarning, match="stopped by max_iter at a gap of"):
+        result = refine(network, X, y, max_iter=6)
+    assert result.after < result.before
+    assert result.solution.status == "max_iter"
+
+
 def test_the_alternation_gets_what_training_left_of_the_time(rng, monkeypatch):
     from convexnn.refinement import stages
 

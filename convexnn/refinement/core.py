@@ -27,6 +27,8 @@ from convexnn.training.fitting import start_trainer
 
 Array = NDArray[np.float64]
 
+CUT_SHORT = {"time_limit": "its time limit", "max_iter": "max_iter", "interrupted": "an interrupt"}
+
 
 @dataclass(frozen=True)
 class Refinement:
@@ -116,8 +118,9 @@ def refine(
     Returns
     -------
     Refinement
-        With ``after <= before``. When the program fails or is cut short without improvement, the model comes
-        back unchanged with a :class:`sklearn.exceptions.ConvergenceWarning`.
+        With ``after <= before``. When the program fails or nothing better is found, the model comes back unchanged
+        with a :class:`sklearn.exceptions.ConvergenceWarning`; so does the best network found when the convex solver
+        was cut short.
 
     Raises
     ------
@@ -178,6 +181,8 @@ def refine_network(
         _warn(f"the convex program failed: {error}")
     except KeyboardInterrupt:
         _warn("refinement was interrupted")
+    if solution is not None and solution.status in CUT_SHORT:
+        _warn(f"the convex solver stopped by {CUT_SHORT[solution.status]} at a gap of {solution.gap:.1e}")
     if state.network is network:
         _warn("no better network was found; the start comes back unchanged")
     return Refinement(
