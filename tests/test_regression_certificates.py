@@ -33,6 +33,12 @@ def test_attack_is_below_certificate(rng, threat):
         assert report.certified_mse == report.certified.mean()
 
 
+def test_a_radius_alone_is_no_threat(rng):
+    network = random_network(rng)
+    with pytest.raises(InvalidInputError, match="L2Ball, LInfBall or Box, got 0.1"):
+        certify_regression(network, np.zeros((1, 3)), np.zeros(1), 0.1, lipschitz(network))
+
+
 def test_reach_by_hand():
     X = np.zeros((1, 4))
     assert reach(X, L2Ball(0.3)) == pytest.approx([0.3])

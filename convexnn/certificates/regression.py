@@ -65,9 +65,13 @@ def certified_interval(network: Network, X: ArrayLike, threat: Threat, certifica
 
     Raises
     ------
+    InvalidInputError
+        When ``threat`` is no threat, or the certificate is not of the l2 Lipschitz constant.
     CertificateError
         When the certificate is about another network or does not check.
     """
+    if not isinstance(threat, Threat):
+        raise InvalidInputError(f"threat must be an L2Ball, LInfBall or Box, got {threat!r}.")
     if certificate.quantity != "lipschitz" or certificate.threat != "l2":
         raise InvalidInputError(
             f"An l2 Lipschitz certificate is needed, this one bounds {certificate.quantity} ({certificate.threat})."
