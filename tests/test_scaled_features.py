@@ -12,7 +12,7 @@ from convexnn.network import Network
 from convexnn.patterns import sample
 from convexnn.restrictions import LipschitzProgram, ReluGroupLasso
 from convexnn.solvers import interior_point, newton_system, solve
-from convexnn.solvers.centre import interior_points
+from convexnn.solvers.centre import interior_points, row_weights
 from convexnn.solvers.cone_problem import ConeProblem, power_of_two_unit
 from tests._instances import PROGRAMS, regression
 
@@ -143,3 +143,32 @@ def test_hessian_of_the_regularizer_is_its_operator(make, rng):
     rest, rest_extra = system._rest(right, extra, *system.solve(right, extra))
     assert np.abs(rest).max() < 1e-8
     assert np.abs(rest_extra).max(initial=0.0) < 1e-8
+
+
+# -- collinear columns -------------------------------------------------------------------------------
+def one_hot(rng):
+    """Five dummy columns that add up to the bias column, and two numbers."""
+    group = rng.integers(5, size=120)
+    X = np.hstack([np.eye(5)[group], rng.normal(size=(120, 2)) + 4.0])
+    return X, X[:, 5] * (group > 2) + 0.1 * rng.normal(size=120)
+
+
+def test_dummy_columns_cost_no_extra_iterations(rng):
+    X, y = one_hot(rng)
+    patterns = sample(X, 15, signs="random", random_state=0)
+    assert solved(ReluGroupLasso(X, y, patterns, 1e-3)).iterations <= 25
+
+
+def test_row_weights_of_collinear_columns(rng):
+    X, y = one_hot(rng)
+    structure = ReluGroupLasso(X, y, sample(X, 10, signs="random", random_state=0), 1e-3).structure()
+    problem = ConeProblem(structure, 1.0, np.arange(structure.D.shape[1]))
+    points = interior_points(problem, np.zeros((problem.d1, problem.p)))[0]
+    slack = problem.slack(points)
+    expected = np.empty_like(slack)
+    for i in range(problem.p):
+        rows = problem.X / slack[:, i : i + 1]
+        left, size, _ = np.linalg.svd(rows / np.linalg.norm(rows, axis=0), full_matrices=False)
+        expected[:, i] = np.sqrt(np.maximum((left[:, size > 1e-8] ** 2).sum(axis=1), 0.1 * problem.d1 / problem.n))
+    weights = row_weights(problem, points)
+    assert weights / weights.sum() == pytest.approx(expected / expected.sum(), rel=1e-4)

@@ -18,6 +18,8 @@ Array = NDArray[np.float64]
 THINNEST_CONE = 1e-11
 #: Up to so many units go straight to their linear programs.
 FEW_UNITS = 8
+#: Rows whose inverse Gram matrix, diagonal scaled to one, has larger entries count as collinear.
+COLLINEAR = 1e6
 
 
 def interior_points(problem: ConeProblem, start: Array) -> tuple[Array, NDArray[np.bool_]]:
@@ -176,14 +178,27 @@ def row_weights(problem: ConeProblem, centre: Array) -> Array:
     when 10^5 rows stand against one matrix inequality of degree 100.
     """
     slack = problem.slack(centre)
+    leverage = _leverage(problem, slack)
+    weights = np.sqrt(np.maximum(leverage, 0.1 * problem.d1 / problem.n)) * problem.is_row
+    total = weights.sum()
+    return np.asarray(weights * (problem.size / total) if total > 0 else weights)
+
+
+def _leverage(problem: ConeProblem, slack: Array) -> Array:
+    """``g_ki'(G_i'G_i)^-1 g_ki`` of the rows ``g_ki = x_k / slack_ki``, shape (n, p)."""
     gram = problem.gram(problem.is_row / slack**2)
     # equilibrated, since feature columns may differ by many orders of magnitude
     diagonal = np.einsum("iaa->ia", gram)
     scale = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-    inverse = np.linalg.inv(gram / scale[:, :, None] / scale[:, None, :] + 1e-12 * np.eye(problem.d1))
+    shifted = gram / scale[:, :, None] / scale[:, None, :] + 1e-12 * np.eye(problem.d1)
+    inverse = np.linalg.inv(shifted)
+    collinear = np.einsum("iaa->ia", inverse).max(axis=1) > COLLINEAR
     inverse = inverse / scale[:, :, None] / scale[:, None, :]
     a, b = problem.upper
-    leverage = problem.products @ (inverse[:, a, b] * np.where(a == b, 1, 2)).T / slack**2
-    weights = np.sqrt(np.maximum(leverage, 0.1 * problem.d1 / problem.n)) * problem.is_row
-    total = weights.sum()
-    return np.asarray(weights * (problem.size / total) if total > 0 else weights)
+    quadratic: Array = problem.products @ (inverse[:, a, b] * np.where(a == b, 1, 2)).T
+    for i in np.flatnonzero(collinear):
+        # the quadratic form cancels to roundoff where the inverse is huge; a sum of squares does not
+        values, vectors = np.linalg.eigh(shifted[i])
+        whitened = (problem.X / scale[i]) @ (vectors / np.sqrt(np.maximum(values, 1e-12)))
+        quadratic[:, i] = np.einsum("ka,ka->k", whitened, whitened)
+    return quadratic / slack**2
