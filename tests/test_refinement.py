@@ -270,11 +270,13 @@ def test_a_failing_solve_returns_the_start_with_a_warning(rng, monkeypatch):
     assert result.status == "unchanged"
 
 
-def test_a_solve_that_is_cut_short_is_said_although_it_helped(rng):
+@pytest.mark.parametrize("method", ["joint", "alternating"])
+def test_a_solve_that_is_cut_short_is_said_although_it_helped(rng, method):
     X, y, network = problem(rng)
     with pytest.warns(ConvergenceWarning, match="stopped by max_iter at a gap of"):
-        result = refine(network, X, y, max_iter=6)
+        result = refine(network, X, y, method=method, max_iter=6)
     assert result.after < result.before
+    assert result.solution.iterations <= 6
     assert result.solution.status == "max_iter"
 
 

@@ -99,6 +99,7 @@ def first_solve(
         sample_weight=target.sample_weight,
         solver=options.solver,
         solver_tol=options.tol,
+        max_iter=options.max_iter,
         time_limit=state.left(options).time_limit,
     )
     state.offer(result.network, "alternating")

@@ -92,12 +92,13 @@ class _Task:
     ridge: float
     solver: str
     solver_tol: float
+    max_iter: int
     deadline: float
 
     def solve(self, program: ConeProgram) -> Solution:
         left = max(self.deadline - time.perf_counter(), 1e-3)
         limit = None if np.isinf(left) else left
-        return solve(program, solver=self.solver, tol=self.solver_tol, time_limit=limit)
+        return solve(program, solver=self.solver, tol=self.solver_tol, max_iter=self.max_iter, time_limit=limit)
 
     def restriction(self, network: Network, patterns: ActivationPatterns) -> LipschitzRestriction:
         return LipschitzRestriction.at(
@@ -117,6 +118,7 @@ def alternating_minimization(
     tol: float = 1e-4,
     solver: str = "auto",
     solver_tol: float = 1e-6,
+    max_iter: int = 200,
     time_limit: float | None = None,
     ridge: float = RIDGE,
 ) -> AlternatingResult:
@@ -148,6 +150,8 @@ def alternating_minimization(
         See :func:`convexnn.solvers.solve`.
     solver_tol : float
         Verified relative gap asked of every convex program.
+    max_iter : int
+        Iterations of the solver on each of them.
     time_limit : float or None
         Seconds in all; the best network so far is returned.
     ridge : float
@@ -171,7 +175,7 @@ def alternating_minimization(
     began = time.perf_counter()
     deadline = np.inf if time_limit is None else began + time_limit
     inputs = check_inputs(X)
-    task = _Task(inputs, y, lam, sample_weight, ridge, solver, solver_tol, deadline)
+    task = _Task(inputs, y, lam, sample_weight, ridge, solver, solver_tol, max_iter, deadline)
     ordered = sort_by_sign(checked_network(network, inputs.shape[1]))
     patterns = extract(ordered, inputs)  # line 2: once, for all units
     if regularizer == "l2":
