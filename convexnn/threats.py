@@ -71,9 +71,22 @@ def _clip_pair(clip: Any) -> tuple[Array, Array]:
     return _checked_range(clip[0], clip[1], "clip")
 
 
-@dataclass(frozen=True, eq=False)
-class _Clipped(ByValue):
+@dataclass(frozen=True, eq=False, init=False)
+class _Ball(ByValue):
+    """What the balls share: a radius, and a clip."""
+
     clip: Any
+    radius: float
+
+    def __init__(self, radius: float, clip: Any = None) -> None:
+        object.__setattr__(self, "radius", _checked_radius(radius))
+        object.__setattr__(self, "clip", clip)
+        self._clip_range()
+
+    def bounding_box(self, X: Array) -> tuple[Array, Array]:
+        """``x -+ radius``, clipped; two arrays of shape (n, d)."""
+        low, high = self._clip_range()
+        return np.maximum(X - self.radius, low), np.minimum(X + self.radius, high)
 
     def _clip_range(self) -> tuple[Array, Array]:
         if self.clip is None:
@@ -87,7 +100,7 @@ class _Clipped(ByValue):
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class L2Ball(_Clipped):
+class L2Ball(_Ball):
     """Euclidean ball ``|x' - x|_2 <= radius`` around each sample.
 
     Parameters
@@ -97,13 +110,6 @@ class L2Ball(_Clipped):
     clip : pair of float or array, optional
         Data range; perturbed inputs stay inside it.
     """
-
-    radius: float
-
-    def __init__(self, radius: float, clip: Any = None) -> None:
-        object.__setattr__(self, "radius", _checked_radius(radius))
-        object.__setattr__(self, "clip", clip)
-        self._clip_range()
 
     norm = "l2"
 
@@ -160,14 +166,9 @@ class L2Ball(_Clipped):
         length = self.radius * rng.random((len(X), 1)) ** (1 / X.shape[1])
         return self.project(X + length * direction, X)
 
-    def bounding_box(self, X: Array) -> tuple[Array, Array]:
-        """``x -+ radius``, clipped."""
-        low, high = self._clip_range()
-        return np.maximum(X - self.radius, low), np.minimum(X + self.radius, high)
-
 
 @dataclass(frozen=True, eq=False, init=False)
-class LInfBall(_Clipped):
+class LInfBall(_Ball):
     """Box ``|x' - x|_inf <= radius`` around each sample.
 
     Parameters
@@ -178,19 +179,7 @@ class LInfBall(_Clipped):
         Data range; perturbed inputs stay inside it.
     """
 
-    radius: float
-
-    def __init__(self, radius: float, clip: Any = None) -> None:
-        object.__setattr__(self, "radius", _checked_radius(radius))
-        object.__setattr__(self, "clip", clip)
-        self._clip_range()
-
     norm = "linf"
-
-    def bounding_box(self, X: Array) -> tuple[Array, Array]:
-        """The set itself."""
-        low, high = self._clip_range()
-        return np.maximum(X - self.radius, low), np.minimum(X + self.radius, high)
 
     def project(self, Z: Array, X: Array) -> Array:
         """Exact projection."""

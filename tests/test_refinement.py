@@ -328,6 +328,25 @@ def test_interrupt_keeps_the_start(rng, monkeypatch):
         assert refine(network, X, y).model is network
 
 
+def test_an_interrupted_solve_is_the_last(rng, monkeypatch):
+    from dataclasses import replace
+
+    import convexnn.refinement.stages as module
+
+    X, y, network = problem(rng)
+    honest, calls = module.solve, []
+
+    def interrupted(program, **options):
+        calls.append(program.name)
+        return replace(honest(program, **options), status="interrupted")
+
+    monkeypatch.setattr(module, "solve", interrupted)
+    with pytest.warns(ConvergenceWarning):
+        result = refine(network, X, y, lam=1e-3, pattern_search=5)
+    assert len(calls) == 1
+    assert result.after < result.before  # what the cut solve found is kept
+
+
 def test_time_limit_never_worse(rng):
     X, y, network = problem(rng, n=150, d=5, m=30)
     with warnings.catch_warnings():

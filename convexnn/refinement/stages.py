@@ -111,7 +111,8 @@ def search(
 ) -> tuple[Solution | None, ActivationPatterns]:
     """Cross the boundaries on which the network lies, as long as that helps."""
     for _ in range(options.pattern_search):
-        if state.network.W.shape[0] != patterns.n_patterns:
+        interrupted = solution is not None and solution.status == "interrupted"
+        if interrupted or state.network.W.shape[0] != patterns.n_patterns:
             break
         flipped = flip_active_rows(state.network, state.objective.X, patterns)
         if np.array_equal(flipped.D, patterns.D):
