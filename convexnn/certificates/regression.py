@@ -70,14 +70,21 @@ def certified_interval(network: Network, X: ArrayLike, threat: Threat, certifica
     CertificateError
         When the certificate is about another network or does not check.
     """
+    return _interval(network, np.asarray(X, dtype=float), threat, _checked_bound(network, threat, certificate))
+
+
+def _checked_bound(network: Network, threat: Threat, certificate: Certificate) -> float:
+    """The Lipschitz bound (l2), recomputed; refuses what is no threat or no such certificate."""
     if not isinstance(threat, Threat):
         raise InvalidInputError(f"threat must be an L2Ball, LInfBall or Box, got {threat!r}.")
     if certificate.quantity != "lipschitz" or certificate.threat != "l2":
         raise InvalidInputError(
             f"An l2 Lipschitz certificate is needed, this one bounds {certificate.quantity} ({certificate.threat})."
         )
-    bound = certificate.check(network)
-    points = np.asarray(X, dtype=float)
+    return certificate.check(network)
+
+
+def _interval(network: Network, points: Array, threat: Threat, bound: float) -> tuple[Array, Array]:
     centre, width = network(points), output_reach(points, threat, bound)
     width = (width + 2.0 * evaluation_error(network, largest_size(points, threat))[:, 0]) * (1.0 + 8.0 * UNIT)
     slack = 2.0 * UNIT * (np.abs(centre) + width)
@@ -180,7 +187,9 @@ def certify_regression(
     network: Network, X: ArrayLike, y: Any, threat: Threat, certificate: Certificate
 ) -> CertifiedRegression:
     """Certified output intervals and squared errors of a regressor; see :func:`certified_interval`."""
-    lower, upper = certified_interval(network, X, threat, certificate)
+    bound = _checked_bound(network, threat, certificate)
+    points = np.asarray(X, dtype=float)
+    lower, upper = _interval(network, points, threat, bound)
     target = np.asarray(y, dtype=float)
     worst = np.maximum(np.abs(upper - target), np.abs(lower - target)) ** 2 * (1.0 + 8.0 * UNIT)
-    return CertifiedRegression(lower, upper, (network(X) - target) ** 2, worst, certificate.check(network))
+    return CertifiedRegression(lower, upper, (network(points) - target) ** 2, worst, bound)

@@ -19,8 +19,10 @@ def start_trainer(start: str | Trainer, lam: float) -> Trainer:
     if isinstance(start, Trainer):
         return start
     if start not in TRAINERS:
-        names = [*sorted(TRAINERS), "random"]
-        raise InvalidInputError(f"start must be one of {names}, a trainer or a trained model; got {start!r}.")
+        raise InvalidInputError(
+            f"start must be a trainer or one of {sorted(TRAINERS)} (an estimator also takes 'random' or a trained "
+            f"model); got {start!r}."
+        )
     kind = TRAINERS[start]
     if issubclass(kind, LipschitzPenalized):
         return kind(lam=lam)
