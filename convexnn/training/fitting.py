@@ -20,7 +20,7 @@ def start_trainer(start: str | Trainer, lam: float) -> Trainer:
         return start
     if start not in TRAINERS:
         raise InvalidInputError(
-            f"start must be a trainer or one of {sorted(TRAINERS)} (an estimator also takes 'random' or a trained "
+            f"start must be one of {sorted(TRAINERS)} or a trainer (an estimator also takes 'random' or a trained "
             f"model); got {start!r}."
         )
     kind = TRAINERS[start]
