@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
-from convexnn.program import Dual, Program, Proposal
+from convexnn.program import Dual, Program, Proposal, Solution
 from convexnn.solvers._norm_block import NormBlock
 from convexnn.solvers._spectral_block import FixedBlock, JointBlock
 from convexnn.solvers.centre import analytic_centres, interior_points
@@ -46,7 +46,7 @@ def solve_interior_point(
     tol: float = 1e-6,
     max_iter: int = 200,
     time_limit: float | None = None,
-    start: Array | None = None,
+    start: Array | Solution | None = None,
     verbose: int = 0,
 ) -> Proposal:
     """Solve a training program by a feasible primal-dual interior point method.
@@ -61,7 +61,7 @@ def solve_interior_point(
         Newton iterations.
     time_limit : float or None
         Seconds; an iteration that has begun is finished.
-    start : array, shape (p, d + 1), or None
+    start : array, shape (p, d + 1), Solution or None
         Replaces ``program.start``. Units that lie strictly inside their cones need no search for an interior
         point. The start also competes as a solution, so the result is never worse than a feasible start.
     verbose : int
@@ -79,7 +79,8 @@ def solve_interior_point(
     """
     clock = _Clock(time_limit)
     structure = _require_structure(program)
-    origin = program.start if start is None else _check_start(structure, start)
+    point = start.z if isinstance(start, Solution) else start
+    origin = program.start if point is None else _check_start(structure, point)
     incumbent = _first_incumbent(program, structure)
     unit = power_of_two_unit(structure)
     if unit == 0 or structure.D.shape[1] == 0:

@@ -123,7 +123,7 @@ class _Request:
     tol: float
     max_iter: int
     time_limit: float | None
-    start: Array | None
+    start: Array | Solution | None
     verbose: int
     began: float
 
@@ -141,7 +141,7 @@ def solve(
     tol: float = 1e-6,
     max_iter: int = 200,
     time_limit: float | None = None,
-    start: ArrayLike | None = None,
+    start: ArrayLike | Solution | None = None,
     verbose: int = 0,
 ) -> Solution:
     """Solve a convex training program and recompute the evidence.
@@ -160,8 +160,10 @@ def solve(
         Interior-point iterations.
     time_limit : float or None
         Wall-clock seconds; the best point so far comes back.
-    start : array-like or None
-        A point to start from instead of ``program.start``; strictly inside the cones if possible.
+    start : array-like, Solution or None
+        A point to start from instead of ``program.start``, strictly inside the cones if possible; or the solution
+        of a neighbouring program of the same shape (another lam, a few flipped patterns, other weights), of which
+        the interior point method uses points and multipliers. The result is never worse than a feasible start.
     verbose : int
         1 logs a line an iteration to the logger ``convexnn`` at level INFO; 2 lets cvxpy solvers print.
 
@@ -190,7 +192,7 @@ def _is_small(program: Program) -> bool:
 
 
 def _check(
-    solver: str, tol: float, max_iter: int, time_limit: float | None, start: ArrayLike | None, verbose: int
+    solver: str, tol: float, max_iter: int, time_limit: float | None, start: ArrayLike | Solution | None, verbose: int
 ) -> _Request:
     require_solver(solver)
     if not (math.isfinite(tol) and tol > 0):
@@ -199,10 +201,16 @@ def _check(
         raise InvalidInputError(f"max_iter={max_iter!r} was given; expected an integer of at least 1")
     if time_limit is not None and not time_limit > 0:
         raise InvalidInputError(f"time_limit={time_limit!r} was given; expected positive seconds or None")
-    point = None if start is None else np.asarray(start, dtype=float)
-    if point is not None and not np.isfinite(point).all():
+    return _Request(tol, int(max_iter), time_limit, _check_start(start), verbose, time.perf_counter())
+
+
+def _check_start(start: ArrayLike | Solution | None) -> Array | Solution | None:
+    if start is None:
+        return None
+    point = start.z if isinstance(start, Solution) else np.asarray(start, dtype=float)
+    if not np.isfinite(point).all():
         raise InvalidInputError("start holds NaN or infinite values; expected a finite point of the program")
-    return _Request(tol, int(max_iter), time_limit, point, verbose, time.perf_counter())
+    return start if isinstance(start, Solution) else point
 
 
 def _solve_named(program: Program, solver: str, request: _Request) -> Solution:
