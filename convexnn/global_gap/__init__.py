@@ -1,0 +1,1 @@
+"""How far a fit can be from the global optimum of training: dual bounds, and column generation that closes them."""
