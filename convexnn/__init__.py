@@ -16,8 +16,9 @@ from convexnn.exceptions import (
     SolverWarning,
     UnsupportedModelError,
 )
-from convexnn.losses import Hinge, Logistic, MultiMargin, Squared, SquaredHinge
+from convexnn.losses import Hinge, Huber, Logistic, MultiMargin, Squared, SquaredHinge
 from convexnn.network import Network, as_network
+from convexnn.paths import path
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Program, Solution, evaluate
 from convexnn.refinement import Refinement, refine
@@ -37,6 +38,7 @@ __all__ = [
     "ConvexNNError",
     "DatasetError",
     "Hinge",
+    "Huber",
     "Identity",
     "InfeasibleStartError",
     "InvalidInputError",
@@ -67,6 +69,7 @@ __all__ = [
     "extract",
     "lam_max",
     "lipschitz",
+    "path",
     "pretrain",
     "refine",
     "robustness_table",

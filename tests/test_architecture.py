@@ -24,7 +24,7 @@ PACKAGE = ROOT / "convexnn"
 
 # Later may import earlier; members of one row do not import each other. A sub-package is one member.
 ARROWS: tuple[tuple[str, ...], ...] = (
-    ("exceptions", "values"),
+    ("exceptions", "values", "monotone"),
     ("activations", "losses", "threats", "rigorous", "archive", "threads"),
     ("lipsdp", "interop"),
     ("network",),
@@ -32,9 +32,11 @@ ARROWS: tuple[tuple[str, ...], ...] = (
     ("program", "certificate"),
     ("patterns", "attacks"),
     ("restrictions", "solvers"),
+    ("global_gap",),
     ("certificates",),
-    ("training", "model_parts"),
+    ("training", "model_parts", "search"),
     ("refinement",),
+    ("paths",),
     ("estimators",),
     ("report", "plotting"),
     ("cli",),
