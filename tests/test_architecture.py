@@ -29,6 +29,7 @@ ARROWS: tuple[tuple[str, ...], ...] = (
     ("lipsdp", "interop"),
     ("network",),
     ("structure",),
+    ("vector_structure",),
     ("program", "certificate"),
     ("patterns", "attacks"),
     ("restrictions", "solvers"),

@@ -1,0 +1,118 @@
+"""What a structured solver may read of a training program with several outputs and fixed output directions.
+
+Unit i contributes ``relu(x'w_i) vh_i`` with a unit vector ``vh_i`` that is given. In the variables ``w_i`` (rows of
+``U``, last column the bias)::
+
+    min_U  sum_k weight_k |f_k - y_k|^2 + constant + ridge |U[:, -1]|^2 + coupling(U)
+    s.t.   S_ki x_k'w_i >= 0,   S = 2 D - 1                         for all rows k, units i
+
+    f_k = sum_i D_ki (x_k'w_i) vh_i + c,   c free (minimized out exactly: predictions are centred)
+
+With one output ``vh_i = +-1`` and ``u_i = vh_i w_i`` are the variables of :mod:`convexnn.structure`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.structure import ConeStructure, GroupNorm, JointSpectral
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class VectorGroupNorm:
+    """``weight * sum_i ||w_i[:n_weights]||_2``."""
+
+    weight: float
+
+
+@dataclass(frozen=True)
+class VectorSpectral:
+    """``weight * LipSDP^2`` of the network with several outputs, multipliers free.
+
+    In the form of one linear matrix inequality in ``W`` (weights only), ``sigma`` and ``a`` (p,), with
+    ``U_0 = sum_i vh_i w_i'`` and rows in the order inputs, outputs, units::
+
+        weight * min sigma
+        s.t.  [[I, U_0'/2, W'/2], [U_0/2, sigma I - sum_i a_i vh_i vh_i', 0], [W/2, 0, diag(a)]] >= 0
+    """
+
+    weight: float
+
+
+VectorCoupling = VectorGroupNorm | VectorSpectral
+
+
+@dataclass(frozen=True, eq=False)
+class VectorStructure(ConeStructure):
+    """Data, cones and coupling of a program with several outputs.
+
+    Parameters
+    ----------
+    y : array, shape (n, outputs)
+        Weighted mean targets of the distinct rows; the other fields are those of ``ConeStructure``.
+    S : array, shape (n, p)
+        ``2 D_ki - 1``; all zero when the cones are dropped (gated). Directions carry the signs.
+    coupling : VectorCoupling
+        The regularizer.
+    directions : array, shape (p, outputs)
+        Unit vectors ``vh_i``.
+    """
+
+    coupling: VectorCoupling  # type: ignore[assignment]
+    directions: Array = field(kw_only=True)
+
+    def twin(self) -> ConeStructure:
+        """A scalar structure with the same rows, cones and weight of the coupling; its targets are zero."""
+        kind = GroupNorm if isinstance(self.coupling, VectorGroupNorm) else JointSpectral
+        return ConeStructure(
+            X=self.X,
+            y=np.zeros(len(self.X)),
+            weight=self.weight,
+            constant=0.0,
+            D=self.D,
+            S=self.S,
+            ridge=self.ridge,
+            n_weights=self.n_weights,
+            coupling=kind(self.coupling.weight),
+        )
+
+    def of_units(self, index: NDArray[np.intp]) -> VectorStructure:
+        """The same program with some of the units only."""
+        return replace(self, D=self.D[:, index], S=self.S[:, index], directions=self.directions[index])
+
+    def raw_predict(self, U: Array) -> Array:
+        """``sum_i D_ki (x_k'w_i) vh_i`` without the intercept, shape (n, outputs)."""
+        predictions: Array = (self.D * (self.X @ U.T)) @ self.directions
+        return predictions
+
+    def adjoint(self, p: Array) -> Array:
+        """Adjoint of :meth:`predict` at ``p`` (n, outputs), shape (p, d + 1)."""
+        centred = p - self.weight[:, None] * p.sum(axis=0)
+        image: Array = ((centred @ self.directions.T) * self.D).T @ self.X
+        return image
+
+    def output_bias(self, U: Array) -> Array:
+        """The best output bias for ``U``: weighted means of ``y - prediction``, shape (outputs,)."""
+        bias: Array = self.y[0] + self.weight @ (self.y - self.y[0] - self.raw_predict(U))
+        return bias
+
+    def slopes(self, U: Array) -> Array:
+        """Gradient ``2 weight_k (f_k - y_k)`` of the loss in the predictions, shape (n, outputs)."""
+        slopes: Array = 2 * self.weight[:, None] * (self.predict(U) - self.y_centred)
+        return slopes
+
+    def loss(self, U: Array) -> float:
+        """Weighted mean squared error (summed over the outputs) at the best intercept, without the ridge."""
+        error = self.predict(U) - self.y_centred
+        return float(np.vdot(error, self.weight[:, None] * error)) + self.constant
+
+    def gradient(self, U: Array) -> Array:
+        """Gradient of loss plus bias penalty, shape (p, d + 1)."""
+        gradient = self.adjoint(self.slopes(U))
+        gradient[:, -1] += 2 * self.ridge * U[:, -1]
+        return gradient
