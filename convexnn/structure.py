@@ -1,14 +1,16 @@
 """What a structured solver may read of a convex training program, and nothing more.
 
-All programs of the package with scalar output and squared loss share one shape, in the merged
+All programs of the package with scalar output share one shape, in the merged
 variables ``u_i = v_i (w_i, b_i)`` (rows of ``U``, last column the bias)::
 
-    min_U  sum_k weight_k (f_k - y_k)^2 + constant + ridge |U[:, -1]|^2 + coupling(U)
+    min_U  sum_k weight_k l(f_k; y_k) + constant + ridge |U[:, -1]|^2 + coupling(U)
     s.t.   S_ki x_k'u_i >= 0                                        for all rows k, units i
 
-    f_k = sum_i D_ki x_k'u_i + c,   c free (minimized out exactly: predictions are centred)
+    f_k = sum_i D_ki x_k'u_i + c,   c free (minimized out exactly)
 
-A solver reads a :class:`ConeStructure`; a program builds one.
+For the squared loss ``l = (f - y)^2`` minimizing c out is the same as centring predictions and targets; for the other
+losses it is a search in one dimension. A solver reads a :class:`ConeStructure`; a program builds one. A solver that
+knows the squared loss alone asks ``structure.is_squared`` first.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from convexnn.losses import Loss, Squared
 
 Array = NDArray[np.float64]
 
@@ -65,7 +69,7 @@ class ConeStructure:
     X : array, shape (n, d + 1)
         Distinct rows, the last column is the appended bias column of ones.
     y : array, shape (n,)
-        Weighted mean target of each distinct row.
+        Weighted mean target of each distinct row; with losses other than squared, rows that differ in y are distinct.
     weight : array, shape (n,)
         Positive weights that sum to one.
     constant : float
@@ -73,13 +77,15 @@ class ConeStructure:
     D : array, shape (n, p)
         Activation patterns as 0.0 / 1.0.
     S : array, shape (n, p)
-        ``sign_i * (2 D_ki - 1)``; all zero when the cones are dropped (gated).
+        ``sign_i * (2 D_ki - 1)``; all zero when the cones are dropped (gated), and on a row whose x occurred before.
     ridge : float
         Weight of ``|U[:, -1]|^2``.
     n_weights : int
         Number of leading coordinates of a unit that the coupling sees: ``d`` or ``d + 1``.
     coupling : Coupling
         The regularizer.
+    sample_loss : Loss
+        Loss of one sample; the squared one unless said otherwise.
     """
 
     X: Array
@@ -91,6 +97,12 @@ class ConeStructure:
     ridge: float
     n_weights: int
     coupling: Coupling
+    sample_loss: Loss = Squared()
+
+    @property
+    def is_squared(self) -> bool:
+        """Whether the loss is the squared one: only then ``y``, ``constant`` and centred predictions say all of it."""
+        return isinstance(self.sample_loss, Squared)
 
     @property
     def has_cones(self) -> bool:
@@ -103,6 +115,11 @@ class ConeStructure:
         shifted = self.y - self.y[0]  # constant targets become exactly zero
         centred: Array = shifted - self.weight @ shifted
         return centred
+
+    @property
+    def targets(self) -> Array:
+        """Targets without the part that the free intercept takes up: centred, or -1 / +1 for the binary losses."""
+        return self.y if self.sample_loss.binary else self.y_centred
 
     def raw_predict(self, U: Array) -> Array:
         """``sum_i D_ki x_k'u_i`` without the intercept, shape (n,)."""
@@ -132,20 +149,42 @@ class ConeStructure:
         return image
 
     def intercept(self, U: Array) -> float:
-        """The best output bias for ``U``: weighted mean of ``y - prediction``."""
-        return float(self.y[0] + self.weight @ (self.y - self.y[0] - self.raw_predict(U)))
+        """The best output bias for ``U``: weighted mean of ``y - prediction`` for the squared loss."""
+        if self.is_squared:
+            return float(self.y[0] + self.weight @ (self.y - self.y[0] - self.raw_predict(U)))
+        raw = self.raw_predict(U)
+        mean = float(self.weight @ raw)
+        offset = 0.0 if self.sample_loss.binary else float(self.y[0] + self.weight @ (self.y - self.y[0]))
+        return offset - mean + self.sample_loss.best_constant(raw - mean, self.targets, self.weight)
+
+    def fitted(self, U: Array) -> Array:
+        """Predictions at the best intercept, to be compared with :attr:`targets`, shape (n,)."""
+        centred = self.predict(U)
+        if self.is_squared:
+            return centred
+        best: Array = centred + self.sample_loss.best_constant(centred, self.targets, self.weight)
+        return best
 
     def loss(self, U: Array) -> float:
-        """Weighted mean squared error at the best intercept, without the ridge."""
-        residual = self.predict(U) - self.y_centred
-        return float(residual @ (self.weight * residual)) + self.constant
+        """Weighted mean loss at the best intercept, without the ridge."""
+        if self.is_squared:
+            residual = self.predict(U) - self.y_centred
+            return float(residual @ (self.weight * residual)) + self.constant
+        return float(self.weight @ self.sample_loss.value(self.fitted(U), self.targets)) + self.constant
+
+    def slopes(self, U: Array) -> Array:
+        """``weight_k l'(f_k; y_k)`` at the best intercept, a multiplier of the prediction equation, shape (n,)."""
+        if self.is_squared:
+            slopes: Array = 2 * self.weight * (self.predict(U) - self.y_centred)
+            return slopes
+        return self.weight * self.sample_loss.gradient(self.fitted(U), self.targets)
 
     def bias_penalty(self, U: Array) -> float:
         """``ridge * |U[:, -1]|^2``."""
         return self.ridge * float(U[:, -1] @ U[:, -1])
 
     def gradient(self, U: Array) -> Array:
-        """Gradient of loss plus bias penalty, shape (p, d + 1)."""
-        gradient = self.adjoint(2 * self.weight * (self.predict(U) - self.y_centred))
+        """Gradient of loss plus bias penalty (a subgradient where the loss has a kink), shape (p, d + 1)."""
+        gradient = self.adjoint(self.slopes(U))
         gradient[:, -1] += 2 * self.ridge * U[:, -1]
         return gradient

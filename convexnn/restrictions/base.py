@@ -1,12 +1,12 @@
-"""What all convex training programs with scalar output and squared loss share.
+"""What all convex training programs with scalar output share.
 
 With merged units ``u_i = v_i (w_i, b_i)`` as rows of ``U`` and ``x_k = (x, 1)``::
 
-    minimize    sum_k om_k (sum_i D_ki x_k'u_i + c - y_k)^2 + ridge |U[:, -1]|^2 + R(U)     over U, c
+    minimize    sum_k om_k l(sum_i D_ki x_k'u_i + c; y_k) + ridge |U[:, -1]|^2 + R(U)     over U, c
     subject to  S_ki x_k'u_i >= 0,   S = s (2 D - 1)
 
-A sub-class states its regularizer R three times: its value, its conjugate (for the lower bound) and
-in cvxpy. Everything else stands here, once.
+The loss ``l`` is ``(f - y)^2`` or another of :mod:`convexnn.losses`. A sub-class states its regularizer R three
+times: its value, its conjugate (for the lower bound) and in cvxpy. Everything else stands here, once.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.losses import Loss
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Dual
 from convexnn.restrictions.cones import project
-from convexnn.restrictions.multipliers import best_scaling, fit_rows, stationarity
-from convexnn.restrictions.rows import distinct_rows
+from convexnn.restrictions.loss_bounds import admissible, check_loss_targets, loss_bound, scalar_loss
+from convexnn.restrictions.multipliers import fit_rows, stationarity
+from convexnn.restrictions.rows import DistinctRows, distinct_rows
 from convexnn.restrictions.units import balanced, checked_network, merge, place, relative_slack
 from convexnn.structure import ConeStructure, Coupling
 
@@ -51,7 +53,7 @@ class ConeProgram(ABC):
     X : array-like, shape (n, d)
         Inputs; repeated rows are merged into weighted ones.
     y : array-like, shape (n,)
-        Targets.
+        Targets; -1 / +1 for the classification losses.
     patterns : ActivationPatterns
         A multiset on the rows of ``X``.
     lam : float
@@ -62,6 +64,8 @@ class ConeProgram(ABC):
         Lifted into :attr:`start`.
     ridge : float
         Weight of the squared merged biases, part of the objective.
+    loss : str or Loss
+        "squared", "huber", "hinge", "squared_hinge" or "logistic".
 
     Raises
     ------
@@ -82,8 +86,11 @@ class ConeProgram(ABC):
         sample_weight: ArrayLike | None = None,
         start: Any = None,
         ridge: float = 0.0,
+        loss: str | Loss = "squared",
     ) -> None:
-        self.rows = distinct_rows(X, y, sample_weight)
+        self.loss = scalar_loss(loss)
+        self.rows = self._distinct(X, y, sample_weight)
+        check_loss_targets(self.loss, self.rows.y)
         self.lam = positive(lam, "lam")
         self.ridge = positive(ridge, "ridge", zero=True)
         if not isinstance(patterns, ActivationPatterns):
@@ -98,18 +105,23 @@ class ConeProgram(ABC):
         self._structure = self._build()
         self._start = None if start is None else self.lift(start)
 
+    def _distinct(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> DistinctRows:
+        return distinct_rows(X, y, sample_weight, with_targets=self.loss.name != "squared")
+
     def _build(self) -> ConeStructure:
         D = self.patterns.D.astype(float)
+        signs = self.rows.fresh[:, None] * self.patterns.s * (2 * D - 1)  # a cone row for every x
         return ConeStructure(
             X=np.hstack([self.rows.X - self._origin(), np.ones((len(self.rows.X), 1))]),
             y=self.rows.y,
             weight=self.rows.weight,
             constant=self.rows.constant,
             D=D,
-            S=self.patterns.s * (2 * D - 1) if self.has_cones else np.zeros_like(D),
+            S=signs if self.has_cones else np.zeros_like(D),
             ridge=self.ridge,
             n_weights=self.n_weights,
             coupling=self._coupling(),
+            sample_loss=self.loss,
         )
 
     # -- what a sub-class states --------------------------------------------------------------------
@@ -159,7 +171,7 @@ class ConeProgram(ABC):
 
     @property
     def scale(self) -> float:
-        """Objective of the zero network (the variance of the targets), or the targets' roundoff when larger."""
+        """Objective of the best constant (the variance of the targets), or the targets' roundoff when larger."""
         s = self._structure
         roundoff = 1e-16 * float(s.weight @ s.y**2)
         return max(s.loss(np.zeros((self.patterns.n_patterns, self.n_inputs + 1))), roundoff)
@@ -201,6 +213,7 @@ class ConeProgram(ABC):
 
             F(U) >= constant - theta p'y - theta^2 (sum_k p_k^2 / (4 om_k) + |Z_b|^2 / (4 ridge) + R*)
 
+        (for other losses ``-sum_k om_k l*(theta p_k / om_k; y_k)`` in place of the parts with p: see ``loss_bounds``),
         where the bias column ``Z_b`` is closed by the ridge (not in the l2 programs, where the bias is
         inside the norm) and R* is the bound on the conjugate of the regularizer in :meth:`_conjugate`.
         The best theta is inserted. Proof: ``docs/theory/joint_program.md``, Proposition 4. The roundoff of Z, the
@@ -216,20 +229,18 @@ class ConeProgram(ABC):
         if not self._is_usable(dual):
             return -math.inf
         s = self._structure
-        p = dual.residual - s.weight * dual.residual.sum()
         with np.errstate(over="ignore", invalid="ignore"):
+            p = admissible(s, dual.residual)
             Z, error = stationarity(s, p, np.maximum(dual.rows, 0.0))
             if not np.isfinite(Z).all():
                 return s.constant
-            linear = -float(p @ s.y_centred)
-            quadratic = 0.25 * float(p @ (p / s.weight))
+            rest = 0.0
             if self.n_weights <= self.n_inputs:
                 bias = np.abs(Z[:, -1]) + error[:, -1]
-                quadratic += 0.25 * float(bias @ bias) / self.ridge
+                rest = 0.25 * float(bias @ bias) / self.ridge
                 Z[:, -1] = error[:, -1] = 0.0
             penalty, limit = self._conjugate(Z, error, dual)
-            value = best_scaling(linear, quadratic + penalty, limit)
-        return s.constant + value
+            return s.constant + loss_bound(s, p, rest + penalty, limit)
 
     def _is_usable(self, dual: Dual) -> bool:
         n, p = self._structure.S.shape
@@ -301,13 +312,13 @@ class ConeProgram(ABC):
     def network_objective(self, network: Any) -> float:
         """Objective of the non-convex training problem at a ReLU network.
 
-        Weighted mean squared error at the network's own output bias, plus the regularizer of the network,
+        Weighted mean loss at the network's own output bias, plus the regularizer of the network,
         plus the ridge on its merged biases. For a feasible ``z``, that of ``decode(z)`` is at most
         ``objective(z)`` up to roundoff.
         """
         net = checked_network(network, self.n_inputs)
-        residual = net(self.rows.X) - self.rows.y
-        return float(self.rows.weight @ residual**2) + self.rows.constant + self._network_regularizer(net)
+        losses = self.loss.value(net(self.rows.X), self.rows.y)
+        return float(self.rows.weight @ losses) + self.rows.constant + self._network_regularizer(net)
 
     # -- multipliers --------------------------------------------------------------------------------
     def repair(self, z: Array) -> Array:
@@ -320,10 +331,8 @@ class ConeProgram(ABC):
         return U
 
     def residual_multiplier(self, z: Array) -> Array:
-        """Multiplier ``2 om (prediction - y)`` of the prediction equation at a point."""
-        s = self._structure
-        residual: Array = 2 * s.weight * (s.predict(self._point(z)) - s.y_centred)
-        return residual
+        """Multiplier of the prediction equation at a point: ``2 om (prediction - y)`` for the squared loss."""
+        return self._structure.slopes(self._point(z))
 
     def refine(self, z: Array, dual: Dual) -> Dual:
         """Dual with the row multipliers refitted unit by unit, or the given one if that proves more.
@@ -333,6 +342,7 @@ class ConeProgram(ABC):
         """
         if not self._structure.has_cones:
             return dual
+        dual = Dual(admissible(self._structure, dual.residual), dual.rows, dual.matrix)
         rows = fit_rows(self._structure, dual, *self._metric(z, dual))
         return max((dual, Dual(dual.residual, rows, dual.matrix)), key=self.lower_bound)
 

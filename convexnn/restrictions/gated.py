@@ -44,6 +44,8 @@ class GatedGroupLasso(ReluGroupLasso):
     sample_weight : array-like, shape (n,), or None
     start : Network or None
         Lifted into :attr:`start`.
+    loss : str or Loss
+        "squared", "huber", "hinge", "squared_hinge" or "logistic"; targets -1 / +1 for the last three.
     """
 
     name = "gated relaxation of (6)"

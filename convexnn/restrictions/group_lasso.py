@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convexnn.losses import Loss
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Dual
 from convexnn.restrictions.base import ConeProgram
-from convexnn.restrictions.reference import cone_rows, row_multipliers, squared_loss
+from convexnn.restrictions.reference import cone_rows, mean_loss, read_dual
 from convexnn.structure import Coupling, GroupNorm
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ class ReluGroupLasso(ConeProgram):
         minimize    sum_k om_k (sum_i D_ki x_k'u_i + c - y_k)^2 + 2 lam sum_i ||u_i||
         subject to  s_i (2 D_ki - 1) x_k'u_i >= 0        for all rows k, units i
 
-    Its optimum is that of ``MSE + lam sum_i (||(w_i, b_i)||^2 + v_i^2)`` over networks with these patterns
-    and signs, because ``min {||w||^2 + v^2 : |v| ||w|| = r} = 2 r``. The bias is inside the norm, the
-    output bias c is free.
+    Any other ``loss`` may take the place of the squared one. The optimum is that of the mean loss plus
+    ``lam sum_i (||(w_i, b_i)||^2 + v_i^2)`` over networks with these patterns and signs, because
+    ``min {||w||^2 + v^2 : |v| ||w|| = r} = 2 r``. The bias is inside the norm, the output bias c is free.
 
     Implements: Yin & Lesage-Landry (2026), eq. (6).
 
@@ -49,6 +50,8 @@ class ReluGroupLasso(ConeProgram):
     sample_weight : array-like, shape (n,), or None
     start : Network or None
         Lifted into :attr:`start`.
+    loss : str or Loss
+        "squared", "huber", "hinge", "squared_hinge" or "logistic"; targets -1 / +1 for the last three.
     """
 
     name = "l2-regularized program (6)"
@@ -62,8 +65,9 @@ class ReluGroupLasso(ConeProgram):
         *,
         sample_weight: ArrayLike | None = None,
         start: Any = None,
+        loss: str | Loss = "squared",
     ) -> None:
-        super().__init__(X, y, patterns, lam, sample_weight=sample_weight, start=start)
+        super().__init__(X, y, patterns, lam, sample_weight=sample_weight, start=start, loss=loss)
 
     @property
     def n_weights(self) -> int:
@@ -93,11 +97,12 @@ class ReluGroupLasso(ConeProgram):
 
         U = cp.Variable((self.patterns.n_patterns, self.n_inputs + 1), name="U")
         c = cp.Variable(name="c")
-        objective = squared_loss(self._structure, U, c) + 2 * self.lam * cp.sum(cp.norm(U, 2, axis=1))
-        return cp.Problem(cp.Minimize(objective), cone_rows(self._structure, U))
+        loss, predictions = mean_loss(self._structure, U, c)
+        objective = loss + 2 * self.lam * cp.sum(cp.norm(U, 2, axis=1))
+        return cp.Problem(cp.Minimize(objective), [*cone_rows(self._structure, U), *predictions])
 
     def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
         """Point, moved into the cones, and multipliers, row by row refitted where that proves more."""
         raw = problem.var_dict["U"].value
         U = self.repair(raw)
-        return U, self.refine(U, Dual(self.residual_multiplier(raw), row_multipliers(self._structure, problem)))
+        return U, self.refine(U, read_dual(self._structure, problem, raw))

@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InfeasibleStartError, InvalidInputError
 from convexnn.lipsdp import maximize, multiplier_from_t, t_from_multiplier
+from convexnn.losses import Loss
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Dual
 from convexnn.restrictions.lipschitz_joint import LIPSDP_TOL, RIDGE, SpectralProgram, lipsdp_rows
-from convexnn.restrictions.reference import cone_rows, labelled_dual, row_multipliers, squared_loss
+from convexnn.restrictions.reference import cone_rows, labelled_dual, mean_loss, read_dual
 from convexnn.restrictions.rows import check_inputs
 from convexnn.restrictions.units import checked_network, merge, nonzero_rows
 from convexnn.structure import Coupling, FixedSpectral
@@ -66,6 +67,8 @@ class LipschitzRestriction(SpectralProgram):
         Lifted into :attr:`start`.
     ridge : float
         Positive weight of the squared merged biases.
+    loss : str or Loss
+        "squared", "huber", "hinge", "squared_hinge" or "logistic"; targets -1 / +1 for the last three.
 
     Raises
     ------
@@ -91,6 +94,7 @@ class LipschitzRestriction(SpectralProgram):
         sample_weight: ArrayLike | None = None,
         start: Any = None,
         ridge: float = RIDGE,
+        loss: str | Loss = "squared",
     ) -> None:
         all_units = patterns.expand()
         nu, q = _outer_weights_and_q(len(all_units), outer_weights, multiplier)
@@ -102,7 +106,7 @@ class LipschitzRestriction(SpectralProgram):
         self.q = q[np.r_[0, 1 + self.units]]
         self.nu = nu[self.units]
         live = all_units.select(self.units)
-        super().__init__(X, y, live, lam, sample_weight=sample_weight, start=start, ridge=ridge)
+        super().__init__(X, y, live, lam, sample_weight=sample_weight, start=start, ridge=ridge, loss=loss)
 
     @classmethod
     def at(
@@ -115,6 +119,7 @@ class LipschitzRestriction(SpectralProgram):
         patterns: ActivationPatterns | None = None,
         sample_weight: ArrayLike | None = None,
         ridge: float = RIDGE,
+        loss: str | Loss = "squared",
     ) -> LipschitzRestriction:
         """Build the restriction around a network: its ``|v|``, its patterns, and T of its LipSDP.
 
@@ -133,6 +138,7 @@ class LipschitzRestriction(SpectralProgram):
             One pattern a unit, in the order of the units; None extracts those of the network.
         sample_weight : array-like, shape (n,), or None
         ridge : float
+        loss : str or Loss
         """
         inputs = check_inputs(X)
         net = checked_network(network, inputs.shape[1])
@@ -147,6 +153,7 @@ class LipschitzRestriction(SpectralProgram):
             sample_weight=sample_weight,
             start=net,
             ridge=ridge,
+            loss=loss,
         )
 
     @property
@@ -231,8 +238,11 @@ class LipschitzRestriction(SpectralProgram):
                 [np.zeros((1, d)), v[None], np.ones((1, 1))],
             ]
         )
-        objective = squared_loss(self._structure, U, c) + self.lam * L2 + self.ridge * cp.sum_squares(U[:, d])
-        return cp.Problem(cp.Minimize(objective), [*cone_rows(self._structure, U), (M >> 0).set_label("lmi")])
+        loss, predictions = mean_loss(self._structure, U, c)
+        objective = loss + self.lam * L2 + self.ridge * cp.sum_squares(U[:, d])
+        return cp.Problem(
+            cp.Minimize(objective), [*cone_rows(self._structure, U), *predictions, (M >> 0).set_label("lmi")]
+        )
 
     def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
         """Point, moved into the cones, and multipliers, row by row refitted where that proves more.
@@ -244,7 +254,7 @@ class LipschitzRestriction(SpectralProgram):
         U = self.repair(raw)
         lmi, d = labelled_dual(problem, "lmi"), self.n_inputs
         matrix = None if lmi is None else self._complementary(U, lmi[:d, :d])
-        return U, self.refine(U, Dual(self.residual_multiplier(raw), row_multipliers(self._structure, problem), matrix))
+        return U, self.refine(U, read_dual(self._structure, problem, raw, matrix))
 
     def _rescaled_outer(self) -> Array:
         """Outer weights of the representative with T = I: ``s_i (2 q_i)^(1/2)``."""

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.lipsdp import maximize, stack, upper_bound
+from convexnn.losses import Loss
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Dual
 from convexnn.restrictions.base import ConeProgram, positive
-from convexnn.restrictions.reference import cone_rows, labelled_dual, row_multipliers, squared_loss
+from convexnn.restrictions.reference import cone_rows, labelled_dual, mean_loss, read_dual
 from convexnn.restrictions.spectral import conjugate, root_metric, split
 from convexnn.restrictions.units import nonzero_rows
 from convexnn.structure import Coupling, JointSpectral
@@ -52,9 +53,10 @@ class SpectralProgram(ConeProgram):
         sample_weight: ArrayLike | None,
         start: Any,
         ridge: float,
+        loss: str | Loss,
     ) -> None:
         positive(ridge, "ridge")  # without it the biases of opposite always-active units are unbounded
-        super().__init__(X, y, patterns, lam, sample_weight=sample_weight, start=start, ridge=ridge)
+        super().__init__(X, y, patterns, lam, sample_weight=sample_weight, start=start, ridge=ridge, loss=loss)
 
     @property
     def n_weights(self) -> int:
@@ -133,6 +135,8 @@ class LipschitzProgram(SpectralProgram):
         Lifted into :attr:`start`.
     ridge : float
         Positive weight of the squared merged biases: the direction that nothing else bounds.
+    loss : str or Loss
+        "squared", "huber", "hinge", "squared_hinge" or "logistic"; targets -1 / +1 for the last three.
     """
 
     name = "joint Lipschitz program"
@@ -147,8 +151,9 @@ class LipschitzProgram(SpectralProgram):
         sample_weight: ArrayLike | None = None,
         start: Any = None,
         ridge: float = RIDGE,
+        loss: str | Loss = "squared",
     ) -> None:
-        super().__init__(X, y, patterns, lam, sample_weight=sample_weight, start=start, ridge=ridge)
+        super().__init__(X, y, patterns, lam, sample_weight=sample_weight, start=start, ridge=ridge, loss=loss)
 
     def _coupling(self) -> Coupling:
         return JointSpectral(self.lam)
@@ -195,12 +200,13 @@ class LipschitzProgram(SpectralProgram):
         q = cp.Variable(p + 1, name="q")
         B = cp.vstack([cp.sum(U[:, :d], axis=0, keepdims=True), U[:, :d]])
         lmi = cp.bmat([[np.eye(d), B.T / 2], [B / 2, cp.diag(q)]]) >> 0
-        objective = squared_loss(self._structure, U, c) + self.lam * cp.sum(q) + self.ridge * cp.sum_squares(U[:, d])
-        return cp.Problem(cp.Minimize(objective), [*cone_rows(self._structure, U), lmi.set_label("lmi")])
+        loss, predictions = mean_loss(self._structure, U, c)
+        objective = loss + self.lam * cp.sum(q) + self.ridge * cp.sum_squares(U[:, d])
+        return cp.Problem(cp.Minimize(objective), [*cone_rows(self._structure, U), *predictions, lmi.set_label("lmi")])
 
     def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
         """Point, moved into the cones, and multipliers, row by row refitted where that proves more."""
         raw = problem.var_dict["U"].value
         U = self.repair(raw)
         matrix = labelled_dual(problem, "lmi")
-        return U, self.refine(U, Dual(self.residual_multiplier(raw), row_multipliers(self._structure, problem), matrix))
+        return U, self.refine(U, read_dual(self._structure, problem, raw, matrix))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.program import Dual
 from convexnn.structure import ConeStructure
 
 if TYPE_CHECKING:
@@ -15,13 +16,30 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-def squared_loss(structure: ConeStructure, U: cvxpy.Expression, c: cvxpy.Variable) -> cvxpy.Expression:
-    """``sum_k om_k (sum_i D_ki x_k'u_i + c - y_k)^2 + constant``."""
+def mean_loss(
+    structure: ConeStructure, U: cvxpy.Expression, c: cvxpy.Variable
+) -> tuple[cvxpy.Expression, list[cvxpy.Constraint]]:
+    """``sum_k om_k l(sum_i D_ki x_k'u_i + c; y_k) + constant``.
+
+    For losses other than the squared one the predictions are a variable ``f`` of their own, so that the solver hands
+    over their multiplier: a loss with kinks does not tell it afterwards.
+    """
     import cvxpy as cp
 
     prediction = cp.sum(cp.multiply(structure.D, structure.X @ U.T), axis=1) + c
-    residual = cp.multiply(np.sqrt(structure.weight), prediction - structure.y)
-    return cp.sum_squares(residual) + structure.constant
+    if structure.is_squared:
+        residual = cp.multiply(np.sqrt(structure.weight), prediction - structure.y)
+        return cp.sum_squares(residual) + structure.constant, []
+    f = cp.Variable(len(structure.y), name="f")
+    loss = structure.weight @ structure.sample_loss.cvxpy(f, structure.y) + structure.constant
+    return loss, [(prediction == f).set_label("predictions")]
+
+
+def read_dual(structure: ConeStructure, problem: cvxpy.Problem, U: Array, matrix: Array | None = None) -> Dual:
+    """Multipliers of a solved problem: of the predictions (from ``U`` where they are no variable) and of the rows."""
+    predictions = labelled_dual(problem, "predictions")
+    residual = structure.slopes(U) if predictions is None else predictions
+    return Dual(residual, row_multipliers(structure, problem), matrix)
 
 
 def cone_rows(structure: ConeStructure, U: cvxpy.Expression) -> list[cvxpy.Constraint]:

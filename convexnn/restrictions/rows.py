@@ -1,4 +1,7 @@
-"""Training data as its distinct rows: repetitions become weights, their targets a mean and a constant."""
+"""Training data as its distinct rows: repetitions become weights, their targets a mean and a constant.
+
+That is the squared loss. For other losses rows are distinct when x or y is, and nothing is left over.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,8 @@ class DistinctRows:
         Distinct row of every original row with positive weight.
     used : array of int, shape (number of used original rows,)
         Original row numbers with positive weight.
+    fresh : array of bool, shape (n,)
+        False for a row whose x is that of the row before: they differ in y alone.
     """
 
     X: Array
@@ -47,6 +52,7 @@ class DistinctRows:
     index: NDArray[np.intp]
     inverse: NDArray[np.intp]
     used: NDArray[np.intp]
+    fresh: NDArray[np.bool_]
 
     def select(self, D: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Patterns of the distinct rows from patterns of the original rows.
@@ -65,7 +71,8 @@ class DistinctRows:
             When two equal rows of X have different patterns: no weight vector can produce that.
         """
         chosen: NDArray[np.bool_] = D[self.index]
-        if not np.array_equal(chosen[self.inverse], D[self.used]):
+        same = np.flatnonzero(~self.fresh)
+        if not (np.array_equal(chosen[self.inverse], D[self.used]) and np.array_equal(chosen[same], chosen[same - 1])):
             raise InvalidInputError(
                 "patterns differ on repeated rows of X, which no unit can do; extract or sample them from this X"
             )
@@ -107,7 +114,9 @@ def check_weights(sample_weight: ArrayLike | None, n: int) -> Array:
     return scaled / scaled.sum()
 
 
-def distinct_rows(X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> DistinctRows:
+def distinct_rows(
+    X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, *, with_targets: bool = False
+) -> DistinctRows:
     """Merge repeated rows of X into weighted rows and drop rows of zero weight.
 
     Parameters
@@ -116,6 +125,8 @@ def distinct_rows(X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = 
     y : array-like, shape (n,)
     sample_weight : array-like, shape (n,), or None
         Nonnegative; only ratios matter.
+    with_targets : bool
+        Merge rows only when their targets are equal as well, as losses other than the squared one need.
 
     Returns
     -------
@@ -130,13 +141,17 @@ def distinct_rows(X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = 
     targets = check_targets(y, len(inputs))
     weights = check_weights(sample_weight, len(inputs))
     used = np.flatnonzero(weights)
-    rows, first, inverse = np.unique(inputs[used], axis=0, return_index=True, return_inverse=True)
-    inverse = inverse.ravel()
+    keys = np.hstack([inputs, targets[:, None] + 0.0]) if with_targets else inputs
+    keys, first, inverse = np.unique(keys[used], axis=0, return_index=True, return_inverse=True)
+    rows, inverse = np.ascontiguousarray(keys[:, : inputs.shape[1]]), inverse.ravel()
+    fresh = np.r_[True, (rows[1:] != rows[:-1]).any(axis=1)]
     weight = np.bincount(inverse, weights[used])
     shift = targets[used[0]]  # subtracted first: y + 100 keeps its digits, constant targets stay exact
     mean = np.bincount(inverse, weights[used] * (targets[used] - shift)) / weight + shift
     constant = float(weights[used] @ (targets[used] - mean[inverse]) ** 2)
-    return DistinctRows(rows, mean, weight / weight.sum(), constant, used[first], inverse, used)
+    if with_targets:
+        mean, constant = keys[:, -1].copy(), 0.0
+    return DistinctRows(rows, mean, weight / weight.sum(), constant, used[first], inverse, used, fresh)
 
 
 def _as_floats(values: ArrayLike, name: str) -> Array:

@@ -101,6 +101,8 @@ def _require_structure(program: Program) -> ConeStructure:
             f"solver='interior_point' knows GroupNorm, JointSpectral and FixedSpectral couplings, not "
             f"{type(structure.coupling).__name__}; use solver='clarabel', 'scs' or 'mosek'"
         )
+    if not structure.is_squared:
+        raise SolverError(f"solver='interior_point' does not know {structure.sample_loss.name!r}; use 'clarabel'")
     if not structure.coupling.weight > 0:
         raise SolverError(
             f"solver='interior_point' needs a positive regularizer weight, {program.name!r} has "

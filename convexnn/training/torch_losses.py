@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from convexnn.activations import Activation
 from convexnn.exceptions import InvalidInputError
-from convexnn.losses import Loss
+from convexnn.losses import Huber, Loss
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 def squared(f: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """``sum_j (f_j - y_j)^2``."""
     return (f - y).square().sum(1)
+
+
+def huber(f: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """``r^2`` up to ``|r| = 1`` and ``2 |r| - 1`` beyond, ``r = f_j - y_j``, summed over j."""
+    size = (f - y).abs()
+    near = size.clamp_max(1)
+    return (near * (near + 2 * (size - near))).sum(1)
 
 
 def hinge(f: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -55,7 +62,8 @@ def cross_entropy(f: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 TORCH_LOSSES: dict[str, Any] = {
-    function.__name__: function for function in (squared, hinge, squared_hinge, logistic, multi_margin, cross_entropy)
+    function.__name__: function
+    for function in (squared, huber, hinge, squared_hinge, logistic, multi_margin, cross_entropy)
 }
 
 
@@ -70,6 +78,8 @@ def loss_name(loss: str | Loss) -> str:
     name = loss.name if isinstance(loss, Loss) else loss
     if not isinstance(name, str) or name not in TORCH_LOSSES:
         raise InvalidInputError(f"Unknown loss {loss!r}; expected one of {sorted(TORCH_LOSSES)}.")
+    if isinstance(loss, Huber) and loss.delta != 1:
+        raise InvalidInputError(f"the trainers know the Huber loss with delta 1, not {loss.delta!r}; scale the targets")
     return name
 
 
