@@ -1,0 +1,215 @@
+r"""Branch and bound over boxes for the ramp problem: an upper bound on ``max |phi(e, b)|`` over ``|e| <= 1`` and all b.
+
+The directions are covered by the faces ``e_j = s`` of the cube, times an interval of b; phi is positively homogeneous.
+In a box every kink is replaced by a line from above (chord where it is convex, tangent where it is concave; both exact
+away from the kink), b by the better end, constants by ``s e_j`` times themselves; what remains is linear in e, and its
+maximum over the cone around the box is known.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.global_gap.lipschitz_pricing import RampProblem, Ramps, climb, sweep
+from convexnn.rigorous import gamma
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+#: Boxes bounded at once times points, and the most boxes that are kept.
+CHUNK, MOST = 400_000, 1_500_000
+
+
+@dataclass(frozen=True)
+class RampBracket:
+    """What is known about the maximum of ``|phi|``: a proved upper bound, the best point, and how the search ended.
+
+    ``status`` is ``"target"``, ``"above"``, ``"converged"``, ``"time_limit"`` or ``"exact"`` (one input).
+    """
+
+    upper: float
+    lower: float
+    ramps: Ramps
+    nodes: int
+    status: str
+
+
+@dataclass
+class _Boxes:
+    """Open boxes: centers (k, r + 1), the last coordinate is b, half widths, face, side, sign of phi, bound, split."""
+
+    center: Array
+    half: Array
+    face: IntArray
+    side: Array
+    sign: Array
+    bound: Array
+    split: IntArray
+
+    def __len__(self) -> int:
+        return len(self.bound)
+
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> _Boxes:
+        parts = (self.center, self.half, self.face, self.side, self.sign, self.bound, self.split)
+        return _Boxes(*(part[index] for part in parts))
+
+    def plus(self, other: _Boxes) -> _Boxes:
+        names = ("center", "half", "face", "side", "sign", "bound", "split")
+        return _Boxes(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+
+
+def ramp_upper(
+    problem: RampProblem,
+    target: float,
+    *,
+    tol: float = 1e-6,
+    time_limit: float = math.inf,
+    seeds: Ramps | None = None,
+    above: float = math.inf,
+) -> RampBracket:
+    """Upper bound on the maximum of ``|phi|`` over ``|e| <= 1``, b free.
+
+    Implements: docs/theory/global_lipschitz.md, Proposition 4.
+
+    Parameters
+    ----------
+    problem : RampProblem
+    target : float
+        The search stops once the bound is at most this.
+    tol : float
+        Relative accuracy beyond which the search also stops.
+    time_limit : float
+        CPU-independent wall seconds; the bound so far is valid.
+    seeds : Ramps, optional
+        Points that are known.
+    above : float
+        The search stops as well once a point above this is known.
+
+    Returns
+    -------
+    RampBracket
+        ``upper`` and ``lower`` of ``problem`` itself; :meth:`RampProblem.upper` carries the bound to the data.
+    """
+    rounding = 4.0 * gamma(2 * len(problem.nu) + 8 * problem.rank + 64) * problem.magnitude * problem.rank
+    if problem.rank == 1:
+        ramps = sweep(problem, np.array([[1.0], [-1.0]]))
+        return RampBracket(float(ramps.values[0]) + rounding, float(ramps.values[0]), ramps, 2, "exact")
+    limits = _Limits(target, above, tol, time.perf_counter() + time_limit)
+    return _Search(problem, limits, rounding, seeds).run()
+
+
+@dataclass(frozen=True)
+class _Limits:
+    target: float
+    above: float
+    tol: float
+    deadline: float
+
+
+class _Search:
+    def __init__(self, problem: RampProblem, limits: _Limits, rounding: float, seeds: Ramps | None) -> None:
+        self.problem, self.limits, self.rounding = problem, limits, rounding
+        self.ramps = sweep(problem, np.eye(problem.rank)) if seeds is None else seeds
+        self.lower = max(float(self.ramps.values.max()), 0.0)
+        self.closed, self.nodes = 0.0, 0
+        self.batch = max(64, CHUNK // len(problem.nu))
+        self.wide = np.hstack([problem.points, np.ones((len(problem.points), 1))])
+
+    def run(self) -> RampBracket:
+        boxes = self._root()
+        while True:
+            boxes = self._prune(boxes)
+            upper = max(self.closed, self.lower, float(boxes.bound.max(initial=0.0))) + self.rounding
+            status = self._status(boxes, upper)
+            if status:
+                return RampBracket(upper, self.lower, self.ramps, self.nodes, status)
+            order = np.argpartition(-boxes.bound, min(self.batch, len(boxes) - 1))
+            boxes = boxes.take(order[self.batch :]).plus(self._halves(boxes.take(order[: self.batch])))
+
+    def _status(self, boxes: _Boxes, upper: float) -> str:
+        if upper <= self.limits.target:
+            return "target"
+        if self.lower > self.limits.above:
+            return "above"
+        if not len(boxes) or upper <= self.lower * (1 + self.limits.tol) + 2 * self.rounding:
+            return "converged"
+        if time.perf_counter() > self.limits.deadline or len(boxes) > MOST:
+            return "time_limit"
+        return ""
+
+    def _prune(self, boxes: _Boxes) -> _Boxes:
+        """Set boxes aside that cannot hold more than what is known or allowed; their bounds stay part of the result."""
+        enough = max(self.lower * (1 + 0.5 * self.limits.tol), self.limits.target - 2 * self.rounding)
+        open_ = boxes.bound > enough
+        self.closed = max(self.closed, float(boxes.bound[~open_].max(initial=0.0)))
+        return boxes.take(open_)
+
+    def _root(self) -> _Boxes:
+        r = self.problem.rank
+        faces = [(j, side, sign) for j in range(r) for side in (1.0, -1.0) for sign in (1.0, -1.0)]
+        j, side, sign = (np.array(part) for part in zip(*faces, strict=True))
+        center, half = np.zeros((len(j), r + 1)), np.ones((len(j), r + 1))
+        center[np.arange(len(j)), j], half[np.arange(len(j)), j] = side, 0.0
+        half[:, -1] = self.problem.reach * math.sqrt(r)
+        return self._bounded(center, half, j, side, sign, np.full(len(j), np.inf))
+
+    def _halves(self, boxes: _Boxes) -> _Boxes:
+        rows = np.arange(len(boxes))
+        half = boxes.half.copy()
+        half[rows, boxes.split] *= 0.5
+        shift = np.zeros_like(half)
+        shift[rows, boxes.split] = half[rows, boxes.split]
+        twice = [np.concatenate([part, part]) for part in (half, boxes.face, boxes.side, boxes.sign, boxes.bound)]
+        center = np.vstack([boxes.center + shift, boxes.center - shift])
+        return self._bounded(center, *twice)
+
+    def _bounded(
+        self, center: Array, half: Array, face: IntArray, side: Array, sign: Array, parent: Array
+    ) -> _Boxes:
+        """Bounds, splits and the best of the centers."""
+        problem, rows = self.problem, np.arange(len(face))
+        self.nodes += len(face)
+        a = center @ self.wide.T
+        radius = half @ np.abs(self.wide).T
+        low, high = a - radius, a + radius
+        weight = sign[:, None] * problem.nu
+        loose = (low < 0) & (high > 0)
+        chord = high / np.where(loose, high - low, 1.0)
+        slope = np.where(loose, np.where(weight > 0, chord, high > -low), low >= 0)
+        constant = -np.einsum("kn,kn->k", np.where(loose & (weight > 0), weight * slope, 0.0), low)
+        weighted = weight * slope
+        G = weighted @ problem.points + sign[:, None] * problem.linear
+        tilt = weighted.sum(axis=1)
+        G[rows, face] += side * (constant + tilt * center[:, -1] + np.abs(tilt) * half[:, -1])
+        bound = np.minimum(_cone_maximum(G, center[:, :-1], half[:, :-1]), parent)
+        size, width = np.linalg.norm(center[:, :-1], axis=1), np.linalg.norm(half[:, :-1], axis=1)
+        outside = np.abs(center[:, -1]) - half[:, -1] > problem.reach * (size + width)
+        bound[outside] = 0.0
+        self._incumbent(center, sign, np.where(outside, -np.inf, bound))
+        split = (half * ((loose * np.abs(weight)) @ np.abs(self.wide) + 1e-12)).argmax(axis=1)
+        return _Boxes(center, half, face, side, sign, bound, split)
+
+    def _incumbent(self, center: Array, sign: Array, bound: Array) -> None:
+        """Look at the most promising centers with their best biases."""
+        best = np.argsort(-bound)[:8]
+        E = center[best, :-1]
+        found = sweep(self.problem, E / np.linalg.norm(E, axis=1, keepdims=True))
+        if found.values[0] > self.lower * (1 + 1e-9):
+            found = climb(self.problem, found.head(4))
+            self.ramps = found.joined(self.ramps).head(64)
+            self.lower = float(self.ramps.values[0])
+
+
+def _cone_maximum(G: Array, center: Array, half: Array) -> Array:
+    """``max G'e / |e|`` over the rays through the box around the center, from above, shape (k,)."""
+    length, size = np.linalg.norm(G, axis=1), np.linalg.norm(center, axis=1)
+    sine = np.minimum(np.linalg.norm(half, axis=1) / size, 1.0)
+    along = np.einsum("kr,kr->k", G, center) / size
+    cosine = np.sqrt((1 - sine) * (1 + sine))
+    across = np.sqrt(np.maximum((length - along) * (length + along), 0.0))
+    return np.where((along >= length * cosine) | (sine >= 1.0), length, along * cosine + across * sine)
