@@ -254,9 +254,7 @@ class ConeProgram(ABC):
         U = np.asarray(z, dtype=float)
         expected = (self.patterns.n_patterns, self.n_inputs + 1)
         if U.shape != expected:
-            raise InvalidInputError(
-                f"a point of this program has shape {expected} (units, inputs + bias), got {U.shape}"
-            )
+            raise InvalidInputError(f"a point of this program has shape {expected} (units, inputs + 1), got {U.shape}")
         return U
 
     # -- networks -----------------------------------------------------------------------------------

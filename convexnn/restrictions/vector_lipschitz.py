@@ -42,7 +42,8 @@ class VectorLipschitzProgram(VectorProgram):
         minimize    sum_k om_k |sum_i D_ki (x_k'w_i) vh_i + c - y_k|^2 + lam LipSDP(W, Vh)^2 + ridge sum_i bias_i^2
         subject to  (2 D_ki - 1) x_k'w_i >= 0        for all rows k, units i
 
-        LipSDP^2 = min sigma   s.t.  [[I, U_0'/2, W'/2], [U_0/2, sigma I - sum_i a_i vh_i vh_i', 0], [W/2, 0, diag(a)]] >= 0
+        LipSDP^2 = min sigma
+                   s.t. [[I, U_0'/2, W'/2], [U_0/2, sigma I - sum_i a_i vh_i vh_i', 0], [W/2, 0, diag(a)]] >= 0
 
     with ``U_0 = sum_i vh_i w_i'``. LipSDP is an upper bound on the Lipschitz constant from l2 to l2; it sees the
     weights, not the biases, which are measured at the mean of X. With one output this is
