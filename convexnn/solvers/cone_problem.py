@@ -93,6 +93,7 @@ class ConeProblem:
         self.p = len(keep)
         self.size = self.d1 * self.p
         self.n_weights = structure.n_weights
+        self.directions: Array = np.ones((self.p, 1))  # of the outputs, one row a unit
         tilt = np.append(-self.shift / self.scale, 1.0)  # the original bias is tilt'u
         self.ridge_block = structure.ridge * np.outer(tilt, tilt)
         # a row that constrains nothing gets slack 1 and multiplier 0 and stays out of every sum

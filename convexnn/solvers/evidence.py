@@ -80,16 +80,21 @@ class Boundary:
 
     def _left_out_rows(self, i: int, residual: Array, matrix: Array | None) -> Array:
         """Nonnegative multipliers with ``G_i' rows`` nearest to what stationarity at ``u_i = 0`` asks for."""
+        wanted = self._wanted(i, residual, matrix)
+        signed = self.structure.S[:, i][:, None] * self.structure.X
+        return _nonnegative_fit(signed.T, wanted, np.zeros(len(signed)))
+
+    def _wanted(self, i: int, residual: Array, matrix: Array | None) -> Array:
+        """What stationarity at ``u_i = 0`` asks of ``G_i' rows``, shape (d + 1,)."""
         structure = self.structure
         centred = residual - structure.weight * residual.sum()
-        wanted = structure.X.T @ (centred * structure.D[:, i])
+        wanted: Array = structure.X.T @ (centred * structure.D[:, i])
         if matrix is not None:
             d, scale = structure.n_weights, 1.0
             if isinstance(structure.coupling, FixedSpectral):
                 scale = 1 / math.sqrt(structure.coupling.q[0])
             wanted[:d] -= scale * matrix[d, :d]
-        signed = structure.S[:, i][:, None] * structure.X
-        return _nonnegative_fit(signed.T, wanted, np.zeros(len(signed)))
+        return wanted
 
 
 def push_inside(structure: ConeStructure, z: Array, centre: Array) -> Array:

@@ -20,12 +20,14 @@ from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
 from convexnn.program import Dual, Program, Proposal, Solution
 from convexnn.solvers._norm_block import NormBlock
 from convexnn.solvers._spectral_block import FixedBlock, JointBlock
+from convexnn.solvers._vector_problem import boundary, cone_problem, target_unit, vector_block, vector_zero_dual
 from convexnn.solvers.centre import analytic_centres, interior_points
 from convexnn.solvers.cone_block import ConeBlock
-from convexnn.solvers.cone_problem import ConeProblem, power_of_two_unit
-from convexnn.solvers.evidence import Boundary, Incumbent, polished_rows, push_inside, spread_variants
+from convexnn.solvers.cone_problem import ConeProblem
+from convexnn.solvers.evidence import Incumbent, polished_rows, push_inside, spread_variants
 from convexnn.solvers.path_following import PathFollower
 from convexnn.structure import ConeStructure, FixedSpectral, GroupNorm, JointSpectral
+from convexnn.vector_structure import VectorStructure
 
 Array = NDArray[np.float64]
 
@@ -82,7 +84,7 @@ def solve_interior_point(
     point = start.z if isinstance(start, Solution) else start
     origin = program.start if point is None else _check_start(structure, point)
     incumbent = _first_incumbent(program, structure)
-    unit = power_of_two_unit(structure)
+    unit = target_unit(structure)
     if unit == 0 or structure.D.shape[1] == 0:
         return Proposal(incumbent.z, _zero_dual(structure), "solved", 0, _NAME)
     with np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore"):
@@ -96,13 +98,12 @@ def _require_structure(program: Program) -> ConeStructure:
             f"solver='interior_point' needs a program with cone structure and {program.name!r} offers none; "
             "use solver='clarabel', 'scs' or 'mosek'"
         )
-    if not isinstance(structure.coupling, GroupNorm | JointSpectral | FixedSpectral):
+    known = isinstance(structure.coupling, GroupNorm | JointSpectral | FixedSpectral)
+    if not (known or isinstance(structure, VectorStructure)):
         raise SolverError(
             f"solver='interior_point' knows GroupNorm, JointSpectral and FixedSpectral couplings, not "
             f"{type(structure.coupling).__name__}; use solver='clarabel', 'scs' or 'mosek'"
         )
-    if not structure.is_squared:
-        raise SolverError(f"solver='interior_point' does not know {structure.sample_loss.name!r}; use 'clarabel'")
     if not structure.coupling.weight > 0:
         raise SolverError(
             f"solver='interior_point' needs a positive regularizer weight, {program.name!r} has "
@@ -126,10 +127,13 @@ def _first_incumbent(program: Program, structure: ConeStructure) -> Incumbent:
 
 def _zero_dual(structure: ConeStructure) -> Dual:
     """Multipliers of the zero network for constant targets."""
+    if isinstance(structure, VectorStructure):
+        return vector_zero_dual(structure)
     matrix = None
     if not isinstance(structure.coupling, GroupNorm):
         matrix = structure.coupling.weight * np.eye(structure.n_weights + structure.D.shape[1] + 1)
-    return Dual(-2 * structure.weight * structure.y_centred, np.zeros(structure.D.shape), matrix)
+    zero = np.zeros((structure.D.shape[1], structure.X.shape[1]))
+    return Dual(structure.slopes(zero), np.zeros(structure.D.shape), matrix)
 
 
 @dataclass
@@ -180,16 +184,16 @@ class _Run:
         """Find interior points, leave out units without, centre; None when no unit remains."""
         structure, p = self.structure, self.structure.D.shape[1]
         offered = origin is not None and self._offer(origin)
-        everything = ConeProblem(structure, self.unit, np.arange(p))
+        everything = cone_problem(structure, self.unit, np.arange(p))
         begin = np.zeros((p, everything.d1)) if origin is None else origin
         points, found = interior_points(everything, everything.shifted(begin.T))
         keep = np.flatnonzero(found)
         self._note_left_out(p - len(keep))
-        problem = everything if len(keep) == p else ConeProblem(structure, self.unit, keep)
+        problem = everything if len(keep) == p else cone_problem(structure, self.unit, keep)
         centre = analytic_centres(problem, points[:, keep]) if len(keep) else points[:, keep]
         inside = np.zeros((p, everything.d1))
         inside[keep] = problem.original(centre).T
-        self.boundary = Boundary(structure, self.unit, keep, inside)
+        self.boundary = boundary(structure, self.unit, keep, inside)
         if origin is not None and not offered:
             self._offer(push_inside(structure, origin, inside))
         if len(keep) == 0:
@@ -263,6 +267,8 @@ class _Run:
 
 def _block(problem: ConeProblem, structure: ConeStructure, unit: float) -> ConeBlock:
     """Build the cone of the regularizer, in the solver's units and without the units left out."""
+    if isinstance(structure, VectorStructure):
+        return vector_block(problem, structure, unit)
     coupling = structure.coupling
     if isinstance(coupling, GroupNorm):
         return NormBlock(problem, coupling.weight / unit)

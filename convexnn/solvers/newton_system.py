@@ -40,7 +40,7 @@ class NewtonSystem(Protocol):
 
 def newton_system(problem: ConeProblem, block: ConeBlock) -> NewtonSystem:
     """Pick the cheaper of the two systems for this problem."""
-    if block.separable and problem.n < WOODBURY_RATIO * problem.size:
+    if block.separable and problem.n * problem.directions.shape[1] < WOODBURY_RATIO * problem.size:
         return WoodburySystem(problem, block)
     return DenseSystem(problem, block)
 
@@ -59,6 +59,8 @@ class DenseSystem:
     def factor(self, w: Array) -> None:
         """Factor at row weights ``w`` (n, p), with the smallest diagonal shift that works."""
         self._w = w
+        if not self.problem.is_squared:  # other losses bend
+            self.loss_hessian = self.problem.hessian()
         gram = self.problem.gram(w)
         for jitter in (1e-14, 1e-12, 1e-10, 1e-8):
             self._assemble(gram)
@@ -109,10 +111,11 @@ class WoodburySystem:
 
     def __init__(self, problem: ConeProblem, block: ConeBlock) -> None:
         self.problem, self.block = problem, block
-        patterns, self._group = np.unique(problem.D, axis=1, return_inverse=True)
+        pairs = np.vstack([problem.D, _outer_products(problem.directions)])  # directions +v and -v are one
+        _, first, self._group = np.unique(pairs, axis=1, return_index=True, return_inverse=True)
         self._group = self._group.ravel()
-        self._root = np.sqrt(2 * problem.weight)
-        self._gates = self._root[:, None] * patterns
+        patterns, self._directions = problem.D[:, first], problem.directions[first]
+        self._patterns = patterns
         self._dense: DenseSystem | None = None
         self.refinements = REFINEMENTS
 
@@ -123,6 +126,8 @@ class WoodburySystem:
             self._dense.factor(w)
             return
         problem = self.problem
+        self._root = np.sqrt(problem.curvature)
+        self._gates = self._root[:, None] * self._patterns
         diagonal = np.arange(problem.d1)
         self._blocks = problem.gram(w) + self.block.unit_hessian() + 2 * problem.ridge_block
         # equilibrated: multipliers over slacks spread a block over many orders of magnitude
@@ -142,16 +147,24 @@ class WoodburySystem:
         image = (problem.X @ factors.transpose(1, 0, 2).reshape(d1, -1)).reshape(problem.n, groups, d1)
         design = (image * self._gates[:, :, None]).reshape(problem.n, -1)
         # the free output bias: rows are projected orthogonally to sqrt(weight)
-        direction = self._root / np.sqrt(2.0)
+        direction = np.sqrt(problem.centring)
         design -= np.outer(direction, direction @ design)
-        kernel = design @ design.T
-        kernel[np.diag_indices(problem.n)] += 1
+        outputs = self._directions.shape[1]
+        kernel: Array = np.zeros((outputs, problem.n, outputs, problem.n))
+        for a, b in zip(*np.tril_indices(outputs), strict=True):
+            products = self._directions[:, a] * self._directions[:, b]
+            used = np.repeat(products != 0, d1)
+            kernel[a, :, b] = (design[:, used] * np.repeat(products, d1)[used]) @ design[:, used].T
+        kernel = kernel.reshape(outputs * problem.n, -1)  # lower triangle only
+        kernel[np.diag_indices(len(kernel))] += 1
         return kernel
 
     def _base_solve(self, right: Array) -> Array:
         z = np.einsum("iab,bi->ai", self._inverse, right)
-        v = self._kernel(self._root * self.problem.predict(z))
-        return cast(Array, z - np.einsum("iab,bi->ai", self._inverse, self.problem.predict_adjoint(self._root * v)))
+        right = self._root * self.problem.predict(z).T  # one row an output
+        v = self._kernel(right.ravel()).reshape(right.shape)
+        image = self.problem.predict_adjoint((self._root * v).T)
+        return cast(Array, z - np.einsum("iab,bi->ai", self._inverse, image))
 
     def solve(self, right: Array, extra: Array) -> tuple[Array, Array]:
         """Solve with a few steps of refinement; once that loses digits, change to the dense system for good."""
@@ -176,6 +189,12 @@ class WoodburySystem:
 
     def _rest(self, right: Array, x: Array) -> Array:
         return cast(Array, right - self.problem.hessian_times(x) - np.einsum("iab,bi->ai", self._blocks, x))
+
+
+def _outer_products(V: Array) -> Array:
+    """``v_i v_i'`` as columns, shape (outputs^2, p)."""
+    products: Array = (V[:, :, None] * V[:, None, :]).reshape(len(V), -1).T
+    return products
 
 
 def _cholesky(matrix: Array) -> Callable[[Array], Array]:
