@@ -1,7 +1,7 @@
 r"""The one hard number of the dual of training: ``kappa(nu) = max_{|w| <= 1} |sum_i nu_i relu(x_i'w)|``.
 
-Rows ``x_i`` carry the bias as their last entry where there is one. Whoever bounds kappa works on :class:`ReducedRows` and
-hands back a :class:`KappaBracket`.
+Rows ``x_i`` carry the bias as their last entry where there is one. Whoever bounds kappa works on :class:`ReducedRows`
+and hands back a :class:`KappaBracket`.
 """
 
 from __future__ import annotations
