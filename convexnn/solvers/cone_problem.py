@@ -10,11 +10,13 @@ spread (exact again; weights are multiplied by them), and units whose cone has n
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.losses import Huber, Loss
 from convexnn.structure import ConeStructure, GroupNorm
 
 Array = NDArray[np.float64]
@@ -29,7 +31,12 @@ ROUNDOFF = 1e-10
 
 
 def power_of_two_unit(structure: ConeStructure) -> float:
-    """Power of two nearest the standard deviation of the targets; 0 when they are constant up to roundoff."""
+    """Power of two nearest the standard deviation of the targets; 0 when they are constant up to roundoff.
+
+    Targets -1 / +1 have the unit 1, and 0 when there is one class only.
+    """
+    if structure.sample_loss.binary:
+        return 1.0 if np.ptp(structure.y) > 0 else 0.0
     variance = float(structure.weight @ structure.y_centred**2)
     magnitude = float(np.abs(structure.y).max(initial=0.0))
     if variance <= (1e-14 * magnitude) ** 2:
@@ -64,6 +71,11 @@ def _scale(structure: ConeStructure, X: Array, shift: Array, unit: float) -> Arr
     return np.asarray(2.0 ** np.round(np.log2(np.where(size > 0, size, 1.0))))
 
 
+def _in_units(loss: Loss, unit: float) -> Loss:
+    """Loss of targets divided by ``unit``, itself divided by ``unit^2``."""
+    return dataclasses.replace(loss, delta=loss.delta / unit) if isinstance(loss, Huber) else loss
+
+
 class ConeProblem:
     """Loss, cone rows and block Gram matrices of the units that take part.
 
@@ -83,8 +95,14 @@ class ConeProblem:
         self.X[:, :-1] -= self.shift
         self.scale = _scale(structure, self.X, self.shift, unit)
         self.X[:, :-1] /= self.scale
-        self.y = structure.y_centred / unit
+        self.y = structure.targets / unit
         self.weight = structure.weight
+        self.is_squared = structure.is_squared
+        self.sample_loss = _in_units(structure.sample_loss, unit)
+        # weights of the loss Hessian and of the mean that the free output bias takes off
+        self.curvature = 2 * self.weight
+        self.centring = self.weight
+        self.multiplier: Array | None = None
         self.constant = structure.constant / unit**2
         self.D = np.ascontiguousarray(structure.D[:, keep])
         self.S = np.ascontiguousarray(structure.S[:, keep])
@@ -136,7 +154,26 @@ class ConeProblem:
 
     def centre_rows(self, v: Array) -> Array:
         """Subtract the weighted mean: what the free output bias does to predictions."""
-        return v - self.weight @ v
+        return v - self.centring @ v
+
+    def set_curvature(self, curvature: Array) -> None:
+        """Second derivatives of the loss at the current point (n,); the free output bias centres by them."""
+        total = float(curvature.sum())
+        self.curvature = curvature
+        self.centring = curvature / total if total > 0 else self.weight
+
+    def raw_predict(self, U: Array) -> Array:
+        """Predictions without the output bias, shape (n,)."""
+        return np.asarray(np.einsum("ki,ki->k", self.D, self.X @ U))
+
+    def best_constant(self, U: Array) -> float:
+        """Best output bias at a point."""
+        return self.sample_loss.best_constant(self.raw_predict(U), self.y, self.weight)
+
+    def fitted(self, U: Array) -> Array:
+        """Predictions at the best output bias, shape (n,)."""
+        raw = self.raw_predict(U)
+        return raw + self.sample_loss.best_constant(raw, self.y, self.weight)
 
     def predict(self, U: Array) -> Array:
         """Centred predictions, shape (n,)."""
@@ -144,20 +181,34 @@ class ConeProblem:
 
     def predict_adjoint(self, v: Array) -> Array:
         """Adjoint of :meth:`predict`, shape (d + 1, p)."""
-        centred = v - self.weight * v.sum()
+        centred = v - self.centring * v.sum()
         return self.X.T @ (centred[:, None] * self.D)
 
     def residual(self, U: Array) -> Array:
-        """``2 weight (prediction - target)``, the gradient of the loss in the predictions, shape (n,)."""
+        """``2 weight (prediction - target)``, the gradient of the loss in the predictions, shape (n,).
+
+        For other losses the multiplier that the solver keeps at its current point.
+        """
+        if self.multiplier is not None:
+            return self.multiplier
         return 2 * self.weight * (self.predict(U) - self.y)
 
     def loss(self, U: Array) -> float:
-        """Weighted squared error plus the bias ridge plus the constant."""
+        """Weighted loss plus the bias ridge plus the constant."""
+        if not self.is_squared:
+            return self.loss_of(self.fitted(U), U)
         error = self.predict(U) - self.y
         return float(error @ (self.weight * error) + np.vdot(U, self.ridge_block @ U) + self.constant)
 
+    def loss_of(self, f: Array, U: Array) -> float:
+        """Weighted loss of predictions plus the bias ridge of a point plus the constant."""
+        mean = float(self.weight @ self.sample_loss.value(f, self.y))
+        return mean + float(np.vdot(U, self.ridge_block @ U)) + self.constant
+
     def loss_at_zero(self) -> float:
-        """Loss of the zero network."""
+        """Loss of the best constant."""
+        if not self.is_squared:
+            return self.loss(np.zeros((self.d1, self.p)))
         return float(self.weight @ self.y**2) + self.constant
 
     def longest_start(self) -> float:
@@ -170,18 +221,18 @@ class ConeProblem:
         return self.predict_adjoint(self.residual(U)) + 2 * self.ridge_block @ U
 
     def hessian_times(self, V: Array) -> Array:
-        """Hessian of the squared error (without the ridge) times ``V``."""
-        return self.predict_adjoint(2 * self.weight * self.predict(V))
+        """Hessian of the loss (without the ridge) times ``V``."""
+        return self.predict_adjoint(self.curvature * self.predict(V))
 
     def hessian(self) -> Array:
         """Hessian of :meth:`loss` as a (size, size) matrix, index ``coordinate * p + unit``."""
-        mean = self.X.T @ (self.weight[:, None] * self.D)
+        mean = self.X.T @ (self.centring[:, None] * self.D)
         total = np.zeros((self.size, self.size))
         chunk = max(1, CHUNK_ENTRIES // self.size)
         for first in range(0, self.n, chunk):
             k = slice(first, first + chunk)
             design = self.X[k, :, None] * self.D[k, None, :] - mean
-            design *= np.sqrt(2 * self.weight[k])[:, None, None]
+            design *= np.sqrt(self.curvature[k])[:, None, None]
             flat = design.reshape(-1, self.size)
             total += flat.T @ flat
         units = np.arange(self.p)

@@ -4,7 +4,9 @@ The path keeps ``rows_ki slack_ki = mu weight_ki`` and ``primal dual = kappa mu 
 Weights are square roots of leverage scores, and the rows together weigh as much as the cone: at equal
 ``mu`` for every row the path hugs the boundary of the matrix inequality and steps collapse.
 
-The point is always feasible; only the dual residual has to vanish, and it shrinks with each step as ``mu`` does.
+The point is always feasible; only the dual residual has to vanish, and it shrinks with each step as ``mu`` does. Losses
+with kinks bring complementarity pairs of their own (``loss_term``); the logistic loss bends, so its steps are shortened
+until the dual residual keeps up.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.solvers._loss_terms import loss_term
 from convexnn.solvers.centre import row_weights
 from convexnn.solvers.cone_block import ConeBlock, ConeStep, clip_change
 from convexnn.solvers.cone_problem import ConeProblem
+from convexnn.solvers.loss_term import LossStep
 from convexnn.solvers.newton_system import REFINEMENTS, NewtonSystem, newton_system
 
 Array = NDArray[np.float64]
@@ -32,6 +36,23 @@ RESIDUAL_GROWTH = 100.0
 
 
 @dataclass(frozen=True)
+class _Target:
+    """Right sides of the complementarity equations of the rows, the cone and the loss."""
+
+    rows: Array
+    cone: Array
+    loss: Array
+
+    def plus(self, other: _Target, factor: float = 1.0) -> _Target:
+        """Sum with ``factor`` times another target."""
+        return _Target(*(a + factor * b for a, b in zip(self._parts, other._parts, strict=True)))
+
+    @property
+    def _parts(self) -> tuple[Array, Array, Array]:
+        return self.rows, self.cone, self.loss
+
+
+@dataclass(frozen=True)
 class _Direction:
     """A Newton direction with everything a step length or a corrector needs."""
 
@@ -39,9 +60,9 @@ class _Direction:
     d_slack: Array
     d_rows: Array
     cone: ConeStep
+    loss: LossStep
     length: float
-    row_target: Array
-    cone_target: Array
+    target: _Target
 
 
 class PathFollower:
@@ -62,27 +83,30 @@ class PathFollower:
         self.system: NewtonSystem = newton_system(problem, block)
         self.weights = row_weights(problem, centre)
         self.kappa = problem.size / block.degree
-        self.degree = self.weights.sum() + self.kappa * block.degree
+        self.term = loss_term(problem)
+        self.degree = self.weights.sum() + self.kappa * block.degree + self.term.degree
         mu = INITIAL_MU * problem.loss_at_zero() / self.degree
         self.U = block.start(centre, self.kappa * mu)
+        self.term.start(self.U, mu)
         self.slack = problem.slack(self.U)
         self.rows = mu * self.weights / self.slack
         self._residual_size = self._expected_residual = math.inf
 
     def gap(self) -> float:
         """Total complementarity: the gap the iteration believes in."""
-        return float(np.vdot(self.rows, self.slack)) + self.block.gap()
+        return float(np.vdot(self.rows, self.slack)) + self.block.gap() + self.term.gap()
 
     def objective(self) -> float:
         """Objective at the iterate, the regularizer in its cone variables."""
-        return self.problem.loss(self.U) + self.block.value()
+        return self.term.value(self.U) + self.block.value()
 
     def step(self) -> float:
         """Move by one predictor-corrector step; returns its length. LinAlgError when no step can be computed."""
         self._residuals()
         self.block.rescale()
+        self.term.rescale()
         self.system.factor(self.rows / self.slack)
-        predictor = self._direction(-self._products, self.block.affine())
+        predictor = self._direction(_Target(-self._products, self.block.affine(), self.term.affine()))
         affine_length = min(1.0, predictor.length)
         mu = self._centring(predictor, affine_length)
         corrector = self._corrector(predictor, affine_length, mu)
@@ -92,7 +116,7 @@ class PathFollower:
     def _residuals(self) -> None:
         problem = self.problem
         g, self._extra_residual = self.block.dual_residual()
-        gradient = problem.gradient(self.U)
+        gradient = self.term.gradient(self.U)
         self._residual = gradient - problem.row_adjoint(self.rows) - g
         size, roundoff = float(np.abs(self._residual).max()), 1e-12 * float(np.abs(gradient).max())
         if size > RESIDUAL_GROWTH * (self._expected_residual + roundoff):
@@ -100,17 +124,18 @@ class PathFollower:
         self._residual_size = size
         self._products = self.rows * self.slack
 
-    def _direction(self, row_target: Array, cone_target: Array) -> _Direction:
-        """Solve ``slack d_rows + rows d_slack = row_target`` together with the cone's target."""
+    def _direction(self, target: _Target) -> _Direction:
+        """Solve ``slack d_rows + rows d_slack = target.rows`` together with the targets of the cone and the loss."""
         problem, block = self.problem, self.block
-        right, extra = block.pull_back(cone_target)
-        right += problem.row_adjoint(row_target / self.slack) - self._residual
+        right, extra = block.pull_back(target.cone)
+        right += problem.row_adjoint(target.rows / self.slack) - self._residual
+        right += self.term.pull_back(target.loss)
         dU, d_extra = self.system.solve(right, extra - self._extra_residual)
         d_slack = problem.row_change(dU)
-        d_rows = (row_target - self.rows * d_slack) / self.slack
-        cone = block.expand(dU, d_extra, cone_target)
-        length = block.max_step(cone, self._longest_row_step(d_slack, d_rows))
-        return _Direction(dU, d_slack, d_rows, cone, length, row_target, cone_target)
+        d_rows = (target.rows - self.rows * d_slack) / self.slack
+        cone, loss = block.expand(dU, d_extra, target.cone), self.term.expand(dU, target.loss)
+        length = self.term.max_step(loss, self._longest_row_step(d_slack, d_rows))
+        return _Direction(dU, d_slack, d_rows, cone, loss, block.max_step(cone, length), target)
 
     def _longest_row_step(self, d_slack: Array, d_rows: Array) -> float:
         rate = -float((d_slack / self.slack).min(initial=0.0))
@@ -120,18 +145,23 @@ class PathFollower:
     def _centring(self, predictor: _Direction, length: float) -> float:
         """Target mu: cubed ratio of the complementarity after the predictor step (Mehrotra)."""
         after = np.vdot(self.slack + length * predictor.d_slack, self.rows + length * predictor.d_rows)
-        ratio = max(float(after) + self.block.gap_after(predictor.cone, length), 0.0) / self.gap()
+        after += self.block.gap_after(predictor.cone, length) + self.term.gap_after(predictor.loss, length)
+        ratio = max(float(after), 0.0) / self.gap()
         return min(max(ratio**3, 1e-5), 1.0) * self.gap() / self.degree
 
     def _corrector(self, predictor: _Direction, affine_length: float, mu: float) -> _Direction:
         """Mehrotra's corrector, its second-order term damped when the predictor step was short."""
-        second = predictor.d_slack * predictor.d_rows
-        cone_second = self.block.second_order(predictor.cone)
-        row_target = mu * self.weights - self._products
-        cone_target = self.block.affine() + self.block.centring(self.kappa * mu)
+        block, term = self.block, self.term
+        rows = -predictor.d_slack * predictor.d_rows
+        second = _Target(rows, block.second_order(predictor.cone), term.second_order(predictor.loss))
+        target = _Target(
+            mu * self.weights - self._products,
+            block.affine() + block.centring(self.kappa * mu),
+            term.affine() + term.centring(mu),
+        )
         best = None
         for damping in (1.0, 0.5, 0.1):
-            trial = self._direction(row_target - damping * second, cone_target + damping * cone_second)
+            trial = self._direction(target.plus(second, damping))
             if best is None or trial.length > 1.05 * best.length:
                 best = trial
             if trial.length >= 0.9 or (affine_length > 0.5 and trial.length > 0.5):
@@ -147,9 +177,12 @@ class PathFollower:
                 break
             trial = min(1.0, 1.5 * direction.length + 0.1)
             products = (self.slack + trial * direction.d_slack) * (self.rows + trial * direction.d_rows)
-            row_target = direction.row_target + clip_change(products, target)
-            cone_target = direction.cone_target + self.block.clipped(direction.cone, trial, self.kappa * mu)
-            better = self._direction(row_target, cone_target)
+            change = _Target(
+                clip_change(products, target),
+                self.block.clipped(direction.cone, trial, self.kappa * mu),
+                self.term.clipped(direction.loss, trial, mu),
+            )
+            better = self._direction(direction.target.plus(change))
             if better.length <= 1.01 * direction.length + 0.01:
                 break
             direction = better
@@ -165,4 +198,5 @@ class PathFollower:
         # the slack follows the point unless roundoff spoils it
         self.slack = np.where(exact > 0.1 * recursion, exact, recursion)
         self.block.move(self.U, direction.cone, length)
+        self.term.move(self.U, direction.loss, length)
         return length
