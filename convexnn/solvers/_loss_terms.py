@@ -83,6 +83,9 @@ class SquaredTerm:
     def max_step(self, step: LossStep, limit: float) -> float:  # noqa: ARG002
         return limit
 
+    def bend(self, U: Array, dU: Array, length: float) -> Array:
+        raise NotImplementedError("a loss that is linear in its variables does not bend")
+
     def gap_after(self, step: LossStep, length: float) -> float:  # noqa: ARG002
         return 0.0
 
@@ -109,6 +112,13 @@ class LogisticTerm(SquaredTerm):
     def rescale(self) -> None:
         problem = self.problem
         problem.set_curvature(problem.weight * problem.sample_loss.curvature(self._f, problem.y))
+
+    def bend(self, U: Array, dU: Array, length: float) -> Array:
+        problem = self.problem
+        assert problem.multiplier is not None
+        after = problem.weight * problem.sample_loss.gradient(problem.fitted(U + length * dU), problem.y)
+        linear = length * problem.curvature * problem.predict(dU)
+        return problem.predict_adjoint(after - problem.multiplier - linear)
 
     def move(self, U: Array, step: LossStep, length: float) -> None:  # noqa: ARG002
         self._f = self.problem.fitted(U)
@@ -212,6 +222,9 @@ class PiecewiseTerm:
             -float((step.pairs * self.has / positive).min(initial=0.0)),
         )
         return min(limit, 1 / rate) if rate > 0 else limit
+
+    def bend(self, U: Array, dU: Array, length: float) -> Array:
+        raise NotImplementedError("a loss that is linear in its variables does not bend")
 
     def gap_after(self, step: LossStep, length: float) -> float:
         slack = self.slack - length * self.signs * step.nu

@@ -62,6 +62,9 @@ class LossTerm(Protocol):
     def max_step(self, step: LossStep, limit: float) -> float:
         """Longest step up to ``limit`` that keeps the pairs positive."""
 
+    def bend(self, U: Array, dU: Array, length: float) -> Array:
+        """Change of the gradient along a step beyond the linear one, (d + 1, p); zero where ``is_linear``."""
+
     def gap_after(self, step: LossStep, length: float) -> float:
         """Complementarity after a step."""
 

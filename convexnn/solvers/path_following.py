@@ -31,6 +31,10 @@ STEP_FRACTION = 0.99
 #: Initial mu in units of (loss at zero) / (degree of the path).
 INITIAL_MU = 10.0
 GONDZIO_CORRECTORS = 2
+#: A dual residual that changes the objective by this share of the gap does not shorten a step.
+OUTWEIGHED = 0.05
+#: Shortest step of a loss that bends, in halvings.
+HALVINGS = 12
 #: A dual residual this many times larger than the step promised asks for refined solves from then on.
 RESIDUAL_GROWTH = 100.0
 
@@ -188,8 +192,20 @@ class PathFollower:
             direction = better
         return direction
 
+    def _shortened(self, direction: _Direction, length: float) -> float:
+        """Halve a step until the loss, as it bends, leaves a smaller dual residual, or one that the gap outweighs."""
+        outweighed = OUTWEIGHED * self.gap() / float(np.abs(self.U).sum())
+        for _ in range(HALVINGS):
+            after = (1 - length) * self._residual + self.term.bend(self.U, direction.dU, length)
+            if np.abs(after).max() <= max((1 - 0.3 * length) * self._residual_size, outweighed):
+                break
+            length *= 0.5
+        return length
+
     def _move(self, direction: _Direction) -> float:
         length = min(1.0, STEP_FRACTION * direction.length)
+        if not self.term.is_linear:
+            length = self._shortened(direction, length)
         self._expected_residual = (1 - length) * self._residual_size
         self.U = self.U + length * direction.dU
         self.rows = self.rows + length * direction.d_rows
