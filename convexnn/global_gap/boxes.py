@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.global_gap.faces import Boxes, cone_bound
 from convexnn.global_gap.kappa import KappaBracket, magnitude
 from convexnn.rigorous import gamma
 
 Array = NDArray[np.float64]
-IntArray = NDArray[np.intp]
 Bool = NDArray[np.bool_]
 
 #: Boxes bounded at once.
@@ -33,87 +33,6 @@ SMALLEST = 2.0**-44
 WAITING = 20_000_000
 #: Directions handed back.
 KEPT = 32
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """Boxes on faces of the cube ``[-1, 1]^r``; centres and half widths are dyadic, hence exact.
-
-    Parameters
-    ----------
-    centre, half : array, shape (k, r)
-        The half width of the face's own coordinate is zero.
-    face : array of int, shape (k,)
-        The coordinate that is constant; its value is +1 or -1.
-    bound : array, shape (k,)
-        Upper bound on ``F(w) / |w|`` over the box.
-    axis : array of int, shape (k,)
-        The coordinate to split next.
-    rows : array of int, shape (k, width)
-        Undecided rows, filled up with n; of width zero where all rows are looked at.
-    linear : array, shape (k, r)
-        Sum of ``c_i x_i`` over rows that were found active on the box and are not in ``rows``.
-    """
-
-    centre: Array
-    half: Array
-    face: IntArray
-    bound: Array
-    axis: IntArray
-    rows: NDArray[np.int32]
-    linear: Array
-
-    def __len__(self) -> int:
-        """Count the boxes."""
-        return len(self.bound)
-
-    def select(self, index: IntArray | Bool | slice) -> Boxes:
-        """The boxes with these numbers."""
-        return Boxes(*(getattr(self, item.name)[index] for item in fields(self)))
-
-    @staticmethod
-    def join(parts: list[Boxes]) -> Boxes:
-        """All boxes of parts of one width."""
-        return Boxes(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Boxes)))
-
-    @staticmethod
-    def faces(rank: int) -> Boxes:
-        """The ``2 rank`` faces of the cube."""
-        face = np.repeat(np.arange(rank), 2)
-        centre = np.zeros((2 * rank, rank))
-        centre[np.arange(2 * rank), face] = np.tile([1.0, -1.0], rank)
-        empty = np.zeros((2 * rank, 0), dtype=np.int32)
-        zeros = np.zeros((2 * rank, rank))
-        half = 1.0 - np.abs(centre)
-        return Boxes(centre, half, face, np.full(2 * rank, np.inf), np.zeros(2 * rank, dtype=int), empty, zeros)
-
-    def halves(self) -> Boxes:
-        """Both halves of every box along its axis; bounds are inherited."""
-        number = np.arange(len(self))
-        half = self.half.copy()
-        half[number, self.axis] /= 2
-        step = np.zeros_like(half)
-        step[number, self.axis] = half[number, self.axis]
-        two = Boxes.join([self, self])
-        centre = np.concatenate([self.centre + step, self.centre - step])
-        return Boxes(centre, np.concatenate([half, half]), two.face, two.bound, two.axis, two.rows, two.linear)
-
-
-def cone_bound(G: Array, boxes: Boxes) -> Array:
-    """Upper bound on ``G'w / |w|`` over each box, by the circular cone around its centre, shape (k,).
-
-    With ``along`` the component of G along the centre, ``across`` the rest and ``sin = |half| / |centre|``: ``|G|`` when
-    G itself lies in the cone, else ``along cos + across sin``.
-    """
-    reach = np.sqrt((boxes.centre**2).sum(axis=1))
-    sin = np.sqrt((boxes.half**2).sum(axis=1)) / reach
-    cos = np.sqrt(np.maximum(1.0 - sin * sin, 0.0))
-    along = (G * boxes.centre).sum(axis=1) / reach
-    across = np.sqrt(((G - (along / reach)[:, None] * boxes.centre) ** 2).sum(axis=1))
-    length = np.sqrt((G * G).sum(axis=1))
-    inside = (along >= length * cos) | (sin >= 1.0)
-    bound: Array = np.where(inside, length, along * cos + across * sin)
-    return bound
 
 
 @dataclass

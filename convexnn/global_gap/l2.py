@@ -1,0 +1,274 @@
+r"""Training with weight decay to a certified global gap, by column generation.
+
+The restricted master is the l2 program over the patterns so far. Its residual prices new units; a violated price is a
+new pattern, and a proof that none is violated (boxes, or signs for larger ranks) bounds every network of every width.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
+from convexnn.global_gap.descent import descend
+from convexnn.global_gap.kappa import KappaBracket, reduce_rows
+from convexnn.global_gap.l2_bound import DualBound, homogeneous, network_multipliers
+from convexnn.global_gap.lipschitz_columns import Columns
+from convexnn.global_gap.oracle import kappa_upper
+from convexnn.global_gap.pricing import Candidates, candidates, cell_ascent, local_search
+from convexnn.global_gap.pruning import prune
+from convexnn.global_gap.result import GlobalResult, GlobalRound
+from convexnn.network import Network
+from convexnn.program import Solution, relative_gap
+from convexnn.restrictions import ReluGroupLasso
+from convexnn.restrictions.base import positive
+from convexnn.restrictions.rows import DistinctRows, distinct_rows
+from convexnn.restrictions.units import balanced, checked_network, hidden
+from convexnn.solvers import solve
+
+Array = NDArray[np.float64]
+
+#: Units and descents of a start that nobody gave.
+UNITS, DESCENTS = 30, 3
+#: Merged units smaller than this share of the largest are idle.
+IDLE = 1e-6
+#: New units a round.
+NEW = 16
+#: Share of the tolerance left to the master's own accuracy.
+SHARE = 0.25
+
+
+def train_global(
+    X: ArrayLike,
+    y: ArrayLike,
+    lam: float,
+    *,
+    start: Any = None,
+    tol: float = 1e-3,
+    time_limit: float | None = None,
+    random_state: int | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> GlobalResult:
+    """Train a ReLU network of any width on ``mean((f(x_i) - y_i)^2) + lam (|W|^2 + |b|^2 + |v|^2)``, globally.
+
+    Rounds of the convex program over a growing set of patterns, each followed by a non-convex descent that moves units
+    over pattern boundaries. New patterns come from multi-start pricing, and from branch and bound when that finds none;
+    what branch and bound proves is a bound on every network.
+
+    Implements: docs/theory/global_gap.md, Algorithm 1.
+
+    Parameters
+    ----------
+    X : array-like, shape (n, d)
+    y : array-like, shape (n,)
+    lam : float
+        Positive weight of the squared norm of all weights but the output bias.
+    start : Network or any model that becomes one, optional
+        The result is never worse; without one, short local trainings.
+    tol : float
+        Relative global gap at which to stop with status ``"global"``.
+    time_limit : float, optional
+        Wall-clock seconds; the best network and the best bound so far come back.
+    random_state : int, optional
+        Of starts and local pricing; the bound does not depend on chance.
+    sample_weight : array-like, shape (n,), optional
+
+    Returns
+    -------
+    GlobalResult
+        ``multipliers`` (on the distinct rows) prove ``lower_bound`` again through :func:`l2_global_bound`.
+
+    Raises
+    ------
+    InvalidInputError
+        For data or options that cannot be used.
+    """
+    if not (math.isfinite(tol) and tol > 0):
+        raise InvalidInputError(f"tol={tol!r} was given; expected a positive number such as 1e-3")
+    rows = distinct_rows(X, y, sample_weight)
+    limit = math.inf if time_limit is None else positive(time_limit, "time_limit")
+    run = _Run(rows, positive(lam, "lam"), tol, limit, np.random.default_rng(random_state))
+    return run.result(run.follow(None if start is None else checked_network(start, rows.X.shape[1])))
+
+
+@dataclass
+class _Run:
+    """Column generation: the network, the bound and the patterns so far."""
+
+    rows: DistinctRows
+    lam: float
+    tol: float
+    limit: float
+    rng: np.random.Generator
+    lower: float = 0.0
+    history: list[GlobalRound] = field(default_factory=list)
+    solution: Solution | None = None
+
+    def __post_init__(self) -> None:
+        """Take the best constant as the network so far."""
+        self.began = time.perf_counter()
+        self.X1 = homogeneous(self.rows)
+        self.columns = Columns(self.rows.X)
+        self.lower, self.nu = self.rows.constant, np.zeros(len(self.X1))
+        program = self._program()
+        self.data, self.unit = program.structure(), program.scale
+        mean = float(self.rows.y[0] + self.rows.weight @ (self.rows.y - self.rows.y[0]))
+        self.network = Network.shallow(np.zeros((1, self.rows.X.shape[1])), np.zeros(1), np.zeros(1), mean)
+        self.objective = self.value(self.network)
+
+    # -- what is so far ------------------------------------------------------------------------------
+    def value(self, network: Network) -> float:
+        """Training objective of a network."""
+        return self._program().network_objective(network) + self.rows.constant
+
+    @property
+    def gap(self) -> float:
+        """Relative global gap so far."""
+        return relative_gap(self.objective, self.lower, self.unit)
+
+    @property
+    def left(self) -> float:
+        """Seconds left."""
+        return self.limit - (time.perf_counter() - self.began)
+
+    def offer(self, network: Network) -> bool:
+        """Keep a network that is better."""
+        objective = self.value(network)
+        better = objective < self.objective
+        if better:
+            self.network, self.objective = network, objective
+        return better
+
+    def result(self, status: str) -> GlobalResult:
+        """Everything so far as a value."""
+        return GlobalResult(
+            self.network,
+            self.objective,
+            self.lower,
+            self.gap,
+            status,
+            self.columns.patterns(),
+            self.solution,
+            self.nu,
+            tuple(self.history),
+            time.perf_counter() - self.began,
+        )
+
+    # -- the method ----------------------------------------------------------------------------------
+    def follow(self, start: Network | None) -> str:
+        """Rounds until the gap passes, nothing is left to try, or a limit is hit; returns the status."""
+        try:
+            self._begin(start)
+            while self.gap > self.tol:
+                if self.left <= 0:
+                    return "time_limit"
+                new = self._round()
+                self._record()
+                if not new and self.gap > self.tol:
+                    return "time_limit" if self.left <= 0 else "stalled"
+        except KeyboardInterrupt:
+            return "interrupted"
+        return "global"
+
+    def _begin(self, start: Network | None) -> None:
+        if start is not None:
+            self.offer(start)
+            self._descend(hidden(start), start.v)
+            return
+        width = self.X1.shape[1]
+        scale = np.maximum(np.abs(self.X1).max(axis=0), np.finfo(float).tiny)
+        for _ in range(DESCENTS):
+            if self.left > 0:
+                W = self.rng.standard_normal((UNITS, width)) / scale
+                self._descend(W, self.rng.standard_normal(UNITS) * math.sqrt(self.unit) / UNITS)
+
+    def _round(self) -> int:
+        """Master, descent, pricing; returns how many patterns are new."""
+        self._master()
+        nu = network_multipliers(self.rows, self.network)
+        found = self._price(nu)
+        wanted = self.objective - self.tol * max(abs(self.objective), 1e-6 * self.unit)
+        dual = DualBound.of(self.rows, self.lam, nu)
+        new = 0
+        if dual.lower(max(found.best, 2 * self.lam)) < wanted:
+            new = self._add(found)
+        if not new:
+            bracket = self._certify(nu, dual, wanted)
+            new = self._add(self._improved(nu, bracket))
+        return new
+
+    def _program(self) -> ReluGroupLasso:
+        rows = self.rows
+        return ReluGroupLasso(rows.X, rows.y, self.columns.patterns(), self.lam, sample_weight=rows.weight)
+
+    def _master(self) -> None:
+        """Solve over the patterns so far; keep the network when it is better, forget idle patterns."""
+        accuracy = min(max(0.01 * self.tol, 1e-9), 1e-4)
+        program = self._program()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SolverWarning)  # a dropped pattern is no news to the caller
+                limit = None if math.isinf(self.limit) else max(self.left, 1e-3)
+                solution = solve(program, solver="interior_point", tol=accuracy, time_limit=limit)
+        except SolverError:
+            return
+        size = np.linalg.norm(solution.z, axis=1)
+        self.columns.keep(size > IDLE * float(size.max(initial=0.0)))
+        if self.offer(prune(program.decode(solution.z), self.rows.X)):
+            self.solution = solution
+
+    def _price(self, nu: Array) -> Candidates:
+        reduced = reduce_rows(self.X1, nu)
+        seeds = hidden(self.network) @ reduced.basis.T
+        return cell_ascent(reduced, local_search(reduced, self.rng, seeds), self.rng)
+
+    def _improved(self, nu: Array, bracket: KappaBracket) -> Candidates:
+        reduced = reduce_rows(self.X1, nu)
+        start = candidates(reduced, bracket.directions @ reduced.basis.T, bracket.signs)
+        return cell_ascent(reduced, start, self.rng)
+
+    def _certify(self, nu: Array, dual: DualBound, wanted: float) -> KappaBracket:
+        """Branch and bound until ``wanted`` is proved or a violated price is found."""
+        limit = None if math.isinf(self.limit) else max(self.left, 1e-3)
+        target = dual.kappa_for(wanted)
+        bracket = kappa_upper(self.X1, nu, target=target, tol=1e-5, time_limit=limit, stop_above=True)
+        lower = dual.lower(bracket.upper)
+        if lower > self.lower:
+            self.lower, self.nu = lower, nu
+        return bracket
+
+    def _add(self, found: Candidates) -> int:
+        """Patterns of candidates with a violated price, and those to which a descent from there leads."""
+        violated = found.above(2 * self.lam * (1 + 1e-7))
+        if not len(violated.values):
+            return 0
+        reduced = reduce_rows(self.X1, network_multipliers(self.rows, self.network))
+        W = violated.directions[:NEW] @ reduced.basis
+        signs = -violated.signs[:NEW]
+        new = self.columns.add_units(W[:, :-1], W[:, -1], signs)
+        self._descend(np.vstack([hidden(self.network), 1e-2 * W]), np.r_[self.network.v, 1e-2 * signs])
+        return new
+
+    def _descend(self, W: Array, v: Array) -> None:
+        W, v = descend(self.data, self.lam, W, v)
+        moved = np.linalg.norm(W, axis=1) * np.abs(v)
+        keep = moved > IDLE * float(moved.max(initial=0.0))
+        if not keep.any():
+            return
+        W, v = W[keep], v[keep]
+        U = np.abs(v)[:, None] * W
+        units, outer = balanced(U * np.sign(v)[:, None], np.sign(v))
+        raw = np.maximum(self.X1 @ units.T, 0.0) @ outer
+        bias = float(self.rows.y[0] + self.rows.weight @ (self.rows.y - self.rows.y[0] - raw))
+        self.offer(Network.shallow(units[:, :-1], units[:, -1], outer, bias))
+        self.columns.add_units(units[:, :-1], units[:, -1], np.sign(outer))
+
+    def _record(self) -> None:
+        seconds = time.perf_counter() - self.began
+        self.history.append(GlobalRound(self.objective, self.lower, self.gap, len(self.columns), seconds))
