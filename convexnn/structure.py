@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.losses import Loss, Squared
+from convexnn.losses import Hinge, Loss, Squared
 
 Array = NDArray[np.float64]
 
@@ -55,6 +55,22 @@ class FixedSpectral:
 
     weight: float
     q: Array
+
+
+def balanced_slopes(loss: Loss, f: Array, y: Array, weight: Array) -> Array:
+    """Slopes of the loss at predictions with the best intercept, their weighted sum zero, shape (n,).
+
+    Only the hinge loss leaves a choice: at a kink any slope between those of the two sides will do, and an equal share
+    of the jumps there brings the sum to zero.
+    """
+    if not isinstance(loss, Hinge):
+        return loss.gradient(f, y)
+    side = 1e-9 * (1 + np.abs(f).max())
+    below, above = loss.gradient(f - side, y), loss.gradient(f + side, y)
+    jump = float(weight @ (above - below))
+    share = min(max(-float(weight @ below) / jump, 0.0), 1.0) if jump > 0 else 0.0
+    balanced: Array = below + share * (above - below)
+    return balanced
 
 
 Coupling = GroupNorm | JointSpectral | FixedSpectral
@@ -177,7 +193,7 @@ class ConeStructure:
         if self.is_squared:
             slopes: Array = 2 * self.weight * (self.predict(U) - self.y_centred)
             return slopes
-        return self.weight * self.sample_loss.gradient(self.fitted(U), self.targets)
+        return self.weight * balanced_slopes(self.sample_loss, self.fitted(U), self.targets, self.weight)
 
     def bias_penalty(self, U: Array) -> float:
         """``ridge * |U[:, -1]|^2``."""

@@ -15,8 +15,9 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dsyrk
 
-from convexnn.losses import Huber, Loss
+from convexnn.losses import Huber, Logistic, Loss
 from convexnn.structure import ConeStructure, GroupNorm
 
 Array = NDArray[np.float64]
@@ -26,6 +27,8 @@ IntArray = NDArray[np.intp]
 CHUNK_ENTRIES = 4_000_000
 #: Initial units are at most this many times longer than the targets ask of one unit.
 LONGEST_START = 100.0
+#: The same for the logistic loss, whose curvature vanishes far out.
+LONGEST_LOGISTIC_START = 3.0
 #: A feature that varies by less than this share of its mean counts as constant.
 ROUNDOFF = 1e-10
 
@@ -214,7 +217,7 @@ class ConeProblem:
     def longest_start(self) -> float:
         """Longest initial unit: many times the length at which one unit alone predicts values like the targets."""
         length = np.sqrt(self.weight @ self.y**2 / (self.weight @ (self.X * self.X).sum(axis=1)))
-        return float(LONGEST_START * length)
+        return float((LONGEST_LOGISTIC_START if isinstance(self.sample_loss, Logistic) else LONGEST_START) * length)
 
     def gradient(self, U: Array) -> Array:
         """Gradient of :meth:`loss`, shape (d + 1, p)."""
@@ -224,20 +227,20 @@ class ConeProblem:
         """Hessian of the loss (without the ridge) times ``V``."""
         return self.predict_adjoint(self.curvature * self.predict(V))
 
-    def hessian(self) -> Array:
-        """Hessian of :meth:`loss` as a (size, size) matrix, index ``coordinate * p + unit``."""
+    def add_hessian(self, H: Array) -> None:
+        """Add the Hessian of the loss (without the ridge) to the upper triangle of H, in C order.
+
+        Index ``coordinate * p + unit``. Only a few rows of the design matrix exist at a time.
+        """
         mean = self.X.T @ (self.centring[:, None] * self.D)
-        total = np.zeros((self.size, self.size))
+        root = np.sqrt(self.curvature)
         chunk = max(1, CHUNK_ENTRIES // self.size)
         for first in range(0, self.n, chunk):
             k = slice(first, first + chunk)
             design = self.X[k, :, None] * self.D[k, None, :] - mean
-            design *= np.sqrt(self.curvature[k])[:, None, None]
-            flat = design.reshape(-1, self.size)
-            total += flat.T @ flat
-        units = np.arange(self.p)
-        total.reshape(self.d1, self.p, self.d1, self.p)[:, units, :, units] += 2 * self.ridge_block
-        return total
+            design *= root[k, None, None]
+            # the lower triangle of the Fortran-ordered transpose
+            dsyrk(1.0, design.reshape(len(design), -1).T, beta=1.0, c=H.T, lower=1, overwrite_c=1)
 
     def gram(self, w: Array) -> Array:
         """``X' diag(w_i) X`` of every unit by one matrix product, shape (p, d + 1, d + 1)."""
