@@ -23,6 +23,7 @@ from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Program, Solution, evaluate
 from convexnn.refinement import Refinement, refine
 from convexnn.restrictions import lam_max
+from convexnn.search import SearchResult, pattern_search
 from convexnn.solvers import available_solvers, solve
 from convexnn.threats import Box, L2Ball, LInfBall
 from convexnn.training import pretrain
@@ -54,6 +55,7 @@ __all__ = [
     "Refinement",
     "RobustnessTable",
     "SafeSNNRegressor",
+    "SearchResult",
     "Sigmoid",
     "Solution",
     "SolverError",
@@ -70,6 +72,7 @@ __all__ = [
     "lam_max",
     "lipschitz",
     "path",
+    "pattern_search",
     "pretrain",
     "refine",
     "robustness_table",

@@ -1,7 +1,7 @@
 """Refinement of trained models by convex programs: same type out as in, never worse."""
 
 from convexnn.refinement.core import Refinement, refine, refine_network
-from convexnn.refinement.objective import TrainingObjective
 from convexnn.refinement.options import RefineOptions
+from convexnn.search import TrainingObjective
 
 __all__ = ["RefineOptions", "Refinement", "TrainingObjective", "refine", "refine_network"]

@@ -18,9 +18,9 @@ from convexnn.model_parts import needs_relu, split_model
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Solution
-from convexnn.refinement.objective import TrainingObjective
 from convexnn.refinement.options import RefineOptions
 from convexnn.refinement.stages import BestSoFar, History, first_solve, search, train_further
+from convexnn.search import TrainingObjective
 from convexnn.training import Trainer
 from convexnn.training.data import refuse_overflow
 from convexnn.training.fitting import start_trainer

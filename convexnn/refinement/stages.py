@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
-from convexnn.patterns.search import flip_active_rows
 from convexnn.program import Solution
-from convexnn.refinement.objective import TrainingObjective
 from convexnn.refinement.options import RefineOptions
 from convexnn.restrictions import GatedGroupLasso, LipschitzProgram, ReluGroupLasso
 from convexnn.restrictions.base import ConeProgram
+from convexnn.search import SearchOptions, TrainingObjective, continued, search_from
 from convexnn.solvers import solve
 from convexnn.training import Trainer, pretrain
 from convexnn.training.alternating import alternating_minimization
@@ -109,19 +110,32 @@ def first_solve(
 def search(
     state: BestSoFar, patterns: ActivationPatterns, options: RefineOptions, solution: Solution | None
 ) -> tuple[Solution | None, ActivationPatterns]:
-    """Cross the boundaries on which the network lies, as long as that helps."""
-    for _ in range(options.pattern_search):
-        interrupted = solution is not None and solution.status == "interrupted"
-        if interrupted or state.network.W.shape[0] != patterns.n_patterns:
-            break
-        flipped = flip_active_rows(state.network, state.objective.X, patterns)
-        if np.array_equal(flipped.D, patterns.D):
-            break
-        found, accepted = _solve_program(state, flipped, options, "pattern_search", contains_start=False)
-        if not accepted:
-            break
-        solution, patterns = found, flipped
-    return solution, patterns
+    """Rounds of pattern search from the best network, with as many units at most; the seed is fixed."""
+    stopped = solution is not None and solution.status in ("interrupted", "time_limit")
+    if not options.pattern_search or stopped:
+        return solution, patterns
+    left = state.left(options)
+    chosen = SearchOptions(
+        rounds=options.pattern_search,
+        time_limit=left.time_limit,
+        solver=options.solver,
+        tol=options.tol,
+        max_iter=options.max_iter,
+    )
+    offset = time.perf_counter() - state.began
+    task, point = continued(state.network, state.objective, chosen, patterns, solution)
+    result = search_from(task, state.network, point)
+    for number in range(1, options.pattern_search + 1):
+        last = [step for step in result.history if step.round == number][-1:]
+        for step in last:
+            row = {"stage": "pattern_search", "objective": step.objective, "seconds": offset + step.seconds}
+            state.history.append(row)
+    if result.status == "interrupted":
+        warnings.warn("convexnn: the pattern search was interrupted.", ConvergenceWarning, stacklevel=4)
+    if result.objective >= state.value:
+        return solution, patterns
+    state.network, state.value = result.network, result.objective
+    return result.solution, result.patterns
 
 
 def _solve_program(
@@ -131,7 +145,6 @@ def _solve_program(
     stage: str,
     *,
     regularizer: str | None = None,
-    contains_start: bool = True,
 ) -> tuple[Solution, bool]:
     """Solve from the best network; the solution, and whether its network was accepted."""
     target = state.objective
@@ -141,7 +154,7 @@ def _solve_program(
         patterns,
         lam=options.lam,
         sample_weight=target.sample_weight,
-        start=state.network if contains_start else None,
+        start=state.network,
     )
     solution = solve(
         program,
@@ -149,7 +162,6 @@ def _solve_program(
         tol=options.tol,
         max_iter=options.max_iter,
         time_limit=state.left(options).time_limit,
-        start=None if contains_start else program.merge(state.network),
         verbose=options.verbose,
     )
     return solution, bool(np.isfinite(solution.z).all()) and state.offer(program.decode(solution.z), stage)
