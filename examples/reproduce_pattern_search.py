@@ -9,10 +9,10 @@ one by exact LipSDP-gradient training, and would longer training have found it i
 from it, and training that goes on from the same start for as much CPU time as the search took, with the joint program
 behind it.
 
-    python examples/reproduce_pattern_search.py --data FOLDER --output FOLDER [--trials 10] [--rounds 10] [--quick]
+    python examples/reproduce_pattern_search.py --data FOLDER --output FOLDER [--trials 10] [--rounds 8] [--jobs 1]
 
-``--data`` holds ``splits/<name>.csv`` and ``splits/<name>_test_mask.csv``. Every trial is written as soon as it is done;
-an interrupted run resumes where it stopped.
+``--data`` holds ``splits/<name>.csv`` and ``splits/<name>_test_mask.csv``. Every trial is written as soon as it is
+done; an interrupted run resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
 import numpy as np
+from joblib import Parallel, delayed
 
 from convexnn import Network, extract, pattern_search, pretrain, solve
 from convexnn.datasets import load_split
@@ -105,13 +106,20 @@ def run_trial(name: str, trial: int, label: str, folder: Path, settings: dict[st
     }
 
 
-def stored(path: Path, settings: dict[str, int]) -> dict | None:
-    """A finished trial with the same settings."""
+def finished(case: tuple[str, int, str], data: Path, output: Path, settings: dict[str, int]) -> dict:
+    """A trial: read when it is there with the same settings, else run and written (whole or not at all)."""
+    name, trial, label = case
+    path = output / f"{name}_{trial}_{label}.json"
     if path.exists():
         result = json.loads(path.read_text())
         if result["settings"] == settings:
             return result
-    return None
+    result = json.loads(json.dumps(run_trial(name, trial, label, data, settings)))
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(result))
+    partial.replace(path)
+    print(f"{name} {trial} {label}: {result['seconds']}", file=sys.stderr, flush=True)
+    return result
 
 
 def row(name: str, label: str, trials: list[dict]) -> str:
@@ -182,26 +190,20 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--trials", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="few units and epochs, to see that it runs")
     chosen = parser.parse_args()
     settings = {"units": UNITS, "rounds": chosen.rounds, "shorter": 1}
     if chosen.quick:
         settings = {"units": 10, "rounds": 2, "shorter": 20}
     chosen.output.mkdir(parents=True, exist_ok=True)
+    cases = [(name, trial, label) for trial in range(chosen.trials) for name in DATASETS for label in STARTS]
+    done = Parallel(n_jobs=chosen.jobs)(delayed(finished)(case, chosen.data, chosen.output, settings) for case in cases)
     results: dict[tuple[str, str], list[dict]] = {}
-    for trial in range(chosen.trials):
-        for name in DATASETS:
-            for label in STARTS:
-                path = chosen.output / f"{name}_{trial}_{label}.json"
-                result = stored(path, settings)
-                if result is None:
-                    result = json.loads(json.dumps(run_trial(name, trial, label, chosen.data, settings)))
-                    partial = path.with_suffix(".part")
-                    partial.write_text(json.dumps(result))
-                    partial.replace(path)
-                    print(f"{name} {trial} {label}: {result['seconds']}", file=sys.stderr, flush=True)
-                results.setdefault((name, label), []).append(result)
+    for name in DATASETS:
+        for label in STARTS:
+            results[name, label] = [t for t in done if (t["dataset"], t["start"]) == (name, label)]
     print(f"Run on {date.today()}, {platform.machine()}, one thread; {chosen.trials} splits, {settings}.\n")
     print(report(results))
 

@@ -41,6 +41,7 @@ class BestSoFar:
 
     def __init__(self, network: Network, value: float, objective: TrainingObjective, began: float) -> None:
         self.network, self.value, self.objective, self.began = network, value, objective, began
+        self.origin = network
         self.history: History = []
         self.record("start")
 
@@ -80,6 +81,7 @@ def train_further(state: BestSoFar, trainer: Trainer, options: RefineOptions) ->
         **start_penalty(trainer, options.regularizer, options.lam),
     )
     state.offer(result.network, trainer.name)
+    state.origin = state.network
 
 
 def first_solve(
@@ -124,7 +126,7 @@ def search(
     )
     offset = time.perf_counter() - state.began
     task, point = continued(state.network, state.objective, chosen, patterns, solution)
-    result = search_from(task, state.network, point)
+    result = search_from(task, state.network, point, state.origin)
     for number in range(1, options.pattern_search + 1):
         last = [step for step in result.history if step.round == number][-1:]
         for step in last:

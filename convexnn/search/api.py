@@ -101,10 +101,16 @@ def pattern_search(
     return search_from(task, network)
 
 
-def search_from(task: SearchTask, network: Network, point: SearchPoint | None = None) -> SearchResult:
-    """Search from a network, and from a point already solved for its patterns if there is one."""
+def search_from(
+    task: SearchTask, network: Network, point: SearchPoint | None = None, origin: Network | None = None
+) -> SearchResult:
+    """Search from a network, and from a point already solved for its patterns if there is one.
+
+    ``origin`` is the network from which the first descent and the disturbed starts begin; the network itself when
+    omitted.
+    """
     value = task.objective(network)
-    searches = run_all(task, network, value, point)
+    searches = run_all(task, network, value, point, origin or network)
     best = min(searches, key=lambda search: search.value)
     if best.value >= value:
         best = searches[0]  # the one that began at the network

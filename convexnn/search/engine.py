@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.network import Network
-from convexnn.search.moves import ALL_MOVES
+from convexnn.search.descent import descend
+from convexnn.search.moves import ALL_MOVES, STEPS
 from convexnn.search.result import SearchStep
 from convexnn.search.task import SearchPoint, SearchTask
 
@@ -25,24 +26,30 @@ PROGRESS = 1e-6
 
 @dataclass(eq=False)
 class Search:
-    """The state of one search: the best network, and the last accepted solved point, from which moves start."""
+    """The state of one search: the best network, and the last accepted solved point, from which moves start.
+
+    ``origin`` is where the first descent begins: a network before any convex program, which leaves it between kinks.
+    """
 
     task: SearchTask
     network: Network
     value: float
     number: int = 0
     point: SearchPoint | None = None
+    origin: Network | None = None
     status: str = "rounds"
     steps: list[SearchStep] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
 
     def run(self, rng: np.random.Generator) -> Search:
         """Solve for the start's own patterns unless a point was given, then go through the rounds of moves."""
-        if not self.steps:
-            self._record(0, "start", self.value, accepted=False)
+        origin = self.network if self.origin is None else self.origin
+        self._record(0, "start", self.value, accepted=False)
         try:
             if self.point is None:
                 self._offer(0, "solve", self.task.solve_patterns(self.network))
+            if "descend" in self.task.options.moves and not self._ended():
+                self._offer(0, "descend", self.task.solve_patterns(descend(self.task, origin, STEPS)))
             self._rounds(rng)
         except KeyboardInterrupt:
             self.status = "interrupted"
@@ -65,7 +72,7 @@ class Search:
                 return
 
     def _ended(self) -> bool:
-        if self.status != "interrupted" and self.task.expired:
+        if self.status == "rounds" and self.task.expired:
             self.status = "time_limit"
         if self.point is None and self.status == "rounds":
             self.status = "stalled"

@@ -25,6 +25,7 @@ class _Job:
     task: SearchTask
     network: Network
     value: float
+    origin: Network
     number: int
     seed: np.random.SeedSequence
 
@@ -33,21 +34,23 @@ class _Job:
         task = replace(self.task, deadline=time.perf_counter() + seconds)
         rng = np.random.default_rng(self.seed)
         if not self.number:
-            return Search(task, self.network, self.value, point=point).run(rng)
+            return Search(task, self.network, self.value, point=point, origin=self.origin).run(rng)
         try:
-            network = descend(task, disturbed(task, self.network, DISTURBANCE, rng), STEPS)
+            network = descend(task, disturbed(task, self.origin, DISTURBANCE, rng), STEPS)
         except KeyboardInterrupt:
             return Search(task, self.network, self.value, self.number, status="interrupted")
         return Search(task, network, task.objective(network), self.number).run(rng)
 
 
-def run_all(task: SearchTask, network: Network, value: float, point: SearchPoint | None) -> list[Search]:
+def run_all(
+    task: SearchTask, network: Network, value: float, point: SearchPoint | None, origin: Network
+) -> list[Search]:
     """All searches of the options, in their order; fewer after an interrupt or when the time is over.
 
     Every search has a seed of its own, drawn before any begins, so the number of jobs changes nothing.
     """
     seeds = _seed_sequence(task.options.random_state).spawn(task.options.n_starts)
-    jobs = [_Job(task, network, value, number, seed) for number, seed in enumerate(seeds)]
+    jobs = [_Job(task, network, value, origin, number, seed) for number, seed in enumerate(seeds)]
     done: list[Search] = []
     try:
         for search in _searches(jobs, task, point):
