@@ -19,8 +19,8 @@ class NormBlock:
     Columns of the cone variables are ``(t_i, u_i[:k])``.
     """
 
-    separable = True
     n_extra = 0
+    rank = 0
 
     def __init__(self, problem: ConeProblem, lam: float) -> None:
         self.lam = lam
@@ -70,9 +70,6 @@ class NormBlock:
         self.h_tt = (2 * w[0] ** 2 - 1) / self.eta**2
         self.h_tu = -2 * w[0] * w[1:] / self.eta**2
 
-    def add_hessian(self, H: Array, blocks: Array) -> None:  # noqa: ARG002
-        np.einsum("aibi->iab", blocks)[:] += self.unit_hessian()
-
     def unit_hessian(self) -> Array:
         w = self.w[1:].T
         factor = 2 / (2 * self.w[0] ** 2 - 1)
@@ -81,8 +78,8 @@ class NormBlock:
         tilt = self.problem.original(np.eye(self.d1))
         return tilt.T @ (block / (self.eta**2)[:, None, None]) @ tilt
 
-    def hessian_times(self, dU: Array, extra: Array) -> tuple[Array, Array]:
-        return np.einsum("iab,bi->ai", self.unit_hessian(), dU), extra
+    def low_rank(self) -> Array | None:
+        return None
 
     def affine(self) -> Array:
         return -self.lmbda

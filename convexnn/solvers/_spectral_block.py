@@ -1,4 +1,4 @@
-"""The spectral regularizers as matrix inequalities; methods are those of ``ConeBlock``."""
+"""A spectral regularizer as one matrix inequality; methods are those of ``ConeBlock``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Array = NDArray[np.float64]
 
 
 class SpectralBlock:
-    """Base of the two spectral regularizers: one positive semidefinite variable with its scaling.
+    """Base of spectral regularizers: one positive semidefinite variable with its scaling.
 
     ``primal = [[P, E'], [E, Q]]`` of order K with E affine in U; subclasses say what is in P and Q.
     """
 
-    separable = False
+    rank = 0
 
     def __init__(self, problem: ConeProblem, weight: float) -> None:
         self.weight = weight
@@ -106,6 +106,12 @@ class SpectralBlock:
     def unit_hessian(self) -> Array:
         raise NotImplementedError("a spectral regularizer couples the units")
 
+    def low_rank(self) -> Array | None:
+        raise NotImplementedError("the coupling of the units has no small rank")
+
+    def add_hessian(self, H: Array, blocks: Array) -> None:
+        raise NotImplementedError
+
     def _add_unit_part(self, blocks: Array, corner: Array, cross: Array, tail: Array) -> Array:
         """Hessian in U (lower triangle): ``corner_ab tail_ij + cross_bi cross_aj / 2``; returns the summed cross."""
         pair = 0.5 * (tail[1:, 1:] + tail[1:, :1] + tail[:1, 1:] + tail[0, 0])
@@ -176,67 +182,3 @@ class SpectralBlock:
         S = mu * np.linalg.inv(self.primal)
         self.dual = (S + S.T) / 2
         return U
-
-
-class JointBlock(SpectralBlock):
-    """``weight sum(q)`` with ``[[I, B'/2], [B/2, diag(q)]] >= 0``, q free: the squared LipSDP bound."""
-
-    def __init__(self, problem: ConeProblem, weight: float) -> None:
-        super().__init__(problem, weight)
-        self.n_extra = self.rows
-
-    def start(self, centre: Array, mu: float) -> Array:
-        self.extra = np.full(self.rows, mu / self.weight)
-        return self._start(centre, mu, 0.25 * mu / self.weight)
-
-    def _cost(self) -> Array:
-        return np.full(self.rows, self.weight)
-
-    def _embed_diagonals(self, M: Array, extra: Array, constant: float) -> None:
-        M[self.inner, self.inner] = constant
-        M[self.outer, self.outer] = extra
-
-    def _extra_adjoint(self, S: Array) -> Array:
-        return np.diag(S)[self.d :].copy()
-
-    def add_hessian(self, H: Array, blocks: Array) -> None:
-        d, N = self.d, self.d1 * self.p
-        cross, tail = self.scaling[:d, d:] / self.scale, self.scaling[d:, d:]
-        self._add_unit_part(blocks, self.scaling[:d, :d] / self.scale / self.scale.T, cross, tail)
-        H[N:, :N] = 0
-        H[N:, : d * self.p] = ((tail[1:] + tail[:1])[None] * cross[:, None, :]).reshape(d * self.p, self.rows).T
-        H[N:, N:] = tail * tail
-
-
-class FixedBlock(SpectralBlock):
-    """``weight x`` with ``[[x I, C'], [C, I]] >= 0``, ``C = diag(q)^(-1/2) B / 2`` for fixed q."""
-
-    def __init__(self, problem: ConeProblem, weight: float, q: Array) -> None:
-        super().__init__(problem, weight)
-        self.row_scale = 0.5 / np.sqrt(np.maximum(q, 1e-12 * q.max()))
-        self.n_extra = 1
-
-    def start(self, centre: Array, mu: float) -> Array:
-        self.extra = np.array([1.5 * mu * self.d / self.weight])
-        return self._start(centre, mu, 0.25 * self.extra[0])
-
-    def _cost(self) -> Array:
-        return np.array([self.weight])
-
-    def _embed_diagonals(self, M: Array, extra: Array, constant: float) -> None:
-        M[self.inner, self.inner] = extra[0]
-        M[self.outer, self.outer] = constant
-
-    def _extra_adjoint(self, S: Array) -> Array:
-        return np.array([np.trace(S[: self.d, : self.d])])
-
-    def add_hessian(self, H: Array, blocks: Array) -> None:
-        d, N = self.d, self.d1 * self.p
-        scale = 2 * self.row_scale
-        corner = self.scaling[:d, :d]
-        tail = self.scaling[d:, d:] * scale * scale[:, None]
-        cross = self.scaling[:d, d:] * scale / self.scale
-        summed = self._add_unit_part(blocks, corner / self.scale / self.scale.T, cross, tail)
-        H[N, :N] = 0
-        H[N, : d * self.p] = (corner @ (self.scale * summed) / self.scale).ravel()
-        H[N, N] = np.sum(corner * corner)

@@ -10,13 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.program import Dual
-from convexnn.solvers._norm_block import NormBlock
-from convexnn.solvers._vector_block import VectorJointBlock
-from convexnn.solvers.cone_block import ConeBlock
-from convexnn.solvers.cone_problem import LONGEST_START, ConeProblem, power_of_two_unit
+from convexnn.solvers.cone_problem import LONGEST_START, ConeProblem
 from convexnn.solvers.evidence import Boundary
-from convexnn.structure import ConeStructure
-from convexnn.vector_structure import VectorGroupNorm, VectorSpectral, VectorStructure
+from convexnn.vector_structure import VectorSpectral, VectorStructure
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -88,13 +84,12 @@ class VectorConeProblem(ConeProblem):
         """Hessian of the squared error (without the ridge) times ``V``."""
         return self.predict_adjoint(2 * self.column_weight * self.predict(V))
 
-    def hessian(self) -> Array:
-        """Hessian of :meth:`loss`: that of one output times the Gram matrix of the directions (diagonal one)."""
-        total = super().hessian()
+    def add_hessian(self, H: Array) -> None:
+        """Hessian of the loss: that of one output times the Gram matrix of the directions (diagonal one)."""
+        super().add_hessian(H)
         gram = self.directions @ self.directions.T
         np.fill_diagonal(gram, 1.0)
-        total.reshape(self.d1, self.p, self.d1, self.p)[:] *= gram[None, :, None, :]
-        return total
+        H.reshape(self.d1, self.p, self.d1, self.p)[:] *= gram[None, :, None, :]
 
 
 class VectorBoundary(Boundary):
@@ -127,29 +122,3 @@ def vector_zero_dual(structure: VectorStructure) -> Dual:
         p, k = structure.directions.shape
         matrix = structure.coupling.weight * np.eye(structure.n_weights + k + p)
     return Dual(-2 * structure.weight[:, None] * structure.y_centred, np.zeros(structure.D.shape), matrix)
-
-
-def target_unit(structure: ConeStructure) -> float:
-    """Power of two nearest the size of the targets, one output or several."""
-    return vector_unit(structure) if isinstance(structure, VectorStructure) else power_of_two_unit(structure)
-
-
-def cone_problem(structure: ConeStructure, unit: float, keep: IntArray) -> ConeProblem:
-    """The structure in the layout of the interior point method, one output or several."""
-    if isinstance(structure, VectorStructure):
-        return VectorConeProblem(structure, unit, keep)
-    return ConeProblem(structure, unit, keep)
-
-
-def boundary(structure: ConeStructure, unit: float, keep: IntArray, centre: Array) -> Boundary:
-    """The way back from that layout, one output or several."""
-    kind = VectorBoundary if isinstance(structure, VectorStructure) else Boundary
-    return kind(structure, unit, keep, centre)
-
-
-def vector_block(problem: ConeProblem, structure: VectorStructure, unit: float) -> ConeBlock:
-    """The cone of the regularizer in the solver's units."""
-    if isinstance(structure.coupling, VectorGroupNorm):
-        return NormBlock(problem, structure.coupling.weight / unit)
-    assert isinstance(problem, VectorConeProblem)
-    return VectorJointBlock(problem, structure.coupling.weight, problem.directions)

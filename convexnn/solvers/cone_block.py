@@ -28,8 +28,8 @@ class ConeStep:
 class ConeBlock(Protocol):
     """A regularizer as seen by the interior point method."""
 
-    separable: bool
     degree: int
+    rank: int
     n_extra: int
 
     def start(self, centre: Array, mu: float) -> Array:
@@ -47,14 +47,11 @@ class ConeBlock(Protocol):
     def rescale(self) -> None:
         """Compute the scaling at the current point; LinAlgError when it left the cone."""
 
-    def add_hessian(self, H: Array, blocks: Array) -> None:
-        """Add to the lower triangle of ``H``; ``blocks`` is a view of its U part, (d + 1, p, d + 1, p)."""
-
     def unit_hessian(self) -> Array:
-        """Hessian of a separable block, (p, d + 1, d + 1)."""
+        """Block diagonal part of the Hessian in U, all other variables eliminated, (p, d + 1, d + 1)."""
 
-    def hessian_times(self, dU: Array, extra: Array) -> tuple[Array, Array]:
-        """Hessian of the block, t-variables eliminated, times a direction."""
+    def low_rank(self) -> Array | None:
+        """F of the rest ``F'F`` of the Hessian, shape (rank, p, d + 1); None without one."""
 
     def affine(self) -> Array:
         """Target that asks for complementarity zero."""
@@ -88,6 +85,16 @@ class ConeBlock(Protocol):
 
     def matrix(self) -> Array | None:
         """Matrix multiplier, or None."""
+
+
+class BorderedBlock(ConeBlock, Protocol):
+    """A regularizer with extra variables (``n_extra > 0``) whose Hessian has no small rank."""
+
+    def add_hessian(self, H: Array, blocks: Array) -> None:
+        """Add to the lower triangle of ``H``; ``blocks`` views its U part."""
+
+    def hessian_times(self, dU: Array, extra: Array) -> tuple[Array, Array]:
+        """Hessian of the block times a direction."""
 
 
 def clip_change(values: Array, target: Array | float) -> Array:

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
 from convexnn.program import Dual, Program, Proposal, Solution
+from convexnn.solvers._arrow_block import FixedArrow, JointArrow
 from convexnn.solvers._norm_block import NormBlock
-from convexnn.solvers._spectral_block import FixedBlock, JointBlock
-from convexnn.solvers._vector_problem import boundary, cone_problem, target_unit, vector_block, vector_zero_dual
+from convexnn.solvers._vector_parts import boundary, cone_problem, target_unit, vector_block
+from convexnn.solvers._vector_problem import vector_zero_dual
 from convexnn.solvers.centre import analytic_centres, interior_points
 from convexnn.solvers.cone_block import ConeBlock
 from convexnn.solvers.cone_problem import ConeProblem
@@ -273,6 +274,6 @@ def _block(problem: ConeProblem, structure: ConeStructure, unit: float) -> ConeB
     if isinstance(coupling, GroupNorm):
         return NormBlock(problem, coupling.weight / unit)
     if isinstance(coupling, JointSpectral):
-        return JointBlock(problem, coupling.weight)
+        return JointArrow(problem, coupling.weight)
     q = np.concatenate([coupling.q[:1], coupling.q[1:][problem.keep]])
-    return FixedBlock(problem, coupling.weight, q)
+    return FixedArrow(problem, coupling.weight, q)

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.solvers._dense_system import REFINEMENTS
 from convexnn.solvers._loss_terms import loss_term
 from convexnn.solvers.centre import row_weights
 from convexnn.solvers.cone_block import ConeBlock, ConeStep, clip_change
 from convexnn.solvers.cone_problem import ConeProblem
 from convexnn.solvers.loss_term import LossStep
-from convexnn.solvers.newton_system import REFINEMENTS, NewtonSystem, newton_system
+from convexnn.solvers.newton_system import NewtonSystem, newton_system
 
 Array = NDArray[np.float64]
 
