@@ -37,9 +37,9 @@ from convexnn.solvers import solve
 Array = NDArray[np.float64]
 
 #: Shares of the trace tried to keep the metric of a multiplier well conditioned.
-SHARES = (1e-9, 1e-6, 1e-4, 1e-3, 1e-2)
-#: Patterns that are kept although their units are zero.
-SPARE = 60
+SHARES = (1e-9, 1e-6, 1e-4, 1e-2)
+#: Units smaller than this share of the largest are idle; so many of their patterns are kept all the same at first.
+SMALL, SPARE = 1e-2, 40
 #: Directions from which local pricing starts.
 DIRECTIONS = 400
 
@@ -131,13 +131,12 @@ class _Price:
 class _Run:
     """Column generation: the network, the bound and the patterns so far."""
 
-    def __init__(
-        self, rows: DistinctRows, lam: float, tol: float, clock: _Clock, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, rows: DistinctRows, lam: float, tol: float, clock: _Clock, rng: np.random.Generator) -> None:
         self.rows, self.lam, self.tol, self.clock, self.rng = rows, lam, tol, clock, rng
         self.columns = Columns(rows.X)
         self.lower, self.multipliers = rows.constant, _no_multipliers(rows)
         self.history: list[GlobalRound] = []
+        self.spare, self.expected = SPARE, 1.0
         self.solution: Solution | None = None
 
     def begin(self, start: Network | None) -> None:
@@ -178,19 +177,20 @@ class _Run:
         dual = self._master()
         if dual is None:
             return 0
+        prices = self._prices(dual)
         self._drop_idle()
-        price = self._price(dual)
+        self.expected = min(relative_gap(self.objective, prices[0].hoped, self.unit), 1.0)
         wanted = self.objective - 0.5 * self.tol * abs(self.objective)
-        new = self._add(price, price.ramps)
-        if price.hoped >= wanted or not new:
-            found = self._certify(price, wanted)
-            new += self._add(price, found.pricing.ramps)
+        new = sum(self._add(price, price.ramps) for price in prices)
+        if prices[0].hoped >= wanted or not new:
+            found = self._certify(prices[0], wanted)
+            new += self._add(prices[0], found.pricing.ramps)
         return new
 
     def _master(self) -> Dual | None:
         """The joint program over the patterns so far; the network it gives is kept when it is better."""
-        accuracy = min(max(0.02 * min(self.gap, 1.0), 0.02 * self.tol, 1e-8), 1e-3)
-        program = self._program(self.network)
+        accuracy = min(max(0.02 * self.expected, 0.02 * self.tol, 1e-8), 1e-3)
+        program = self._program(None)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SolverWarning)  # a dropped pattern is no news to the caller
@@ -200,6 +200,8 @@ class _Run:
         self.idle = np.linalg.norm(solution.z[:, :-1], axis=1)
         network = program.decode(solution.z)
         objective = program.network_objective(network) + self.rows.constant
+        if objective > self.objective - 0.01 * self.expected * abs(self.objective):
+            self.spare *= 2  # patterns may have been dropped too soon
         if objective < self.objective:
             self.network, self.objective, self.solution = network, objective, solution
         return solution.dual
@@ -214,42 +216,43 @@ class _Run:
         return None if math.isinf(self.clock.limit) else self.clock.left
 
     def _drop_idle(self) -> None:
-        """Keep units that the network uses and the latest of the others."""
-        used = self.idle > 1e-7 * max(float(self.idle.max(initial=0.0)), 1e-300)
-        spare = np.flatnonzero(~used)
-        used[spare[-SPARE:]] = True
+        """Keep the patterns of units that count and the largest of the others."""
+        used = self.idle > SMALL * float(self.idle.max(initial=0.0))
+        used[np.argsort(-np.where(used, 0.0, self.idle), kind="stable")[: self.spare]] = True
         self.columns.keep(used)
-        self._add_network(self.network)
 
     def _add_network(self, network: Network) -> None:
         alive = (network.v != 0) & network.W.any(axis=1)
         signs = np.where(network.v >= 0, 1.0, -1.0)
         self.columns.add_units(network.W[alive], network.b[alive], signs[alive], both_sides=False)
 
-    def _price(self, dual: Dual) -> _Price:
-        """The best of several metrics, judged by what local search finds."""
-        prices = []
+    def _prices(self, dual: Dual) -> list[_Price]:
+        """Several metrics, best first, judged by what local search finds.
+
+        Near a singular metric the others hide what new units are worth along its null space.
+        """
         d = self.rows.X.shape[1]
+        seeds = hidden(self.network)[:, :-1]
+        prices = []
         for share in SHARES[: 1 if d == 1 else None]:
             multipliers = LipschitzMultipliers.from_dual(dual, d, share)
             problem = pricing_problem(self.rows, multipliers)
-            seeds = np.linalg.solve(multipliers.root, hidden(self.network)[:, :-1].T).T @ problem.basis.T
-            ramps = local_search(problem, self.rng, seeds, DIRECTIONS)
-            kappa = problem.upper(float(ramps.values[0]))
-            prices.append(
-                _Price(multipliers, problem, ramps, DualBound.of(self.rows, self.lam, multipliers).lower(kappa))
-            )
-        return max(prices, key=lambda price: price.hoped)
+            directions = np.linalg.solve(multipliers.root, seeds.T).T @ problem.basis.T
+            ramps = local_search(problem, self.rng, directions, DIRECTIONS)
+            bound = DualBound.of(self.rows, self.lam, multipliers)
+            prices.append(_Price(multipliers, problem, ramps, bound.lower(problem.upper(float(ramps.values[0])))))
+        return sorted(prices, key=lambda price: -price.hoped)
 
     def _add(self, price: _Price, ramps: Ramps) -> int:
         """Patterns of the ramps whose price is violated."""
         floor = float(np.linalg.norm(price.multipliers.linear))
         ramps = ramps.head(int((ramps.values > floor * (1 + 1e-9)).sum()))
-        most = 12 + 4 * self.rows.X.shape[1]
+        most = 6 + 3 * self.rows.X.shape[1]
         return self.columns.add_units(*units(price.problem, price.multipliers.root, ramps), most=most)
 
     def _certify(self, price: _Price, wanted: float) -> LipschitzBound:
-        limit = max(0.3 * self.clock.left, 1.0) if math.isfinite(self.clock.limit) else 60.0
+        share = 1.0 if price.hoped >= wanted else 0.3
+        limit = max(share * self.clock.left, 1.0) if math.isfinite(self.clock.limit) else 60.0
         found = bound_on_rows(
             self.rows,
             self.lam,
@@ -258,15 +261,14 @@ class _Run:
             tol=0.1 * self.tol,
             time_limit=limit,
             seeds=price.ramps,
+            give_up=self.clock.spent < 0.5 * self.clock.limit,
         )
         if found.lower > self.lower:
             self.lower, self.multipliers = found.lower, price.multipliers
         return found
 
     def _record(self) -> None:
-        self.history.append(
-            GlobalRound(self.objective, self.lower, self.gap, len(self.columns), self.clock.spent)
-        )
+        self.history.append(GlobalRound(self.objective, self.lower, self.gap, len(self.columns), self.clock.spent))
 
     def result(self, status: str) -> GlobalResult:
         """Everything so far as a value."""

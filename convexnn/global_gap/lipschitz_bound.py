@@ -137,15 +137,21 @@ def bound_on_rows(
     tol: float = 1e-6,
     time_limit: float = math.inf,
     seeds: Ramps | None = None,
+    give_up: bool = False,
 ) -> LipschitzBound:
-    """:func:`lipschitz_global_bound` on data whose repeated rows are merged."""
+    """:func:`lipschitz_global_bound` on data whose repeated rows are merged.
+
+    With ``give_up`` the search ends as well once a point shows that ``wanted`` cannot be proved.
+    """
     arrays = (multipliers.nu, multipliers.linear, multipliers.root)
     if not all(np.isfinite(part).all() for part in arrays):
         multipliers = LipschitzMultipliers(*(np.zeros(part.shape) for part in arrays))
     problem = pricing_problem(rows, multipliers)
     bound = DualBound.of(rows, lam, multipliers)
     target = max(bound.kappa_for(wanted), bound.floor)
-    pricing = ramp_upper(problem, problem.target(target), tol=tol, time_limit=time_limit, seeds=seeds)
+    goal = problem.target(target)
+    above = goal if give_up else math.inf
+    pricing = ramp_upper(problem, goal, tol=tol, time_limit=time_limit, seeds=seeds, above=above)
     kappa = problem.upper(pricing.upper)
     return LipschitzBound(bound.lower(kappa), kappa / max(bound.floor, 1e-300), pricing, problem)
 

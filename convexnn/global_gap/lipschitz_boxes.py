@@ -8,6 +8,7 @@ maximum over the cone around the box is known.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from dataclasses import dataclass
@@ -41,13 +42,13 @@ class RampBracket:
 
 @dataclass
 class _Boxes:
-    """Open boxes: centers (k, r + 1), the last coordinate is b, half widths, face, side, sign of phi, bound, split."""
+    """Open boxes: centers and half widths (k, r), face, side, the point that the bias is tied to, bound, split."""
 
     center: Array
     half: Array
     face: IntArray
     side: Array
-    sign: Array
+    tied: IntArray
     bound: Array
     split: IntArray
 
@@ -55,11 +56,11 @@ class _Boxes:
         return len(self.bound)
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> _Boxes:
-        parts = (self.center, self.half, self.face, self.side, self.sign, self.bound, self.split)
+        parts = (self.center, self.half, self.face, self.side, self.tied, self.bound, self.split)
         return _Boxes(*(part[index] for part in parts))
 
     def plus(self, other: _Boxes) -> _Boxes:
-        names = ("center", "half", "face", "side", "sign", "bound", "split")
+        names = ("center", "half", "face", "side", "tied", "bound", "split")
         return _Boxes(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
 
 
@@ -116,9 +117,10 @@ class _Search:
         self.problem, self.limits, self.rounding = problem, limits, rounding
         self.ramps = sweep(problem, np.eye(problem.rank)) if seeds is None else seeds
         self.lower = max(float(self.ramps.values.max()), 0.0)
-        self.closed, self.nodes = 0.0, 0
+        self.closed, self.nodes = float(np.linalg.norm(problem.linear)), 0
         self.batch = max(64, CHUNK // len(problem.nu))
-        self.wide = np.hstack([problem.points, np.ones((len(problem.points), 1))])
+        self.distance = np.abs(problem.points[:, None] - problem.points[None])
+        self.flat = 1e-12 * float(np.abs(problem.nu).sum())
 
     def run(self) -> RampBracket:
         boxes = self._root()
@@ -150,13 +152,16 @@ class _Search:
         return boxes.take(open_)
 
     def _root(self) -> _Boxes:
+        """Every face of the cube for every point that a bias may be tied to."""
         r = self.problem.rank
-        faces = [(j, side, sign) for j in range(r) for side in (1.0, -1.0) for sign in (1.0, -1.0)]
-        j, side, sign = (np.array(part) for part in zip(*faces, strict=True))
-        center, half = np.zeros((len(j), r + 1)), np.ones((len(j), r + 1))
+        tied = np.flatnonzero(self.problem.nu)
+        faces = [(j, side, k) for k in tied for j in range(r) for side in (1.0, -1.0)]
+        j, side, k = (np.array(part) for part in zip(*faces, strict=True))
+        center, half = np.zeros((len(j), r)), np.ones((len(j), r))
         center[np.arange(len(j)), j], half[np.arange(len(j)), j] = side, 0.0
-        half[:, -1] = self.problem.reach * math.sqrt(r)
-        return self._bounded(center, half, j, side, sign, np.full(len(j), np.inf))
+        parts = [slice(i, i + self.batch) for i in range(0, len(j), self.batch)]
+        found = [self._bounded(center[i], half[i], j[i], side[i], k[i], np.full(len(j[i]), np.inf)) for i in parts]
+        return functools.reduce(_Boxes.plus, found)
 
     def _halves(self, boxes: _Boxes) -> _Boxes:
         rows = np.arange(len(boxes))
@@ -164,40 +169,46 @@ class _Search:
         half[rows, boxes.split] *= 0.5
         shift = np.zeros_like(half)
         shift[rows, boxes.split] = half[rows, boxes.split]
-        twice = [np.concatenate([part, part]) for part in (half, boxes.face, boxes.side, boxes.sign, boxes.bound)]
-        center = np.vstack([boxes.center + shift, boxes.center - shift])
-        return self._bounded(center, *twice)
+        twice = [np.concatenate([part, part]) for part in (half, boxes.face, boxes.side, boxes.tied, boxes.bound)]
+        return self._bounded(np.vstack([boxes.center + shift, boxes.center - shift]), *twice)
 
     def _bounded(
-        self, center: Array, half: Array, face: IntArray, side: Array, sign: Array, parent: Array
+        self, center: Array, half: Array, face: IntArray, side: Array, tied: IntArray, parent: Array
     ) -> _Boxes:
         """Bounds, splits and the best of the centers."""
         problem, rows = self.problem, np.arange(len(face))
         self.nodes += len(face)
-        a = center @ self.wide.T
-        radius = half @ np.abs(self.wide).T
-        low, high = a - radius, a + radius
+        sign = -np.sign(problem.nu[tied])
+        a = center @ problem.points.T
+        a -= a[rows, tied][:, None]
+        distance = self.distance[tied]
+        radius = np.einsum("bnd,bd->bn", distance, half)
         weight = sign[:, None] * problem.nu
-        loose = (low < 0) & (high > 0)
-        chord = high / np.where(loose, high - low, 1.0)
-        slope = np.where(loose, np.where(weight > 0, chord, high > -low), low >= 0)
-        constant = -np.einsum("kn,kn->k", np.where(loose & (weight > 0), weight * slope, 0.0), low)
+        loose = radius > np.abs(a)
+        settled = (a > 0) & ~loose
+        open_ = np.where(loose, weight, 0.0)
+        high = np.where(loose, a + radius, 0.0)
+        chord = high / np.maximum(2 * radius, 1e-300)
+        slope = np.where(loose, np.where(weight > 0, chord, a > 0), settled)
+        constant = np.einsum("bn,bn,bn->b", np.maximum(open_, 0.0), slope, radius - a)
         weighted = weight * slope
-        G = weighted @ problem.points + sign[:, None] * problem.linear
-        tilt = weighted.sum(axis=1)
-        G[rows, face] += side * (constant + tilt * center[:, -1] + np.abs(tilt) * half[:, -1])
-        bound = np.minimum(_cone_maximum(G, center[:, :-1], half[:, :-1]), parent)
-        size, width = np.linalg.norm(center[:, :-1], axis=1), np.linalg.norm(half[:, :-1], axis=1)
-        outside = np.abs(center[:, -1]) - half[:, -1] > problem.reach * (size + width)
-        bound[outside] = 0.0
-        self._incumbent(center, sign, np.where(outside, -np.inf, bound))
-        split = (half * ((loose * np.abs(weight)) @ np.abs(self.wide) + 1e-12)).argmax(axis=1)
-        return _Boxes(center, half, face, side, sign, bound, split)
+        G = weighted @ problem.points - weighted.sum(axis=1)[:, None] * problem.points[tied]
+        G += sign[:, None] * problem.linear
+        G[rows, face] += side * constant
+        bound = np.minimum(_cone_maximum(G, center, half), parent)
+        before = np.einsum("bn,bn->b", weight, settled)  # slope along b left of the knot, without undecided points
+        open_[rows, tied] = 0.0
+        low = before + np.minimum(open_, 0.0).sum(axis=1)
+        high_slope = before + np.maximum(open_, 0.0).sum(axis=1)
+        idle = (high_slope < -self.flat) | (low > np.abs(problem.nu[tied]) + self.flat)
+        bound[idle] = 0.0
+        self._incumbent(center, bound)
+        score = np.einsum("bn,bnd->bd", np.abs(open_), distance)
+        return _Boxes(center, half, face, side, tied, bound, (half * (score + 1e-12)).argmax(axis=1))
 
-    def _incumbent(self, center: Array, sign: Array, bound: Array) -> None:
+    def _incumbent(self, center: Array, bound: Array) -> None:
         """Look at the most promising centers with their best biases."""
-        best = np.argsort(-bound)[:8]
-        E = center[best, :-1]
+        E = center[np.argsort(-bound)[:8]]
         found = sweep(self.problem, E / np.linalg.norm(E, axis=1, keepdims=True))
         if found.values[0] > self.lower * (1 + 1e-9):
             found = climb(self.problem, found.head(4))

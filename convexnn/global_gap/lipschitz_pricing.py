@@ -231,7 +231,9 @@ def local_search(problem: RampProblem, rng: np.random.Generator, seeds: Array, c
         return sweep(problem, np.array([[1.0], [-1.0]]))
     pairs = rng.integers(len(problem.points), size=(count // 2, 2))
     steps = problem.points[pairs[:, 0]] - problem.points[pairs[:, 1]]
-    E = np.vstack([rng.standard_normal((count, problem.rank)), steps, problem.linear[None], -problem.linear[None], seeds])
+    E = np.vstack(
+        [rng.standard_normal((count, problem.rank)), steps, problem.linear[None], -problem.linear[None], seeds]
+    )
     length = np.linalg.norm(E, axis=1)
     E = E[length > 0] / length[length > 0, None]
     swept = sweep(problem, E)
