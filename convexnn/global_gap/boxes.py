@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.global_gap.faces import Boxes, cone_bound
+from convexnn.global_gap.faces import Boxes, cone_bound, tightened
 from convexnn.global_gap.kappa import KappaBracket, magnitude
 from convexnn.rigorous import gamma
 
@@ -33,6 +33,8 @@ SMALLEST = 2.0**-44
 WAITING = 20_000_000
 #: Directions handed back.
 KEPT = 32
+#: Lists up to this width have the slopes of their concave terms optimized.
+STEEP = 16
 
 
 @dataclass
@@ -80,7 +82,7 @@ class OneSign:
     # -- bounding ------------------------------------------------------------------------------------
     def offer(self, boxes: Boxes, goal: float) -> None:
         """Bound boxes, forget those proved to be at most ``goal``, keep the others."""
-        bounded, undecided, values = self._narrow(boxes) if boxes.rows.shape[1] else self._wide(boxes)
+        bounded, undecided, values = self._narrow(boxes, goal) if boxes.rows.shape[1] else self._wide(boxes, goal)
         self.nodes += len(boxes)
         self._remember(boxes.centre, values)
         alive = (bounded.bound > goal) & (bounded.half.max(axis=1) >= SMALLEST)
@@ -88,7 +90,7 @@ class OneSign:
         if alive.any():
             self._store(bounded.select(alive), undecided[alive])
 
-    def _wide(self, boxes: Boxes) -> tuple[Boxes, Bool, Array]:
+    def _wide(self, boxes: Boxes, goal: float) -> tuple[Boxes, Bool, Array]:
         """Bounds with all rows looked at."""
         a = boxes.centre @ self.X.T
         r = boxes.half @ np.abs(self.X).T
@@ -99,9 +101,12 @@ class OneSign:
         G = slope @ self.scaled[:-1]
         score = undecided.astype(float) @ np.abs(self.scaled[:-1])
         values = np.maximum(a, 0.0) @ self.c
-        return self._bounded(boxes, G, offset, score), undecided, values
+        bounded = self._bounded(boxes, G, offset, score)
+        none = np.zeros((len(boxes), 0))
+        self._tighten(bounded, goal, G, none, none[:, :, None], none)
+        return bounded, undecided, values
 
-    def _narrow(self, boxes: Boxes) -> tuple[Boxes, Bool, Array]:
+    def _narrow(self, boxes: Boxes, goal: float) -> tuple[Boxes, Bool, Array]:
         """Bounds with the undecided rows looked at only."""
         rows = self.padded[boxes.rows]
         c = self.coefficients[boxes.rows]
@@ -116,7 +121,17 @@ class OneSign:
         G = linear + np.einsum("bk,bkd->bd", open_slope, rows)
         score = np.einsum("bk,bkd->bd", np.abs(c) * undecided, np.abs(rows))
         values = (linear * boxes.centre).sum(axis=1) + (c * np.maximum(a, 0.0) * undecided).sum(axis=1)
-        return self._bounded(replace(boxes, linear=linear), G, offset, score), undecided, values
+        bounded = self._bounded(replace(boxes, linear=linear), G, offset, score)
+        few = slice(STEEP if boxes.rows.shape[1] <= STEEP else 0)
+        self._tighten(bounded, goal, G, c[:, few], rows[:, few], (slope * undecided)[:, few])
+        return bounded, undecided, values
+
+    def _tighten(self, boxes: Boxes, goal: float, G: Array, c: Array, rows: Array, slope: Array) -> None:
+        """Second look at boxes that the first bound leaves above the goal."""
+        hard = np.flatnonzero(boxes.bound > goal)
+        if hard.size:
+            bound = tightened(boxes.select(hard), G[hard], c[hard], rows[hard], slope[hard])
+            boxes.bound[hard] = np.minimum(boxes.bound[hard], bound * (1 + 1e-13) + self.error)
 
     def _bounded(self, boxes: Boxes, G: Array, offset: Array, score: Array) -> Boxes:
         number = np.arange(len(boxes))
@@ -265,7 +280,7 @@ def _next_level(searches: tuple[OneSign, OneSign], goal: float, target: float) -
     if upper <= goal or not any(search.parked for search in searches):
         return "target" if upper <= target else "converged"
     full = sum(search.entries for search in searches) > WAITING
-    level = goal if full or upper < 1.02 * goal else max(goal, 0.5 * (goal + upper))
+    level = goal if full or upper < (1 + 1e-5) * goal else max(goal, 0.5 * (goal + upper))
     for search in searches:
         search.lower_level(level)
     return ""

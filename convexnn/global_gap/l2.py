@@ -22,7 +22,7 @@ from convexnn.global_gap.l2_bound import DualBound, homogeneous, network_multipl
 from convexnn.global_gap.lipschitz_columns import Columns
 from convexnn.global_gap.oracle import kappa_upper
 from convexnn.global_gap.pricing import Candidates, candidates, cell_ascent, local_search
-from convexnn.global_gap.pruning import prune
+from convexnn.global_gap.pruning import drop_idle, prune
 from convexnn.global_gap.result import GlobalResult, GlobalRound
 from convexnn.network import Network
 from convexnn.program import Solution, relative_gap
@@ -220,8 +220,23 @@ class _Run:
             return
         size = np.linalg.norm(solution.z, axis=1)
         self.columns.keep(size > IDLE * float(size.max(initial=0.0)))
-        if self.offer(prune(program.decode(solution.z), self.rows.X)):
+        if self.offer(self._pruned(program.decode(solution.z))):
             self.solution = solution
+
+    def _pruned(self, network: Network) -> Network:
+        """With as few units as cost (almost) nothing; a basic solution where there are more units than rows."""
+        network = prune(network, self.rows.X)
+        allowed = self.value(network) + 1e-2 * self.tol * self.objective
+        for share in (1e-2, 1e-3, 1e-4, IDLE):
+            fewer = self._rebiased(drop_idle(network, share))
+            if self.value(fewer) <= allowed:
+                return fewer
+        return network
+
+    def _rebiased(self, network: Network) -> Network:
+        """Network with the best output bias."""
+        residual = self.rows.y - network(self.rows.X)
+        return Network.shallow(network.W, network.b, network.v, network.c + float(self.rows.weight @ residual))
 
     def _price(self, nu: Array) -> Candidates:
         reduced = reduce_rows(self.X1, nu)

@@ -13,7 +13,7 @@ from convexnn.global_gap.kappa import KappaBracket, ReducedRows, reduce_rows, re
 Array = NDArray[np.float64]
 
 #: Largest rank for boxes; above, branching on the signs of pre-activations takes over.
-BOX_RANK = 6
+BOX_RANK = 7
 
 
 def kappa_upper(
