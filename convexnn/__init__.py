@@ -5,7 +5,7 @@ from convexnn.attacks import AttackResult, attack
 from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.certificates.robustness import RobustnessTable, robustness_table
-from convexnn.estimators import SafeSNNRegressor
+from convexnn.estimators import SafeSNNRegressor, SafeSNNRegressorCV
 from convexnn.exceptions import (
     CertificateError,
     ConvexNNError,
@@ -55,6 +55,7 @@ __all__ = [
     "Refinement",
     "RobustnessTable",
     "SafeSNNRegressor",
+    "SafeSNNRegressorCV",
     "SearchResult",
     "Sigmoid",
     "Solution",

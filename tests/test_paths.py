@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
@@ -188,6 +189,7 @@ def test_display_shows_the_numbers_of_the_path():
     X, y, net = regression(seed=12)
     found = path(X, y, net, n_lams=3)
     display = PathDisplay.from_path(found, X, y)
+    plt.close(display.figure_)
     np.testing.assert_array_equal(display.ax_.get_lines()[0].get_ydata(), found.losses)
     np.testing.assert_allclose(display.held_out_, ((found.predict(X) - y) ** 2).mean(axis=1))
     with pytest.raises(InvalidInputError, match="both"):

@@ -1,5 +1,6 @@
 """scikit-learn estimators: thin shells over the functions of the package."""
 
 from convexnn.estimators.regressor import SafeSNNRegressor
+from convexnn.estimators.regressor_cv import SafeSNNRegressorCV
 
-__all__ = ["SafeSNNRegressor"]
+__all__ = ["SafeSNNRegressor", "SafeSNNRegressorCV"]

@@ -23,6 +23,8 @@ from convexnn.threats import Threat
 from convexnn.training.data import refuse_overflow
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import torch
 
 Array = NDArray[np.float64]
@@ -134,7 +136,7 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> SafeSNNRegressor:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the network.
 
         Parameters
@@ -149,11 +151,14 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         self
         """
         began = time.perf_counter()
-        options = self._options()
+        options = self._options(self.lam)
         inputs, targets = self._validated(X, y)
-        data = condense(inputs, targets, _checked_weights(sample_weight, len(inputs)))
-        start = self._start(data)
-        options = self._remaining(options, began)
+        data = condense(inputs, targets, checked_weights(sample_weight, len(inputs)))
+        start = self._start(data, self.lam, self._seed())
+        return self._fit_from(start, data, self._remaining(options, began))
+
+    def _fit_from(self, start: Network, data: Condensed, options: RefineOptions) -> Self:
+        """Refine a start network and store everything that is fitted."""
         result = refine_network(start, data.X, data.y, options, sample_weight=data.weight)
         self.network_ = result.network
         self.solution_ = result.solution
@@ -163,9 +168,9 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         self.n_iter_ = max(1, result.solution.iterations) if result.solution is not None else 1
         return self
 
-    def __sklearn_clone__(self) -> SafeSNNRegressor:
+    def __sklearn_clone__(self) -> Self:
         """Unfitted copy with the same parameters; a start that is a fitted model stays fitted."""
-        copy: SafeSNNRegressor = super().__sklearn_clone__()
+        copy: Self = super().__sklearn_clone__()
         if isinstance(self.start, BaseEstimator):  # a clone of it would have forgotten its weights
             copy.start = self.start
         return copy
@@ -177,12 +182,12 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         refuse_overflow(targets, "y")
         return inputs, targets
 
-    def _options(self) -> RefineOptions:
+    def _options(self, lam: float) -> RefineOptions:
         if not isinstance(self.hidden_units, numbers.Integral) or self.hidden_units < 1:
             raise InvalidInputError(f"hidden_units must be a positive integer, got {self.hidden_units!r}.")
         return RefineOptions(
             regularizer=self.regularizer,
-            lam=self.lam,
+            lam=lam,
             method=self.method,
             pattern_search=self.pattern_search,
             solver=self.solver,
@@ -192,15 +197,17 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
             verbose=self.verbose,
         )
 
-    def _start(self, data: Condensed) -> Network:
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+    def _seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    def _start(self, data: Condensed, lam: float, seed: int) -> Network:
         limit = None if self.time_limit is None else self.time_limit / 2
         return start_network(
             self.start,
             data,
             hidden_units=int(self.hidden_units),
             seed=seed,
-            lam=self.lam,
+            lam=lam,
             regularizer=self.regularizer,
             time_limit=limit,
             device=self.device,
@@ -265,7 +272,8 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         return self.network_.to_torch(dtype)
 
 
-def _checked_weights(sample_weight: ArrayLike | None, n: int) -> Array | None:
+def checked_weights(sample_weight: ArrayLike | None, n: int) -> Array | None:
+    """Sample weights as an array of n nonnegative finite numbers, or None."""
     if sample_weight is None:
         return None
     weights = np.asarray(sample_weight, dtype=np.float64)

@@ -1,0 +1,268 @@
+"""SafeSNNRegressorCV: the weight of the regularizer chosen by cross-validation along warm-started paths."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import KFold, check_cv
+
+from convexnn.estimators.regressor import SafeSNNRegressor, checked_weights
+from convexnn.estimators.starts import Condensed, condense
+from convexnn.exceptions import InvalidInputError
+from convexnn.network import Network
+from convexnn.paths import path
+from convexnn.patterns import extract
+from convexnn.restrictions import lam_max
+
+if TYPE_CHECKING:
+    from typing import Self
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+RULES = ("best", "one_standard_error")
+
+
+class SafeSNNRegressorCV(SafeSNNRegressor):
+    """:class:`SafeSNNRegressor` whose ``lam`` is chosen by cross-validation.
+
+    In every fold one start network is trained at the smallest weight of the grid; its patterns define one convex
+    program, which is solved from the largest weight down, each solve starting from the one before
+    (:func:`convexnn.path`). The chosen weight is then used on all data in the same way. So the cost is one training
+    and one path a fold, not one training a fold and weight as in a grid search over :class:`SafeSNNRegressor`.
+
+    Parameters
+    ----------
+    hidden_units : int, default=100
+    lams : array-like, optional
+        Weights to choose from, positive; default ``n_lams`` from :func:`convexnn.lam_max` of all data down to
+        ``lam_ratio`` times that.
+    n_lams : int, default=20
+    lam_ratio : float, default=1e-4
+    cv : int, splitter, iterable of (train, test) or None, default=None
+        An integer k (default 5): k folds of the distinct ``(X, y)`` rows, shuffled by ``random_state``, so that copies
+        of a row are never in train and test at once and the order of the rows does not matter. Anything else is applied
+        to the rows as given.
+    scoring : str, callable or None, default=None
+        As in scikit-learn, larger is better; default is the negative mean squared error.
+    rule : {"best", "one_standard_error"}, default="best"
+        The weight with the best mean score, or the largest one whose mean score is within one standard error of that:
+        a smaller Lipschitz constant or network at no demonstrable loss.
+    n_jobs : int, optional
+        Folds in parallel through joblib; results do not depend on it.
+    regularizer, start, pattern_search, tol, max_iter, time_limit, solver, device, random_state, verbose
+        As in :class:`SafeSNNRegressor`; ``time_limit`` holds for the path of each fold and for the final
+        fit.
+
+    Attributes
+    ----------
+    lam_ : float
+        The chosen weight.
+    lams_ : array, shape (k,)
+        All weights, decreasing.
+    cv_results_ : dict of arrays
+        ``lam``, ``mean_test_score``, ``std_test_score`` (over the folds), ``split<i>_test_score``. A fold that was cut
+        short by ``time_limit`` has NaN where it did not arrive; such weights are not chosen.
+    best_index_ : int
+        Of ``lam_`` in ``lams_``.
+    best_score_ : float
+        Mean score of ``lam_``.
+    network_, solution_, objective_, start_objective_, patterns_, lipschitz_, history_
+        Of the final fit, as in :class:`SafeSNNRegressor`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from convexnn import SafeSNNRegressorCV
+    >>> X = np.linspace(-1, 1, 60)[:, None]
+    >>> y = np.abs(X[:, 0])
+    >>> model = SafeSNNRegressorCV(6, n_lams=6, cv=3, random_state=0).fit(X, y)
+    >>> bool(model.lam_ == model.lams_[model.best_index_] and model.solution_.gap <= 1e-6)
+    True
+    """
+
+    method = "joint"  # the program of the path
+
+    def __init__(
+        self,
+        hidden_units: int = 100,
+        *,
+        regularizer: str = "lipschitz",
+        lams: Any = None,
+        n_lams: int = 20,
+        lam_ratio: float = 1e-4,
+        cv: Any = None,
+        scoring: Any = None,
+        rule: str = "best",
+        n_jobs: int | None = None,
+        start: Any = "adam",
+        pattern_search: int = 0,
+        tol: float = 1e-6,
+        max_iter: int = 200,
+        time_limit: float | None = None,
+        solver: str = "auto",
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.hidden_units = hidden_units
+        self.regularizer = regularizer
+        self.lams = lams
+        self.n_lams = n_lams
+        self.lam_ratio = lam_ratio
+        self.cv = cv
+        self.scoring = scoring
+        self.rule = rule
+        self.n_jobs = n_jobs
+        self.start = start
+        self.pattern_search = pattern_search
+        self.tol = tol
+        self.max_iter = max_iter
+        self.time_limit = time_limit
+        self.solver = solver
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Choose ``lam`` and fit the network on all data.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, d)
+        y : array-like, shape (n,)
+        sample_weight : array-like, shape (n,), optional
+            Nonnegative; an integer weight equals repeating the row. Test scores are weighted as well.
+
+        Returns
+        -------
+        self
+        """
+        self._require_options()
+        inputs, targets = self._validated(X, y)
+        weights = checked_weights(sample_weight, len(inputs))
+        seed = self._seed()
+        data = condense(inputs, targets, weights)
+        self.lams_ = self._grid(data, seed)
+        self._choose(_scores(self, self._folds(inputs, targets, weights, data, seed), seed))
+        start = self._start(data, float(self.lams_[-1]), seed)
+        return self._fit_from(start, data, self._options(self.lam_))
+
+    def _require_options(self) -> None:
+        if self.rule not in RULES:
+            raise InvalidInputError(f"rule must be one of {RULES}, got {self.rule!r}.")
+        self._options(1.0)
+
+    def _grid(self, data: Condensed, seed: int) -> Array:
+        if self.lams is not None:
+            grid = np.unique(np.asarray(self.lams, dtype=float).ravel())[::-1]
+            if len(grid) == 0 or not np.isfinite(grid).all() or not (grid > 0).all():
+                raise InvalidInputError(f"lams must hold finite positive numbers, got {self.lams!r}.")
+            return np.ascontiguousarray(grid)
+        if int(self.n_lams) != self.n_lams or self.n_lams < 1 or not 0 < self.lam_ratio < 1:
+            raise InvalidInputError(
+                f"n_lams must be an integer >= 1, lam_ratio in (0, 1), got {self.n_lams!r}, {self.lam_ratio!r}."
+            )
+        top = _largest_useful(self, data, seed)
+        ratio = 1.0 if self.n_lams == 1 else self.lam_ratio
+        # where nothing can be gained at any weight (constant targets) every weight gives the same constant
+        grid_down: Array = (top if top > 0 else 1.0) * np.geomspace(1.0, ratio, int(self.n_lams))
+        return grid_down
+
+    def _folds(
+        self, X: Array, y: Array, weights: Array | None, data: Condensed, seed: int
+    ) -> list[tuple[Condensed, Condensed]]:
+        """Train and test rows of every fold."""
+        if self.cv is None or isinstance(self.cv, int):
+            k = 5 if self.cv is None else self.cv
+            if k < 2 or len(data.y) < 2:
+                raise InvalidInputError(
+                    f"cross-validation needs at least 2 folds and n_samples >= 2 distinct samples, got cv={k} and "
+                    f"n_samples={len(data.y)}."
+                )
+            splits = KFold(min(k, len(data.y)), shuffle=True, random_state=seed).split(data.X)
+            return [(_take(data, train), _take(data, test)) for train, test in splits]
+        rows = Condensed(X, y, np.ones(len(X)) if weights is None else weights)
+        splits = check_cv(self.cv).split(X, y)
+        taken = [(_take(rows, train), _take(rows, test)) for train, test in splits]
+        usable = [(train, test) for train, test in taken if train.weight.any() and test.weight.any()]
+        return [(condense(train.X, train.y, train.weight), test) for train, test in usable]
+
+    def _choose(self, scores: Array) -> None:
+        mean, spread = scores.mean(axis=0), scores.std(axis=0)
+        if not np.isfinite(mean).any():
+            raise InvalidInputError(
+                "no weight was reached in every fold within time_limit; raise it."
+            )
+        best = int(np.nanargmax(mean))
+        if self.rule == "one_standard_error":
+            error = spread[best] / math.sqrt(max(len(scores) - 1, 1))
+            best = int(np.flatnonzero(mean >= mean[best] - error)[0])
+        self.best_index_, self.lam_, self.best_score_ = best, float(self.lams_[best]), float(mean[best])
+        splits = {f"split{i}_test_score": row for i, row in enumerate(scores)}
+        self.cv_results_ = {"lam": self.lams_, "mean_test_score": mean, "std_test_score": spread} | splits
+
+
+@dataclass
+class _Fitted(RegressorMixin, BaseEstimator):
+    """A network as a fitted regressor, for scorers."""
+
+    network: Network
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: ARG002
+        return self
+
+    def predict(self, X: ArrayLike) -> Array:
+        return self.network(np.asarray(X, dtype=float))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+def _take(data: Condensed, rows: Indices) -> Condensed:
+    return Condensed(data.X[rows], data.y[rows], data.weight[rows])
+
+
+def _largest_useful(model: SafeSNNRegressorCV, data: Condensed, seed: int) -> float:
+    """:func:`convexnn.lam_max`; the l2 threshold with the patterns of a start trained without knowing it."""
+    if model.regularizer == "lipschitz":
+        return lam_max(data.X, data.y, sample_weight=data.weight)
+    start = model._start(data, 1e-3 * float(np.var(data.y)) + np.finfo(float).tiny, seed)
+    return lam_max(data.X, data.y, extract(start, data.X), regularizer=model.regularizer, sample_weight=data.weight)
+
+
+def _scores(model: SafeSNNRegressorCV, folds: list[tuple[Condensed, Condensed]], seed: int) -> Array:
+    """Scores of every fold and weight, shape (folds, k)."""
+    if len(folds) < 1:
+        raise InvalidInputError("cv gave no fold with samples of positive weight in train and test.")
+    jobs = (delayed(_fold_scores)(model, train, test, seed) for train, test in folds)
+    return np.array(Parallel(n_jobs=model.n_jobs)(jobs))
+
+
+def _fold_scores(model: SafeSNNRegressorCV, train: Condensed, test: Condensed, seed: int) -> Array:
+    start = model._start(train, float(model.lams_[-1]), seed)
+    found = path(
+        train.X,
+        train.y,
+        start,
+        regularizer=model.regularizer,
+        lams=model.lams_,
+        sample_weight=train.weight,
+        tol=model.tol,
+        max_iter=model.max_iter,
+        solver=model.solver,
+        time_limit=model.time_limit,
+    )
+    scores = np.full(len(model.lams_), np.nan)
+    weights = {} if (test.weight == test.weight[0]).all() else {"sample_weight": test.weight}
+    scorer = check_scoring(_Fitted(found.networks[0]), scoring=model.scoring or "neg_mean_squared_error")
+    for index, network in enumerate(found.networks):
+        scores[index] = scorer(_Fitted(network), test.X, test.y, **weights)
+    return scores

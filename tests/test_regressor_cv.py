@@ -1,0 +1,153 @@
+"""SafeSNNRegressorCV: the scores are those of the path, the final fit is that of SafeSNNRegressor."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import mean_absolute_error
+from sklearn.model_selection import GroupKFold, KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from convexnn.estimators import SafeSNNRegressor, SafeSNNRegressorCV
+from convexnn.exceptions import InvalidInputError
+from convexnn.paths import path
+from convexnn.restrictions import lam_max
+from convexnn.threats import L2Ball
+from tests._instances import regression
+
+
+def small(**parameters):
+    return SafeSNNRegressorCV(**({"hidden_units": 6, "n_lams": 5, "cv": 3, "random_state": 0} | parameters))
+
+
+@parametrize_with_checks([SafeSNNRegressorCV(hidden_units=4, n_lams=3, cv=3, random_state=0)])
+@pytest.mark.slow
+def test_sklearn_checks(estimator, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        check(estimator)
+
+
+def test_scores_are_those_of_the_path():
+    X, y, net = regression(n=40)
+    lams = [1.0, 0.1, 0.01]
+    model = small(start=net, lams=lams, cv=KFold(3)).fit(X, y)
+    for i, (train, test) in enumerate(KFold(3).split(X)):
+        found = path(X[train], y[train], net, lams=lams)
+        errors = ((found.predict(X[test]) - y[test]) ** 2).mean(axis=1)
+        np.testing.assert_allclose(model.cv_results_[f"split{i}_test_score"], -errors, rtol=1e-4)
+    assert model.lam_ == lams[int(np.argmax(model.cv_results_["mean_test_score"]))]
+    assert model.best_score_ == model.cv_results_["mean_test_score"].max()
+
+
+@pytest.mark.parametrize("regularizer", ["lipschitz", "l2", "gated"])
+def test_the_final_fit_is_the_regressor_s(regularizer):
+    X, y, net = regression(n=40)
+    model = small(start=net, regularizer=regularizer).fit(X, y)
+    alone = SafeSNNRegressor(start=net, regularizer=regularizer, lam=model.lam_).fit(X, y)
+    assert model.objective_ == alone.objective_
+    np.testing.assert_array_equal(model.predict(X), alone.predict(X))
+    assert model.objective_ <= model.start_objective_
+    assert (np.diff(model.lams_) < 0).all()
+    assert model.lams_[model.best_index_] == model.lam_
+
+
+def test_the_grid_starts_where_something_can_be_gained():
+    X, y, _ = regression(n=40)
+    model = small(n_lams=3, lam_ratio=1e-2).fit(X, y)
+    np.testing.assert_allclose(model.lams_, lam_max(X, y) * np.array([1.0, 0.1, 0.01]))
+
+
+def test_one_standard_error_takes_a_larger_weight():
+    X, y, net = regression(n=60, seed=3)
+    best, sparse = (small(start=net, n_lams=8, rule=rule).fit(X, y) for rule in ("best", "one_standard_error"))
+    assert sparse.lam_ >= best.lam_
+    scores, index = sparse.cv_results_["mean_test_score"], best.best_index_
+    error = sparse.cv_results_["std_test_score"][index] / np.sqrt(2)  # three folds
+    assert sparse.best_score_ >= scores[index] - error
+    assert (scores[: sparse.best_index_] < scores[index] - error).all()
+    assert sparse.lipschitz_.bound <= best.lipschitz_.bound * (1 + 1e-6)
+
+
+def test_copies_never_straddle_a_split_and_order_does_not_matter(rng):
+    X, y, net = regression(n=20)
+    counts = rng.integers(1, 4, 20)
+    order = rng.permutation(counts.sum())
+    weighted = small(start=net).fit(X, y, sample_weight=counts)
+    repeated = small(start=net).fit(np.repeat(X, counts, axis=0)[order], np.repeat(y, counts)[order])
+    assert weighted.lam_ == pytest.approx(repeated.lam_)
+    np.testing.assert_allclose(
+        weighted.cv_results_["mean_test_score"], repeated.cv_results_["mean_test_score"], rtol=1e-3
+    )
+
+
+def test_scoring_is_scikit_learn_s():
+    X, y, net = regression(n=30)
+    named = small(start=net, scoring="neg_mean_absolute_error").fit(X, y)
+    called = small(start=net, scoring=lambda model, X, y: -mean_absolute_error(y, model.predict(X))).fit(X, y)
+    np.testing.assert_allclose(named.cv_results_["mean_test_score"], called.cv_results_["mean_test_score"])
+
+
+@pytest.mark.slow
+def test_jobs_do_not_matter():
+    X, y, net = regression(n=30)
+    serial, parallel = (small(start=net, n_jobs=jobs, n_lams=3).fit(X, y) for jobs in (None, 2))
+    np.testing.assert_array_equal(serial.cv_results_["mean_test_score"], parallel.cv_results_["mean_test_score"])
+    np.testing.assert_array_equal(serial.predict(X), parallel.predict(X))
+
+
+def test_splits_may_be_given_as_indices():
+    X, y, net = regression(n=30)
+    groups = np.arange(30) % 5
+    model = small(start=net, cv=list(GroupKFold(5).split(X, y, groups))).fit(X, y)
+    assert sum(name.startswith("split") for name in model.cv_results_) == 5
+
+
+def test_in_a_pipeline_with_evidence():
+    X, y, _ = regression(n=40)
+    model = make_pipeline(StandardScaler(), small()).fit(100 * X + 5, y)
+    final = model[-1]
+    Z = model[0].transform(100 * X + 5)
+    assert final.attack(Z, y, L2Ball(0.1)).values.mean() <= final.certify(Z, y, L2Ball(0.1)).certified.mean()
+
+
+def test_constant_targets_give_the_constant():
+    X, _, net = regression(n=20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = small(start=net).fit(X, np.full(20, 3.0))
+    assert model.cv_results_["mean_test_score"][0] == pytest.approx(0.0, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"lams": [0.0]},
+        {"lams": []},
+        {"n_lams": 0},
+        {"lam_ratio": 2.0},
+        {"rule": "median"},
+        {"cv": 1},
+        {"hidden_units": 0},
+        {"regularizer": "l1"},
+    ],
+)
+def test_unusable_parameters_are_sentences(parameters):
+    X, y, _ = regression(n=20)
+    with pytest.raises(InvalidInputError):
+        small(**parameters).fit(X, y)
+
+
+def test_a_time_limit_leaves_honest_scores():
+    X, y, net = regression(n=40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = small(start=net, time_limit=1e-6, n_lams=20).fit(X, y)
+    assert np.isfinite(model.best_score_)
+    assert np.isnan(model.cv_results_["mean_test_score"]).any()
+    assert model.objective_ <= model.start_objective_
