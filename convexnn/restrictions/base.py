@@ -25,8 +25,9 @@ from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Dual
 from convexnn.restrictions.cones import project
+from convexnn.restrictions.enclosed import ROUNDOFF_SHARE, enclosed_stationarity
 from convexnn.restrictions.loss_bounds import admissible, check_loss_targets, loss_bound, scalar_loss
-from convexnn.restrictions.multipliers import fit_rows, stationarity
+from convexnn.restrictions.multipliers import fit_rows, is_usable, stationarity
 from convexnn.restrictions.rows import DistinctRows, distinct_rows
 from convexnn.restrictions.units import balanced, checked_network, merge, place, relative_slack
 from convexnn.structure import ConeStructure, Coupling
@@ -110,7 +111,7 @@ class ConeProgram(ABC):
 
     def _build(self) -> ConeStructure:
         D = self.patterns.D.astype(float)
-        signs = self.rows.fresh[:, None] * self.patterns.s * (2 * D - 1)  # a cone row for every x
+        signs = self.rows.fresh[:, None] * self.patterns.s * (2 * D - 1)  # one cone row for every x
         return ConeStructure(
             X=np.hstack([self.rows.X - self._origin(), np.ones((len(self.rows.X), 1))]),
             y=self.rows.y,
@@ -196,8 +197,7 @@ class ConeProgram(ABC):
     def violation(self, z: Array) -> float:
         """Largest relative violation ``-S_ki x_k'u_i / (|x_k| |u_i|)``; zero when feasible.
 
-        A unit smaller than 1e-9 of the largest one is measured against that: roundoff is no direction. A point that
-        holds NaN or infinite values is infinitely wrong.
+        A unit smaller than 1e-9 of the largest one is measured against that. NaN or infinity is infinitely wrong.
         """
         if not np.isfinite(self._point(z)).all():
             return math.inf
@@ -216,8 +216,8 @@ class ConeProgram(ABC):
         (for other losses ``-sum_k om_k l*(theta p_k / om_k; y_k)`` in place of the parts with p: see ``loss_bounds``),
         where the bias column ``Z_b`` is closed by the ridge (not in the l2 programs, where the bias is
         inside the norm) and R* is the bound on the conjugate of the regularizer in :meth:`_conjugate`.
-        The best theta is inserted. Proof: ``docs/theory/joint_program.md``, Proposition 4. The roundoff of Z, the
-        only sum that can cancel badly, is bounded and added to \|Z\|; what is left is relative 1e-14.
+        The best theta is inserted. The roundoff of Z, the only sum that can cancel badly, is bounded and added to
+        \|Z\|, by a sharper computation where that costs digits; what is left is relative 1e-14.
 
         Implements: docs/theory/joint_program.md, Proposition 4.
 
@@ -226,29 +226,29 @@ class ConeProgram(ABC):
         float
             ``-inf`` when the dual holds NaN or infinite values or has wrong shapes.
         """
-        if not self._is_usable(dual):
+        if not is_usable(dual, self._structure):
             return -math.inf
         s = self._structure
         with np.errstate(over="ignore", invalid="ignore"):
             p = admissible(s, dual.residual)
-            Z, error = stationarity(s, p, np.maximum(dual.rows, 0.0))
+            rows = np.maximum(dual.rows, 0.0)
+            Z, error = stationarity(s, p, rows)
             if not np.isfinite(Z).all():
                 return s.constant
-            rest = 0.0
-            if self.n_weights <= self.n_inputs:
-                bias = np.abs(Z[:, -1]) + error[:, -1]
-                rest = 0.25 * float(bias @ bias) / self.ridge
-                Z[:, -1] = error[:, -1] = 0.0
-            penalty, limit = self._conjugate(Z, error, dual)
-            return s.constant + loss_bound(s, p, rest + penalty, limit)
+            value = self._proved(p, Z, error, dual)
+            if self._proved(p, Z, np.zeros_like(error), dual) - value > ROUNDOFF_SHARE * (s.constant + value):
+                value = max(value, self._proved(p, *enclosed_stationarity(s, p, rows), dual))
+            return s.constant + value
 
-    def _is_usable(self, dual: Dual) -> bool:
-        n, p = self._structure.S.shape
-        size = self._structure.n_weights + p + 1
-        arrays = [(dual.residual, (n,)), (dual.rows, (n, p))]
-        if dual.matrix is not None:
-            arrays.append((dual.matrix, (size, size)))
-        return all(np.shape(array) == shape and np.isfinite(array).all() for array, shape in arrays)
+    def _proved(self, p: Array, Z: Array, error: Array, dual: Dual) -> float:
+        """What a violation of stationarity known up to ``error`` leaves to the bound, without the constant."""
+        rest, Z, error = 0.0, Z.copy(), error.copy()
+        if self.n_weights <= self.n_inputs:
+            bias = np.abs(Z[:, -1]) + error[:, -1]
+            rest = 0.25 * float(bias @ bias) / self.ridge
+            Z[:, -1] = error[:, -1] = 0.0
+        penalty, limit = self._conjugate(Z, error, dual)
+        return loss_bound(self._structure, p, rest + penalty, limit)
 
     def _point(self, z: ArrayLike) -> Array:
         U = np.asarray(z, dtype=float)

@@ -20,6 +20,7 @@ from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Dual
 from convexnn.restrictions.base import ConeProgram, positive
+from convexnn.restrictions.multipliers import is_usable
 from convexnn.restrictions.reference import cone_rows, labelled_dual, mean_loss, read_dual
 from convexnn.restrictions.spectral import conjugate, root_metric, split
 from convexnn.restrictions.units import nonzero_rows
@@ -161,7 +162,7 @@ class LipschitzProgram(SpectralProgram):
     def _regularizer(self, U: Array, dual: Dual | None) -> float:
         B = lipsdp_rows(U)
         bounds = [maximize(B, tol=LIPSDP_TOL).upper]
-        if dual is not None and dual.matrix is not None and self._is_usable(dual):
+        if dual is not None and dual.matrix is not None and is_usable(dual, self._structure):
             bounds.append(upper_bound(B, self._multiplier(B, dual.matrix)))
         return self.lam * min(bounds) ** 2
 

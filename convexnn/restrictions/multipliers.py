@@ -15,6 +15,16 @@ from convexnn.structure import ConeStructure
 Array = NDArray[np.float64]
 
 
+def is_usable(dual: Dual, structure: ConeStructure) -> bool:
+    """Whether a dual has the shapes of the program and holds finite numbers."""
+    n, p = structure.S.shape
+    size = structure.n_weights + p + 1
+    arrays = [(dual.residual, (n,)), (dual.rows, (n, p))]
+    if dual.matrix is not None:
+        arrays.append((dual.matrix, (size, size)))
+    return all(np.shape(array) == shape and np.isfinite(array).all() for array, shape in arrays)
+
+
 def stationarity(structure: ConeStructure, p: Array, rows: Array) -> tuple[Array, Array]:
     """``G'rows - A'p`` and a bound on its roundoff, entry by entry, both of shape (p, d + 1).
 
