@@ -99,10 +99,10 @@ def cone_bound(G: Array, boxes: Boxes) -> Array:
 def tightened(boxes: Boxes, G: Array, c: Array, rows: Array, slope: Array) -> Array:
     """Smaller bounds than :func:`cone_bound`, by multipliers of the box itself and better slopes, shape (k,).
 
-    With ``s`` the value of the face's coordinate j and ``[lo, hi]`` the box, ``w_k - lo_k s w_j`` and ``hi_k s w_j - w_k``
-    are nonnegative on the box's cone, so nonnegative multiples of these forms may be added to G; a term with ``c_i < 0``
-    lies below ``c_i t x_i'w`` for every t in [0, 1]. Whatever the multipliers and slopes, the length of the sum is a bound.
-    Coordinate descent makes it short.
+    With ``s`` the value of the face's coordinate j and ``[lo, hi]`` the box, ``w_k - lo_k s w_j`` and
+    ``hi_k s w_j - w_k`` are nonnegative on the box's cone, so nonnegative multiples of these forms may be added to G; a
+    term with ``c_i < 0`` lies below ``c_i t x_i'w`` for every t in [0, 1]. Whatever the multipliers and slopes, the
+    length of the sum is a bound. Coordinate descent makes it short.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
 from convexnn.global_gap.descent import descend
 from convexnn.global_gap.kappa import KappaBracket, reduce_rows
-from convexnn.global_gap.l2_bound import DualBound, homogeneous, network_multipliers
+from convexnn.global_gap.l2_bound import DualBound, centred, homogeneous, network_multipliers
 from convexnn.global_gap.lipschitz_columns import Columns
 from convexnn.global_gap.oracle import kappa_upper
 from convexnn.global_gap.pricing import Candidates, candidates, cell_ascent, local_search
@@ -40,8 +40,8 @@ UNITS, DESCENTS = 30, 3
 IDLE = 1e-6
 #: New units a round.
 NEW = 16
-#: Share of the tolerance left to the master's own accuracy.
-SHARE = 0.25
+#: Relative gap of the master below which nothing is gained by more accuracy.
+FINEST = 1e-11
 
 
 def train_global(
@@ -112,7 +112,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         """Take the best constant as the network so far."""
-        self.began = time.perf_counter()
+        self.began, self.accuracy = time.perf_counter(), min(max(0.01 * self.tol, 1e-9), 1e-4)
         self.X1 = homogeneous(self.rows)
         self.columns = Columns(self.rows.X)
         self.lower, self.nu = self.rows.constant, np.zeros(len(self.X1))
@@ -136,6 +136,11 @@ class _Run:
     def left(self) -> float:
         """Seconds left."""
         return self.limit - (time.perf_counter() - self.began)
+
+    @property
+    def allowance(self) -> float | None:
+        """The time limit of a step."""
+        return None if math.isinf(self.limit) else max(self.left, 1e-3)
 
     def offer(self, network: Network) -> bool:
         """Keep a network that is better."""
@@ -168,9 +173,9 @@ class _Run:
             while self.gap > self.tol:
                 if self.left <= 0:
                     return "time_limit"
-                new = self._round()
+                more = self._round()
                 self._record()
-                if not new and self.gap > self.tol:
+                if not more and self.gap > self.tol:
                     return "time_limit" if self.left <= 0 else "stalled"
         except KeyboardInterrupt:
             return "interrupted"
@@ -188,40 +193,42 @@ class _Run:
                 W = self.rng.standard_normal((UNITS, width)) / scale
                 self._descend(W, self.rng.standard_normal(UNITS) * math.sqrt(self.unit) / UNITS)
 
-    def _round(self) -> int:
-        """Master, descent, pricing; returns how many patterns are new."""
-        self._master()
-        nu = network_multipliers(self.rows, self.network)
+    def _round(self) -> bool:
+        """Master, pricing, descent; whether there is anything left to try."""
+        nu = self._master()
         found = self._price(nu)
         wanted = self.objective - self.tol * max(abs(self.objective), 1e-6 * self.unit)
         dual = DualBound.of(self.rows, self.lam, nu)
-        new = 0
-        if dual.lower(max(found.best, 2 * self.lam)) < wanted:
-            new = self._add(found)
-        if not new:
-            bracket = self._certify(nu, dual, wanted)
-            new = self._add(self._improved(nu, bracket))
-        return new
+        if dual.lower(max(found.best, 2 * self.lam)) < wanted and self._add(found):
+            return True
+        bracket = self._certify(nu, dual, wanted, stop_above=True)
+        if self.gap <= self.tol or self._add(self._improved(nu, bracket)):
+            return True
+        if bracket.status == "above":  # a price of a pattern that is there already: the master is not exact enough
+            self._add(self._improved(nu, self._certify(nu, dual, wanted, stop_above=False)))
+        self.accuracy *= 0.1
+        return self.accuracy > FINEST
 
     def _program(self) -> ReluGroupLasso:
         rows = self.rows
         return ReluGroupLasso(rows.X, rows.y, self.columns.patterns(), self.lam, sample_weight=rows.weight)
 
-    def _master(self) -> None:
-        """Solve over the patterns so far; keep the network when it is better, forget idle patterns."""
-        accuracy = min(max(0.01 * self.tol, 1e-9), 1e-4)
+    def _master(self) -> Array:
+        """Solve over the patterns so far; keep its network when it is better, forget idle patterns; multipliers."""
         program = self._program()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SolverWarning)  # a dropped pattern is no news to the caller
-                limit = None if math.isinf(self.limit) else max(self.left, 1e-3)
-                solution = solve(program, solver="interior_point", tol=accuracy, time_limit=limit)
+                solution = solve(program, solver="interior_point", tol=self.accuracy, time_limit=self.allowance)
         except SolverError:
-            return
+            return network_multipliers(self.rows, self.network)
         size = np.linalg.norm(solution.z, axis=1)
         self.columns.keep(size > IDLE * float(size.max(initial=0.0)))
         if self.offer(self._pruned(program.decode(solution.z))):
             self.solution = solution
+        if solution.dual is None:
+            return network_multipliers(self.rows, self.network)
+        return centred(self.rows, solution.dual.residual)
 
     def _pruned(self, network: Network) -> Network:
         """With as few units as cost (almost) nothing; a basic solution where there are more units than rows."""
@@ -241,18 +248,23 @@ class _Run:
     def _price(self, nu: Array) -> Candidates:
         reduced = reduce_rows(self.X1, nu)
         seeds = hidden(self.network) @ reduced.basis.T
-        return cell_ascent(reduced, local_search(reduced, self.rng, seeds), self.rng)
+        return cell_ascent(reduced, local_search(reduced, self.rng, seeds), self.rng).mapped(reduced.basis)
 
     def _improved(self, nu: Array, bracket: KappaBracket) -> Candidates:
         reduced = reduce_rows(self.X1, nu)
         start = candidates(reduced, bracket.directions @ reduced.basis.T, bracket.signs)
-        return cell_ascent(reduced, start, self.rng)
+        return cell_ascent(reduced, start, self.rng).mapped(reduced.basis)
 
-    def _certify(self, nu: Array, dual: DualBound, wanted: float) -> KappaBracket:
-        """Branch and bound until ``wanted`` is proved or a violated price is found."""
-        limit = None if math.isinf(self.limit) else max(self.left, 1e-3)
-        target = dual.kappa_for(wanted)
-        bracket = kappa_upper(self.X1, nu, target=target, tol=1e-5, time_limit=limit, stop_above=True)
+    def _certify(self, nu: Array, dual: DualBound, wanted: float, *, stop_above: bool) -> KappaBracket:
+        """Branch and bound until ``wanted`` is proved or, if asked, a violated price is found."""
+        bracket = kappa_upper(
+            self.X1,
+            nu,
+            target=dual.kappa_for(wanted),
+            tol=1e-2 * self.tol,
+            time_limit=self.allowance,
+            stop_above=stop_above,
+        )
         lower = dual.lower(bracket.upper)
         if lower > self.lower:
             self.lower, self.nu = lower, nu
@@ -263,8 +275,7 @@ class _Run:
         violated = found.above(2 * self.lam * (1 + 1e-7))
         if not len(violated.values):
             return 0
-        reduced = reduce_rows(self.X1, network_multipliers(self.rows, self.network))
-        W = violated.directions[:NEW] @ reduced.basis
+        W = violated.directions[:NEW]
         signs = -violated.signs[:NEW]
         new = self.columns.add_units(W[:, :-1], W[:, -1], signs)
         self._descend(np.vstack([hidden(self.network), 1e-2 * W]), np.r_[self.network.v, 1e-2 * signs])

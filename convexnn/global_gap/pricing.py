@@ -34,6 +34,10 @@ class Candidates(ByValue):
         """The largest ``|F|``, zero when there is no candidate."""
         return float(self.values.max(initial=0.0))
 
+    def mapped(self, basis: Array) -> Candidates:
+        """In the coordinates of the original rows."""
+        return Candidates(self.directions @ basis, self.signs, self.values)
+
     def above(self, level: float) -> Candidates:
         """Those with ``|F| > level``."""
         keep = self.values > level
