@@ -24,13 +24,13 @@ unlicensed_mosek = pytest.mark.skipif(
 # -- who is there ------------------------------------------------------------------------------------
 def test_table_of_solvers():
     table = available_solvers()
-    assert [row.name for row in table] == ["interior_point", "clarabel", "scs", "mosek"]
-    assert len(table) == 4
+    assert [row.name for row in table] == ["interior_point", "first_order", "clarabel", "scs", "mosek"]
+    assert len(table) == 5
     assert table["interior_point"].usable
     assert table["clarabel"].usable
     assert table["mosek"].licensed == (cvx.mosek_refusal() is None)
     text = str(table)
-    assert len(text.splitlines()) == 5
+    assert len(text.splitlines()) == 6
     assert all(row.name in text for row in table)
     with pytest.raises(KeyError):
         table["simplex"]

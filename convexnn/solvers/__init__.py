@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from convexnn.solvers.cvx import solve_cvxpy
+from convexnn.solvers.first_order import solve_first_order
 from convexnn.solvers.interior_point import solve_interior_point
 from convexnn.solvers.registry import SolverInfo, SolverTable, available_solvers, require_solver, solve
 
@@ -13,5 +14,6 @@ __all__ = [
     "require_solver",
     "solve",
     "solve_cvxpy",
+    "solve_first_order",
     "solve_interior_point",
 ]

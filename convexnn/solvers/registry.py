@@ -14,12 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
 from convexnn.program import Program, Proposal, Solution, evaluate
 from convexnn.solvers.cvx import is_installed, mosek_refusal, package_version, require_usable, solve_cvxpy
+from convexnn.solvers.first_order import solve_first_order
 from convexnn.solvers.interior_point import solve_interior_point
 from convexnn.threads import one_thread
 
 Array = NDArray[np.float64]
 
-SOLVER_NAMES = ("interior_point", "clarabel", "scs", "mosek")
+SOLVER_NAMES = ("interior_point", "first_order", "clarabel", "scs", "mosek")
+OWN_SOLVERS = ("interior_point", "first_order")
 
 #: "auto" tries a generic solver when the interior point method ends this many times above the tolerance.
 FALLBACK_FACTOR = 100.0
@@ -104,15 +106,21 @@ def available_solvers() -> SolverTable:
             package_version("mosek"),
         ),
     ]
-    own = SolverInfo("interior_point", "interior point for training programs", True, True, package_version("convexnn"))
-    return SolverTable((own, *generic))
+    version = package_version("convexnn")
+    own = [
+        SolverInfo("interior_point", "interior point for training programs", True, True, version),
+        SolverInfo(
+            "first_order", "splitting for training programs with many rows", is_installed("torch"), True, version
+        ),
+    ]
+    return SolverTable((*own, *generic))
 
 
 def require_solver(solver: str) -> None:
     """Raise before any work when ``solver`` is unknown, missing or unlicensed; see :func:`solve`."""
     if solver not in ("auto", *SOLVER_NAMES):
         raise InvalidInputError(f"solver={solver!r} is unknown; expected one of {('auto', *SOLVER_NAMES)}")
-    if solver not in ("auto", "interior_point"):
+    if solver not in ("auto", *OWN_SOLVERS):
         require_usable(solver)
 
 
@@ -150,14 +158,14 @@ def solve(
     ----------
     program : Program
         A program from :mod:`convexnn.restrictions`, or anything with the same methods.
-    solver : {"auto", "interior_point", "clarabel", "scs", "mosek"}
+    solver : {"auto", "interior_point", "first_order", "clarabel", "scs", "mosek"}
         A named solver never falls back to another. ``"auto"`` takes the interior point method when the
         program offers a structure, else (or when that fails, with a :class:`SolverWarning`) MOSEK when a
         licence can be checked out, then Clarabel, then SCS.
     tol : float
         Relative gap between the objective and the verified lower bound.
     max_iter : int
-        Interior-point iterations.
+        Interior-point iterations, or rounds of twenty steps of the first-order method.
     time_limit : float or None
         Wall-clock seconds; the best point so far comes back.
     start : array-like, Solution or None
@@ -214,19 +222,23 @@ def _check_start(start: ArrayLike | Solution | None) -> Array | Solution | None:
 
 
 def _solve_named(program: Program, solver: str, request: _Request) -> Solution:
-    proposal = _interior(program, request) if solver == "interior_point" else _generic(solver)(program, request)
+    proposal = (_own if solver in OWN_SOLVERS else _generic)(solver)(program, request)
     return evaluate(program, proposal, seconds=time.perf_counter() - request.began, tol=request.tol)
 
 
-def _interior(program: Program, request: _Request) -> Proposal:
-    return solve_interior_point(
-        program,
-        tol=request.tol,
-        max_iter=request.max_iter,
-        time_limit=request.remaining(),
-        start=request.start,
-        verbose=request.verbose,
-    )
+def _own(solver: str) -> Callable[[Program, _Request], Proposal]:
+    def run(program: Program, request: _Request) -> Proposal:
+        method = solve_interior_point if solver == "interior_point" else solve_first_order
+        return method(
+            program,
+            tol=request.tol,
+            max_iter=request.max_iter,
+            time_limit=request.remaining(),
+            start=request.start,
+            verbose=request.verbose,
+        )
+
+    return run
 
 
 def _generic(solver: str) -> Callable[[Program, _Request], Proposal]:
