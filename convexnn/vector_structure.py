@@ -116,3 +116,37 @@ class VectorStructure(ConeStructure):
         gradient = self.adjoint(self.slopes(U))
         gradient[:, -1] += 2 * self.ridge * U[:, -1]
         return gradient
+
+
+@dataclass(frozen=True, eq=False)
+class OuterStructure(VectorStructure):
+    """The other half: hidden units fixed, their outer weights ``v_i`` (rows of ``U``, one column an output) free.
+
+    ``f_k = sum_i D_ki v_i + c`` with activations ``D_ki = relu(x_k'wh_i)`` of normalized units. There are no cones and
+    ``X`` is not read; ``directions`` are those of the hidden weights, the ridge is ``sum_i penalties_i |v_i|^2``.
+
+    Parameters
+    ----------
+    penalties : array, shape (p,)
+        Nonnegative.
+    """
+
+    penalties: Array = field(kw_only=True)
+
+    def raw_predict(self, U: Array) -> Array:
+        """``sum_i D_ki v_i`` without the intercept, shape (n, outputs)."""
+        predictions: Array = self.D @ U
+        return predictions
+
+    def adjoint(self, p: Array) -> Array:
+        """Adjoint of :meth:`predict` at ``p`` (n, outputs), shape (p, outputs)."""
+        image: Array = self.D.T @ (p - self.weight[:, None] * p.sum(axis=0))
+        return image
+
+    def bias_penalty(self, U: Array) -> float:
+        """``sum_i penalties_i |v_i|^2``."""
+        return float(self.penalties @ (U**2).sum(axis=1))
+
+    def gradient(self, U: Array) -> Array:
+        """Gradient of loss plus ridge, shape (p, outputs)."""
+        return self.adjoint(self.slopes(U)) + 2 * self.penalties[:, None] * U

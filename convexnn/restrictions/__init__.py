@@ -5,5 +5,19 @@ from convexnn.restrictions.group_lasso import ReluGroupLasso
 from convexnn.restrictions.lam_max import lam_max
 from convexnn.restrictions.lipschitz_fixed import LipschitzRestriction
 from convexnn.restrictions.lipschitz_joint import LipschitzProgram
+from convexnn.restrictions.vector_group_lasso import VectorGatedGroupLasso, VectorGroupLasso
+from convexnn.restrictions.vector_lipschitz import VectorLipschitzProgram
+from convexnn.restrictions.vector_outer import OuterGroupLasso, OuterLipschitz
 
-__all__ = ["GatedGroupLasso", "LipschitzProgram", "LipschitzRestriction", "ReluGroupLasso", "lam_max"]
+__all__ = [
+    "GatedGroupLasso",
+    "LipschitzProgram",
+    "LipschitzRestriction",
+    "OuterGroupLasso",
+    "OuterLipschitz",
+    "ReluGroupLasso",
+    "VectorGatedGroupLasso",
+    "VectorGroupLasso",
+    "VectorLipschitzProgram",
+    "lam_max",
+]

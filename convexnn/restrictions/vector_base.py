@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +24,10 @@ from convexnn.program import Dual
 from convexnn.restrictions.base import ConeProgram
 from convexnn.restrictions.cones import nonnegative_fit
 from convexnn.restrictions.multipliers import best_scaling
+from convexnn.restrictions.reference import cone_rows, labelled_dual, row_multipliers
 from convexnn.restrictions.rows import DistinctRows, distinct_rows
+from convexnn.restrictions.vector_reference import vector_squared_loss
+from convexnn.restrictions.vector_regularizers import DirectedRegularizer
 from convexnn.restrictions.vector_units import (
     checked_vector_network,
     classwise_dictionary,
@@ -35,6 +38,9 @@ from convexnn.restrictions.vector_units import (
     scaled_units,
 )
 from convexnn.vector_structure import VectorCoupling, VectorStructure
+
+if TYPE_CHECKING:
+    import cvxpy
 
 Array = NDArray[np.float64]
 
@@ -158,6 +164,18 @@ class VectorProgram(ConeProgram):
         raise NotImplementedError
 
     @property
+    def penalty(self) -> DirectedRegularizer:
+        """The regularizer of the leading ``n_weights`` coordinates of the units."""
+        raise NotImplementedError
+
+    def _regularizer(self, U: Array, dual: Dual | None) -> float:
+        return self.penalty.value(U[:, : self.n_weights], dual)
+
+    def _conjugate(self, Z: Array, error: Array, dual: Dual) -> tuple[float, float]:
+        k = self.n_weights
+        return self.penalty.conjugate(Z[:, :k], error[:, :k], dual)
+
+    @property
     def n_outputs(self) -> int:
         """Number of outputs."""
         return int(self.directions.shape[1])
@@ -274,12 +292,30 @@ class VectorProgram(ConeProgram):
             rows[:, i] = rows[:, i] if fitted is None else fitted
         return max((dual, Dual(dual.residual, rows, dual.matrix)), key=self.lower_bound)
 
-    def _offsets(self, dual: Dual) -> Array:
+    def _offsets(self, dual: Dual) -> Array:  # noqa: ARG002
         """What the coupling adds to ``G'rows`` at stationarity, shape (p, d + 1) or a number."""
-        del dual
         return np.zeros(1)
 
-    def _metrics(self, z: Array, dual: Dual) -> list[Array]:
+    def _metrics(self, z: Array, dual: Dual) -> list[Array]:  # noqa: ARG002
         """Matrices in which the violation of stationarity of every unit is measured."""
-        del z, dual
         return [np.eye(self.n_inputs + 1)] * self.patterns.n_patterns
+
+    # -- cvxpy --------------------------------------------------------------------------------------
+    def as_cvxpy(self) -> cvxpy.Problem:
+        """The program with variables ``U`` (units w_i) and ``c`` (output biases), and those of the regularizer."""
+        import cvxpy as cp
+
+        U = cp.Variable((self.patterns.n_patterns, self.n_inputs + 1), name="U")
+        c = cp.Variable(self.n_outputs, name="c")
+        penalty, constraints = self.penalty.cvxpy(U[:, : self.n_weights])
+        objective = vector_squared_loss(self._structure, U, c) + penalty
+        if self.ridge:
+            objective += self.ridge * cp.sum_squares(U[:, -1])
+        return cp.Problem(cp.Minimize(objective), [*cone_rows(self._structure, U), *constraints])
+
+    def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
+        """Point, moved into the cones, and multipliers, row by row refitted where that proves more."""
+        raw = problem.var_dict["U"].value
+        U = self.repair(raw)
+        rows = row_multipliers(self._structure, problem)
+        return U, self.refine(U, Dual(self.residual_multiplier(raw), rows, labelled_dual(problem, "lmi")))

@@ -6,8 +6,7 @@ argument (docs/theory/vector_program.md).
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,16 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
-from convexnn.program import Dual
 from convexnn.restrictions.cones import least_distance
-from convexnn.restrictions.reference import cone_rows, row_multipliers
 from convexnn.restrictions.units import nonzero_rows
 from convexnn.restrictions.vector_base import VectorProgram
-from convexnn.restrictions.vector_reference import vector_squared_loss
+from convexnn.restrictions.vector_regularizers import DirectedNorm
 from convexnn.vector_structure import VectorCoupling, VectorGroupNorm
-
-if TYPE_CHECKING:
-    import cvxpy
 
 Array = NDArray[np.float64]
 
@@ -80,31 +74,13 @@ class VectorGroupLasso(VectorProgram):
     def _coupling(self) -> VectorCoupling:  # type: ignore[override]
         return VectorGroupNorm(2 * self.lam)
 
-    def _regularizer(self, U: Array, dual: Dual | None) -> float:  # noqa: ARG002
-        return 2 * self.lam * float(np.linalg.norm(U, axis=1).sum())
-
-    def _conjugate(self, Z: Array, error: Array, dual: Dual) -> tuple[float, float]:  # noqa: ARG002
-        """``2 lam sum ||w_i|| >= theta <Z, U>`` as long as ``theta max_i ||z_i|| <= 2 lam``."""
-        longest = float(np.linalg.norm(np.abs(Z) + error, axis=1).max())
-        return 0.0, 2 * self.lam / longest if longest > 0 else math.inf
+    @property
+    def penalty(self) -> DirectedNorm:
+        """``2 lam sum_i |w_i|``."""
+        return DirectedNorm(2 * self.lam)
 
     def _network_regularizer(self, network: Network) -> float:
         return self.lam * float((network.W**2).sum() + (network.b**2).sum() + (network.v**2).sum())
-
-    def as_cvxpy(self) -> cvxpy.Problem:
-        """The program with variables ``U`` (units w_i) and ``c`` (output biases)."""
-        import cvxpy as cp
-
-        U = cp.Variable((self.patterns.n_patterns, self.n_inputs + 1), name="U")
-        c = cp.Variable(self.n_outputs, name="c")
-        objective = vector_squared_loss(self._structure, U, c) + 2 * self.lam * cp.sum(cp.norm(U, 2, axis=1))
-        return cp.Problem(cp.Minimize(objective), cone_rows(self._structure, U))
-
-    def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
-        """Point, moved into the cones, and multipliers, row by row refitted where that proves more."""
-        raw = problem.var_dict["U"].value
-        U = self.repair(raw)
-        return U, self.refine(U, Dual(self.residual_multiplier(raw), row_multipliers(self._structure, problem)))
 
 
 class VectorGatedGroupLasso(VectorGroupLasso):

@@ -7,31 +7,23 @@ LipSDP with several outputs is a norm of the weights ``w_i`` once the directions
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import block_diag
 
-from convexnn.lipsdp import maximize_vector, upper_bound_vector
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Dual
 from convexnn.restrictions.base import positive
 from convexnn.restrictions.lipschitz_joint import RIDGE
-from convexnn.restrictions.reference import cone_rows, labelled_dual, row_multipliers
 from convexnn.restrictions.units import nonzero_rows
 from convexnn.restrictions.vector_base import VectorProgram
-from convexnn.restrictions.vector_reference import vector_squared_loss
-from convexnn.restrictions.vector_spectral import root_metrics, vector_conjugate
+from convexnn.restrictions.vector_regularizers import DirectedLipSDP
 from convexnn.vector_structure import VectorCoupling, VectorSpectral
 
-if TYPE_CHECKING:
-    import cvxpy
-
 Array = NDArray[np.float64]
-
-#: About what the certified evaluation reaches; an objective errs by twice this share of its regularizer.
-LIPSDP_TOL = 1e-8
 
 
 class VectorLipschitzProgram(VectorProgram):
@@ -102,90 +94,23 @@ class VectorLipschitzProgram(VectorProgram):
         """Drop units without weights: they add a constant, which the free output biases do as well."""
         return np.where(nonzero_rows(merged[:, :-1])[:, None], merged, 0.0)
 
-    def _blocks(self, dual: Dual) -> tuple[Array, Array, Array] | None:
-        """Blocks M (inputs), N (outputs) and P_0 (outputs x inputs) of a matrix multiplier."""
-        if dual.matrix is None:
-            return None
-        d, k = self.n_inputs, self.n_outputs
-        S = 0.5 * (dual.matrix + dual.matrix.T)
-        return S[:d, :d], S[d : d + k, d : d + k], -S[d : d + k, :d]
-
-    def _regularizer(self, U: Array, dual: Dual | None) -> float:
-        W, V = U[:, :-1], self.directions.T
-        bounds = [maximize_vector(W, V, tol=LIPSDP_TOL).upper]
-        if dual is not None and dual.matrix is not None and self._is_usable(dual):
-            bounds.append(upper_bound_vector(W, V, self._multiplier(W, dual)))
-        return self.lam * min(bounds) ** 2
-
-    def _multiplier(self, W: Array, dual: Dual) -> Array:
-        """``q_i = |vh_i|_N / |w_i|_M`` with traces one, kept away from zero."""
-        blocks = self._blocks(dual)
-        assert blocks is not None
-        M, N, _ = blocks
-        a = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", W, M, W), 0.0) / max(float(np.trace(M)), 1e-300))
-        c = np.sqrt(
-            np.maximum(np.einsum("ij,jk,ik->i", self.directions, N, self.directions), 0.0)
-            / max(float(np.trace(N)), 1e-300)
-        )
-        length = np.linalg.norm(W, axis=1)
-        q: Array = (c + 1e-10) / np.maximum(a + 1e-10 * length, 1e-300)
-        return q
-
-    def _conjugate(self, Z: Array, error: Array, dual: Dual) -> tuple[float, float]:
-        """:func:`vector_conjugate` with the blocks of the dual matrix, and without its P_0."""
-        d, blocks = self.n_inputs, self._blocks(dual)
-        matrices = None if blocks is None else blocks[:2]
-        first = np.zeros((self.n_outputs, d)) if blocks is None else blocks[2]
-        return vector_conjugate(Z[:, :d], self.directions, first, matrices, self.lam, error[:, :d]), math.inf
+    @property
+    def penalty(self) -> DirectedLipSDP:
+        """``lam LipSDP(W, Vh)^2``."""
+        return DirectedLipSDP(self.lam, self.directions)
 
     def _network_regularizer(self, network: Network) -> float:
         units, directions = self._split(network)
-        bound = maximize_vector(units[:, :-1], directions.T, tol=LIPSDP_TOL).upper
         biases = self._relevant(units)[:, -1]
-        return self.lam * bound**2 + self.ridge * float(biases @ biases)
+        return DirectedLipSDP(self.lam, directions).value(units[:, :-1]) + self.ridge * float(biases @ biases)
 
     def _offsets(self, dual: Dual) -> Array:
-        blocks = self._blocks(dual)
-        first = np.zeros((self.n_outputs, self.n_inputs)) if blocks is None else blocks[2]
+        first = self.penalty.first(dual, self.n_inputs)
         return np.hstack([self.directions @ first, np.zeros((len(self.directions), 1))])
 
     def _metrics(self, z: Array, dual: Dual) -> list[Array]:
-        blocks = self._blocks(dual)
-        if blocks is None:
+        weights = self.penalty.metrics(self._point(z)[:, :-1], dual)
+        if weights is None:
             return super()._metrics(z, dual)
-        d, W = self.n_inputs, self._point(z)[:, :-1]
-        lengths = np.linalg.norm(W, axis=1)
-        share = np.sqrt(np.maximum(lengths / max(float(lengths.sum()), 1e-300), 1e-8))
-        metrics = []
-        for i, root in enumerate(root_metrics(*blocks[:2], self.directions, self.lam)):
-            metric = np.zeros((d + 1, d + 1))
-            metric[:d, :d] = share[i] * root
-            metric[d, d] = 0.5 / math.sqrt(self.ridge)
-            metrics.append(metric)
-        return metrics
-
-    def as_cvxpy(self) -> cvxpy.Problem:
-        """The program with variables ``U`` (units), ``c`` (output biases), ``sigma`` and ``a`` (multipliers).
-
-        Implements: docs/theory/vector_program.md, Theorem 1.
-        """
-        import cvxpy as cp
-
-        p, d, k = self.patterns.n_patterns, self.n_inputs, self.n_outputs
-        U = cp.Variable((p, d + 1), name="U")
-        c, sigma, a = cp.Variable(k, name="c"), cp.Variable(name="sigma"), cp.Variable(p, name="a")
-        W, Vh = U[:, :d], self.directions
-        outputs = sigma * np.eye(k) - Vh.T @ cp.diag(a) @ Vh
-        corner = cp.bmat([[outputs, np.zeros((k, p))], [np.zeros((p, k)), cp.diag(a)]])
-        E = cp.vstack([Vh.T @ W, W]) / 2
-        lmi = cp.bmat([[np.eye(d), E.T], [E, corner]]) >> 0
-        penalty = self.lam * sigma + self.ridge * cp.sum_squares(U[:, d])
-        objective = vector_squared_loss(self._structure, U, c) + penalty
-        return cp.Problem(cp.Minimize(objective), [*cone_rows(self._structure, U), lmi.set_label("lmi")])
-
-    def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
-        """Point, moved into the cones, and multipliers, row by row refitted where that proves more."""
-        raw = problem.var_dict["U"].value
-        U = self.repair(raw)
-        matrix = labelled_dual(problem, "lmi")
-        return U, self.refine(U, Dual(self.residual_multiplier(raw), row_multipliers(self._structure, problem), matrix))
+        bias = np.full((1, 1), 0.5 / math.sqrt(self.ridge))
+        return [block_diag(metric, bias) for metric in weights]

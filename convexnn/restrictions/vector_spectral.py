@@ -39,6 +39,8 @@ class _Spectrum:
 def spectra(matrix: Array) -> list[_Spectrum]:
     """Symmetrized, clipped and scaled to trace one, with each share of the trace added to the diagonal."""
     unit = max(float(np.abs(matrix).max()), np.finfo(float).tiny)
+    if np.array_equal(matrix, np.eye(len(matrix))):
+        return [_Spectrum(np.ones(len(matrix)), matrix)]
     values, vectors = np.linalg.eigh(0.5 * (matrix / unit) + 0.5 * (matrix / unit).T)
     clipped = np.maximum(values, 0.0)
     if not clipped.sum() > 0:
@@ -80,10 +82,11 @@ def vector_conjugate(
     first = first / size
     P = Z / size - directions @ first
     slack = error / size + 4 * (directions.shape[1] + 2) * EPS * (np.abs(Z / size) + np.abs(directions) @ np.abs(first))
-    pairs = [(_root_of_gram(P), np.eye(directions.shape[1]))]
+    own = spectra(_root_of_gram(P))
+    best = _best_of(P, slack, directions, first, own, spectra(np.eye(directions.shape[1])))
     if matrices is not None:
-        pairs += [matrices, (pairs[0][0], matrices[1])]
-    best = min(_best_of(P, slack, directions, first, spectra(M), spectra(N)) for M, N in pairs)
+        inner, outer = (spectra(matrix) for matrix in matrices)
+        best = min(best, *(_best_of(P, slack, directions, first, M, outer) for M in (inner, own)))
     return best / weight * size * size
 
 

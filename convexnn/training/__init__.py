@@ -9,6 +9,7 @@ from convexnn.training.lipsdp_regularizer import LipSDPRegularizer
 from convexnn.training.options import Progress, TrainingOptions
 from convexnn.training.pretraining import pretrain
 from convexnn.training.registry import TRAINERS, get_trainer
+from convexnn.training.vector_alternating import VectorAlternation, alternate_vector
 
 __all__ = [
     "TRAINERS",
@@ -22,6 +23,8 @@ __all__ = [
     "Trainer",
     "TrainingOptions",
     "TrainingResult",
+    "VectorAlternation",
+    "alternate_vector",
     "get_trainer",
     "pretrain",
 ]
