@@ -8,7 +8,7 @@ writes the :class:`Solution`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -48,6 +48,34 @@ class Dual(ByValue):
 
 
 @dataclass(frozen=True, eq=False)
+class InteriorPair(ByValue):
+    """A strictly interior pair on the way to a solution, from which neighboring programs can be started.
+
+    Parameters
+    ----------
+    z : array, shape (p, d + 1)
+        Strictly inside the cones.
+    rows : array, shape (n, p)
+        Multipliers of the cone rows.
+    cone : tuple of arrays
+        Primal and dual variables of the regularizer, as the solver keeps them.
+    mu : float
+        Point of the path, in the units of the solver.
+    weight : float
+        Weight of the regularizer.
+    unit : float
+        The solver's unit of the targets.
+    """
+
+    z: Array
+    rows: Array
+    cone: tuple[Array, ...]
+    mu: float
+    weight: float
+    unit: float
+
+
+@dataclass(frozen=True, eq=False)
 class Proposal(ByValue):
     """What a solver hands over: a point, multipliers if it has any, and how it ended.
 
@@ -61,6 +89,7 @@ class Proposal(ByValue):
     iterations: int
     solver: str
     notes: tuple[str, ...] = ()
+    interior: InteriorPair | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +115,14 @@ class Solution(ByValue):
         ``"optimal"`` when ``gap`` and ``violation`` pass, else the reason why not.
     iterations, seconds, solver
         Of the solver run.
+    interior : InteriorPair or None
+        Where ``solve(neighbor, start=solution)`` takes up the path.
+    scope : str
+        What the evidence is about: ``"patterns"``, this program only, or ``"global"``, when no network of any width
+        is better by more than the tolerance that :func:`with_global_bound` was given.
+    global_gap : float
+        ``(objective - bound) / scale`` with a lower bound on the training objective of every network; ``inf`` when
+        none is known.
     """
 
     z: Array = field(repr=False)
@@ -99,6 +136,10 @@ class Solution(ByValue):
     seconds: float
     solver: str
     notes: tuple[str, ...] = ()
+    interior: InteriorPair | None = field(default=None, repr=False)
+
+    scope: str = "patterns"
+    global_gap: float = math.inf
 
     @property
     def is_optimal(self) -> bool:
@@ -198,4 +239,30 @@ def evaluate(program: Program, proposal: Proposal, *, seconds: float, tol: float
         seconds=seconds,
         solver=proposal.solver,
         notes=proposal.notes,
+        interior=proposal.interior,
     )
+
+
+def with_global_bound(program: Program, solution: Solution, bound: float, *, tol: float) -> Solution:
+    """Solution that also says how far it is from the best network of any width.
+
+    Parameters
+    ----------
+    program : Program
+        The program of the solution.
+    solution : Solution
+    bound : float
+        Lower bound on the training objective of every network, on the same data and in the same units.
+    tol : float
+        Relative global gap up to which the scope is ``"global"``.
+
+    Returns
+    -------
+    Solution
+        A bound clearly above the objective contradicts it and counts as none.
+    """
+    gap = relative_gap(solution.objective, bound, program.scale)
+    if relative_gap(bound, solution.objective, program.scale) > FEASIBILITY_TOLERANCE:
+        gap = math.inf
+    proved = gap <= tol and solution.violation <= FEASIBILITY_TOLERANCE
+    return replace(solution, scope="global" if proved else "patterns", global_gap=gap)
