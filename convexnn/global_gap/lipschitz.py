@@ -1,7 +1,7 @@
 r"""Training with ``lam LipSDP^2`` to a certified global gap, by column generation.
 
-The restricted master is the joint Lipschitz program over the patterns so far. Its multipliers price new units; a violated
-price is a new pattern, and a proof that no price is violated is a bound on every network of every width.
+The restricted master is the joint Lipschitz program over the patterns so far. Its multipliers price new units; a
+violated price is a new pattern, and a proof that no price is violated is a bound on every network of every width.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class _Run:
         self.columns = Columns(rows.X)
         self.lower, self.multipliers = rows.constant, _no_multipliers(rows)
         self.history: list[GlobalRound] = []
-        self.spare, self.expected = SPARE, 1.0
+        self.spare, self.expected, self.sharper, self.accuracy = SPARE, 1.0, 1.0, 1e-3
         self.solution: Solution | None = None
 
     def begin(self, start: Network | None) -> None:
@@ -182,19 +182,24 @@ class _Run:
         self.expected = min(relative_gap(self.objective, prices[0].hoped, self.unit), 1.0)
         wanted = self.objective - 0.5 * self.tol * abs(self.objective)
         new = sum(self._add(price, price.ramps) for price in prices)
+        if not new and prices[0].hoped < wanted and self.accuracy > 0.03 * self.tol:
+            self.sharper *= 0.1  # nothing to add: the multipliers are not good enough yet
+            return 1
         if prices[0].hoped >= wanted or not new:
+            if self._search_longer(prices[0]):
+                return 1
             found = self._certify(prices[0], wanted)
             new += self._add(prices[0], found.pricing.ramps)
         return new
 
     def _master(self) -> Dual | None:
         """The joint program over the patterns so far; the network it gives is kept when it is better."""
-        accuracy = min(max(0.02 * self.expected, 0.02 * self.tol, 1e-8), 1e-3)
+        self.accuracy = min(max(0.02 * self.expected * self.sharper, 0.02 * self.tol, 1e-8), 1e-3)
         program = self._program(None)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", SolverWarning)  # a dropped pattern is no news to the caller
-                solution = solve(program, solver="interior_point", tol=accuracy, time_limit=self._allowance())
+                solution = solve(program, solver="interior_point", tol=self.accuracy, time_limit=self._allowance())
         except SolverError:
             return None
         self.idle = np.linalg.norm(solution.z[:, :-1], axis=1)
@@ -242,6 +247,16 @@ class _Run:
             bound = DualBound.of(self.rows, self.lam, multipliers)
             prices.append(_Price(multipliers, problem, ramps, bound.lower(problem.upper(float(ramps.values[0])))))
         return sorted(prices, key=lambda price: -price.hoped)
+
+    def _search_longer(self, price: _Price) -> int:
+        """Local search from many more directions: cheaper than to learn the same from branch and bound."""
+        d = price.problem.rank
+        if d == 1:
+            return 0
+        ramps = local_search(price.problem, self.rng, price.ramps.E, 8 * DIRECTIONS * d, climbed=60 * d)
+        better = ramps.values > (1 + 0.1 * self.tol) * max(price.ramps.values[0], np.linalg.norm(price.problem.linear))
+        price.ramps = ramps
+        return self._add(price, ramps.head(int(better.sum())))
 
     def _add(self, price: _Price, ramps: Ramps) -> int:
         """Patterns of the ramps whose price is violated."""

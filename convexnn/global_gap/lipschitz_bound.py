@@ -1,9 +1,12 @@
 r"""A lower bound on training with ``lam LipSDP^2`` over networks of every width, from any multipliers.
 
-For every nu of sum zero, every vector h and every nonsingular R, with ``phi(e, b) = sum_k nu_k relu(x_k'Re + b) + h'e`` and
-``c = max(|h|, max_{|e| <= 1, b} |phi(e, b)|)``::
+For every nu of sum zero, every vector h and every nonsingular R, with
 
-    mean loss + lam LipSDP^2  >=  constant + max_theta  theta (-nu'y) - theta^2 (sum_k nu_k^2 / (4 om_k) + c^2 |R^-1|_F^2 / lam)
+    phi(e, b) = sum_k nu_k relu(x_k'Re + b) + h'e   and   c = max(|h|, max_{|e| <= 1, b} |phi(e, b)|),
+
+the mean loss + lam LipSDP^2 of every network is at least
+
+    constant + max_theta  theta (-nu'y) - theta^2 (sum_k nu_k^2 / (4 om_k) + c^2 |R^-1|_F^2 / lam).
 
 The multipliers of the joint program of any patterns propose nu, h, R; at a global optimum the bound is tight.
 """

@@ -1,9 +1,11 @@
-r"""Branch and bound over boxes for the ramp problem: an upper bound on ``max |phi(e, b)|`` over ``|e| <= 1`` and all b.
+r"""Branch and bound for the ramp problem: an upper bound on ``max |phi(e, b)|`` over ``|e| <= 1`` and all b.
 
-The directions are covered by the faces ``e_j = s`` of the cube, times an interval of b; phi is positively homogeneous.
-In a box every kink is replaced by a line from above (chord where it is convex, tangent where it is concave; both exact
-away from the kink), b by the better end, constants by ``s e_j`` times themselves; what remains is linear in e, and its
-maximum over the cone around the box is known.
+For a fixed direction the best bias is a knot ``b = -p_k'e`` at which the slope along b falls from nonnegative to
+nonpositive, so k is a point whose kink is concave, and the rest is a search over directions for each such k. Directions
+are covered by boxes on the faces ``e_j = s`` of the cube; phi is positively homogeneous. In a box every other kink is
+replaced by a line from above (chord where it is convex, tangent where it is concave; both exact away from the kink) and
+constants by ``s e_j`` times themselves; what remains is linear in e, and its maximum over the cone around the box is
+known. A box in which the slopes along b exclude that the best bias is tied to k is dropped.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,12 +58,11 @@ class _Boxes:
         return len(self.bound)
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> _Boxes:
-        parts = (self.center, self.half, self.face, self.side, self.tied, self.bound, self.split)
-        return _Boxes(*(part[index] for part in parts))
+        return _Boxes(*(getattr(self, item.name)[index] for item in fields(self)))
 
     def plus(self, other: _Boxes) -> _Boxes:
-        names = ("center", "half", "face", "side", "tied", "bound", "split")
-        return _Boxes(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+        both = ((getattr(self, item.name), getattr(other, item.name)) for item in fields(self))
+        return _Boxes(*(np.concatenate(pair) for pair in both))
 
 
 def ramp_upper(

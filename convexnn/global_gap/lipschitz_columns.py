@@ -45,7 +45,7 @@ class Columns:
         return new
 
     def add_units(self, W: Array, b: Array, signs: Array, *, both_sides: bool = True, most: int = 1000) -> int:
-        """Add the patterns of units, best first, until ``most`` are new; ties to both sides. Returns how many are new."""
+        """Add the patterns of units, best first, until ``most`` are new; ties to both sides. Return the number."""
         new = 0
         for w, bias, sign in zip(W, b, signs, strict=True):
             value = self.X @ w + bias

@@ -5,8 +5,8 @@ In the coordinates ``e = root^-1 w`` of a multiplier (see :mod:`convexnn.global_
 
     phi(e, b) = sum_k nu_k relu(p_k'e + b) + h'e,     sum_k nu_k = 0,     b free.
 
-Along b, phi is piecewise linear with knots ``-p_k'e`` and constant beyond them: for a fixed direction e the maximum over
-all b costs one sort. With one input that is everything there is.
+Along b, phi is piecewise linear with knots ``-p_k'e`` and constant beyond them: for a fixed direction e the maximum
+over all b costs one sort. With one input that is everything there is.
 """
 
 from __future__ import annotations
@@ -210,7 +210,9 @@ def _gradient(problem: RampProblem, E: Array, b: Array) -> Array:
     return gradient
 
 
-def local_search(problem: RampProblem, rng: np.random.Generator, seeds: Array, count: int = 400) -> Ramps:
+def local_search(
+    problem: RampProblem, rng: np.random.Generator, seeds: Array, count: int = 400, climbed: int = 80
+) -> Ramps:
     """Candidates from random directions, differences of points and given ones; the best are climbed.
 
     Parameters
@@ -221,6 +223,8 @@ def local_search(problem: RampProblem, rng: np.random.Generator, seeds: Array, c
         Further directions, any length.
     count : int
         Random directions.
+    climbed : int
+        Candidates, the best of a sweep, from which an ascent starts.
 
     Returns
     -------
@@ -237,4 +241,4 @@ def local_search(problem: RampProblem, rng: np.random.Generator, seeds: Array, c
     length = np.linalg.norm(E, axis=1)
     E = E[length > 0] / length[length > 0, None]
     swept = sweep(problem, E)
-    return climb(problem, swept.head(80)).joined(swept.head(20))
+    return climb(problem, swept.head(climbed)).joined(swept.head(20))
