@@ -24,11 +24,11 @@ from convexnn.global_gap.oracle import kappa_upper
 from convexnn.global_gap.pricing import Candidates, candidates, cell_ascent, local_search
 from convexnn.global_gap.pruning import drop_idle, prune
 from convexnn.global_gap.result import GlobalResult, GlobalRound
+from convexnn.global_gap.training_rows import TrainingRows
 from convexnn.network import Network
-from convexnn.program import Solution, relative_gap
+from convexnn.program import Solution, relative_gap, with_global_bound
 from convexnn.restrictions import ReluGroupLasso
 from convexnn.restrictions.base import positive
-from convexnn.restrictions.rows import DistinctRows, distinct_rows
 from convexnn.restrictions.units import balanced, checked_network, hidden
 from convexnn.solvers import solve
 
@@ -91,33 +91,34 @@ def train_global(
     """
     if not (math.isfinite(tol) and tol > 0):
         raise InvalidInputError(f"tol={tol!r} was given; expected a positive number such as 1e-3")
-    rows = distinct_rows(X, y, sample_weight)
+    data = TrainingRows.of(X, y, sample_weight)
     limit = math.inf if time_limit is None else positive(time_limit, "time_limit")
-    run = _Run(rows, positive(lam, "lam"), tol, limit, np.random.default_rng(random_state))
-    return run.result(run.follow(None if start is None else checked_network(start, rows.X.shape[1])))
+    run = _Run(data, positive(lam, "lam"), tol, limit, np.random.default_rng(random_state))
+    return run.result(run.follow(None if start is None else checked_network(start, data.distinct.X.shape[1])))
 
 
 @dataclass
 class _Run:
     """Column generation: the network, the bound and the patterns so far."""
 
-    rows: DistinctRows
+    source: TrainingRows
     lam: float
     tol: float
     limit: float
     rng: np.random.Generator
     lower: float = 0.0
     history: list[GlobalRound] = field(default_factory=list)
-    solution: Solution | None = None
+    solved: tuple[ReluGroupLasso, Solution] | None = None
 
     def __post_init__(self) -> None:
         """Take the best constant as the network so far."""
+        self.rows = self.source.distinct
         self.began, self.accuracy = time.perf_counter(), min(max(0.01 * self.tol, 1e-9), 1e-4)
         self.X1 = homogeneous(self.rows)
         self.columns = Columns(self.rows.X)
         self.lower, self.nu = self.rows.constant, np.zeros(len(self.X1))
-        program = self._program()
-        self.data, self.unit = program.structure(), program.scale
+        self.reference = self._program()
+        self.data, self.unit = self.reference.structure(), self.reference.scale
         mean = float(self.rows.y[0] + self.rows.weight @ (self.rows.y - self.rows.y[0]))
         self.network = Network.shallow(np.zeros((1, self.rows.X.shape[1])), np.zeros(1), np.zeros(1), mean)
         self.objective = self.value(self.network)
@@ -125,7 +126,7 @@ class _Run:
     # -- what is so far ------------------------------------------------------------------------------
     def value(self, network: Network) -> float:
         """Training objective of a network."""
-        return self._program().network_objective(network) + self.rows.constant
+        return self.reference.network_objective(network)
 
     @property
     def gap(self) -> float:
@@ -152,14 +153,17 @@ class _Run:
 
     def result(self, status: str) -> GlobalResult:
         """Everything so far as a value."""
+        solution = None
+        if self.solved is not None:
+            solution = with_global_bound(*self.solved, self.lower, tol=self.tol)
         return GlobalResult(
             self.network,
             self.objective,
             self.lower,
             self.gap,
             status,
-            self.columns.patterns(),
-            self.solution,
+            self.columns.patterns() if self.solved is None else self.solved[0].patterns,
+            solution,
             self.nu,
             tuple(self.history),
             time.perf_counter() - self.began,
@@ -210,8 +214,7 @@ class _Run:
         return self.accuracy > FINEST
 
     def _program(self) -> ReluGroupLasso:
-        rows = self.rows
-        return ReluGroupLasso(rows.X, rows.y, self.columns.patterns(), self.lam, sample_weight=rows.weight)
+        return self.source.program(self.columns.patterns(), self.lam)
 
     def _master(self) -> Array:
         """Solve over the patterns so far; keep its network when it is better, forget idle patterns; multipliers."""
@@ -225,7 +228,7 @@ class _Run:
         size = np.linalg.norm(solution.z, axis=1)
         self.columns.keep(size > IDLE * float(size.max(initial=0.0)))
         if self.offer(self._pruned(program.decode(solution.z))):
-            self.solution = solution
+            self.solved = program, solution
         if solution.dual is None:
             return network_multipliers(self.rows, self.network)
         return centred(self.rows, solution.dual.residual)
