@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,9 @@ OWN_SOLVERS = ("interior_point", "first_order")
 
 #: "auto" tries a generic solver when the interior point method ends this many times above the tolerance.
 FALLBACK_FACTOR = 100.0
+
+#: Relative violation up to which a start that no solver has moved into its cones still counts: ties and roundoff.
+START_TOLERANCE = 1e-9
 
 #: Variables up to which one BLAS thread is used.
 SMALL_SYSTEM = 2000
@@ -229,16 +232,39 @@ def _solve_named(program: Program, solver: str, request: _Request) -> Solution:
 def _own(solver: str) -> Callable[[Program, _Request], Proposal]:
     def run(program: Program, request: _Request) -> Proposal:
         method = solve_interior_point if solver == "interior_point" else solve_first_order
-        return method(
-            program,
-            tol=request.tol,
-            max_iter=request.max_iter,
-            time_limit=request.remaining(),
-            start=request.start,
-            verbose=request.verbose,
-        )
+        try:
+            proposal = method(
+                program,
+                tol=request.tol,
+                max_iter=request.max_iter,
+                time_limit=request.remaining(),
+                start=request.start,
+                verbose=request.verbose,
+            )
+        except KeyboardInterrupt:
+            proposal = _nothing_yet(program, solver)
+        return _no_worse(program, proposal, request)
 
     return run
+
+
+def _nothing_yet(program: Program, solver: str) -> Proposal:
+    """Return the zero network: all that is left by an interrupt before there was anything to hand over."""
+    structure = program.structure()
+    if structure is None:
+        raise SolverError(f"{solver} was interrupted before it had a point of {program.name!r}")
+    return Proposal(np.zeros((structure.D.shape[1], structure.X.shape[1])), None, "interrupted", 0, solver)
+
+
+def _no_worse(program: Program, proposal: Proposal, request: _Request) -> Proposal:
+    """Put the start into a proposal that was cut short before it could do better."""
+    given = request.start.z if isinstance(request.start, Solution) else request.start
+    start = program.start if given is None else given
+    if proposal.status == "solved" or start is None or program.violation(start) > START_TOLERANCE:
+        return proposal
+    if program.objective(start, proposal.dual) >= program.objective(proposal.z, proposal.dual):
+        return proposal
+    return replace(proposal, z=start, notes=(*proposal.notes, "the start is returned unchanged"))
 
 
 def _generic(solver: str) -> Callable[[Program, _Request], Proposal]:
