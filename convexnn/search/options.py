@@ -48,7 +48,7 @@ class SearchOptions:
     n_jobs: int | None = None
     random_state: Any = 0
     time_limit: float | None = None
-    patience: int = 3
+    patience: int = 2
     solver: str = "auto"
     tol: float = 1e-6
     max_iter: int = 200
