@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.rigorous import UNIT, gamma, product_up, row_norms_up, spectral_norm_up, sum_up
+from convexnn.rigorous import UNIT, gamma, product_up, round_up, row_norms_up, spectral_norm_up, sum_up
 from convexnn.values import ByValue
 
 Array = NDArray[np.float64]
@@ -91,7 +91,7 @@ class ReducedRows(ByValue):
 
     def upper(self, bound: float) -> float:
         """Bound on kappa of the original rows from one of the reduced rows."""
-        return math.nextafter(product_up(max(bound, 0.0), self.stretch) + self.slack, math.inf)
+        return round_up(product_up(max(bound, 0.0), self.stretch) + self.slack)
 
     def target(self, wanted: float) -> float:
         """Largest bound on kappa of the reduced rows that proves ``wanted`` for the original ones (may be negative)."""
@@ -123,7 +123,7 @@ def reduce_rows(X: Array, nu: Array) -> ReducedRows:
     left = row_norms_up(rows - coordinates @ basis)
     left = left + 4.0 * gamma(rows.shape[1] + len(basis)) * row_norms_up(rows) * math.sqrt(len(basis))
     slack = sum_up(np.nextafter(np.abs(weights) * left, np.inf)) + error
-    return ReducedRows(coordinates, weights, basis, spectral_norm_up(basis), math.nextafter(slack, math.inf))
+    return ReducedRows(coordinates, weights, basis, spectral_norm_up(basis), round_up(slack))
 
 
 def _merge_parallel(X: Array, nu: Array) -> tuple[Array, Array, float]:
