@@ -45,7 +45,7 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         Weights to choose from, positive; default ``n_lams`` from :func:`convexnn.lam_max` of all data down to
         ``lam_ratio`` times that.
     n_lams : int, default=20
-    lam_ratio : float, default=1e-4
+    lam_ratio : float, default=1e-5
     cv : int, splitter, iterable of (train, test) or None, default=None
         An integer k (default 5): k folds of the distinct ``(X, y)`` rows, shuffled by ``random_state``, so that copies
         of a row are never in train and test at once and the order of the rows does not matter. Anything else is applied
@@ -58,8 +58,9 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
     n_jobs : int, optional
         Folds in parallel through joblib; results do not depend on it.
     regularizer, start, pattern_search, tol, max_iter, time_limit, solver, device, random_state, verbose
-        As in :class:`SafeSNNRegressor`; ``time_limit`` holds for the path of each fold and for the final
-        fit.
+        As in :class:`SafeSNNRegressor`. A start that is a trained model has seen all rows: the scores are then too good
+        and small weights are favored, so let a trainer start every fold. ``time_limit`` holds for the path of each
+        fold and for the final fit.
 
     Attributes
     ----------
@@ -97,7 +98,7 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         regularizer: str = "lipschitz",
         lams: Any = None,
         n_lams: int = 20,
-        lam_ratio: float = 1e-4,
+        lam_ratio: float = 1e-5,
         cv: Any = None,
         scoring: Any = None,
         rule: str = "best",
@@ -198,9 +199,7 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
     def _choose(self, scores: Array) -> None:
         mean, spread = scores.mean(axis=0), scores.std(axis=0)
         if not np.isfinite(mean).any():
-            raise InvalidInputError(
-                "no weight was reached in every fold within time_limit; raise it."
-            )
+            raise InvalidInputError("no weight was reached in every fold within time_limit; raise it.")
         best = int(np.nanargmax(mean))
         if self.rule == "one_standard_error":
             error = spread[best] / math.sqrt(max(len(scores) - 1, 1))

@@ -41,7 +41,7 @@ def path(
     regularizer: str = "lipschitz",
     lams: ArrayLike | None = None,
     n_lams: int = 20,
-    lam_ratio: float = 1e-4,
+    lam_ratio: float = 1e-5,
     between: float | None = None,
     sample_weight: ArrayLike | None = None,
     **options: Any,
