@@ -243,9 +243,8 @@ def test_refusals_are_sentences():
         OuterLipschitz(net, X, Y, 0.1).lift(vector_regression(seed=1)[2])
 
 
-def test_solvers_of_one_output_refuse_by_name():
-    first_order = pytest.importorskip("convexnn.solvers.first_order")
+@each_program
+def test_solvers_of_one_output_refuse_by_name(kind):
     X, Y, net = vector_regression()
-    name = getattr(first_order, "NAME", "first_order")
     with pytest.raises(SolverError, match="interior_point"):
-        solve(VectorGroupLasso.at(net, X, Y, 0.1), solver=name)
+        solve(kind.at(net, X, Y, 0.1), solver="first_order")

@@ -218,8 +218,8 @@ class VectorProgram(ConeProgram):
         Z = s.slack_adjoint(rows) - s.adjoint(p)
         size = np.abs(p) + s.weight[:, None] * np.abs(p).sum(axis=0)
         terms = np.abs(s.S) * rows + s.D * (size @ np.abs(s.directions.T))
-        units = len(p) + self.n_outputs + 8
-        return Z, units * np.finfo(float).eps * (terms.T @ np.abs(s.X))
+        roundings = len(p) + self.n_outputs + 6
+        return Z, 0.5 * roundings * np.finfo(float).eps * (terms.T @ np.abs(s.X))
 
     def _is_usable(self, dual: Dual) -> bool:
         n, p = self._structure.S.shape

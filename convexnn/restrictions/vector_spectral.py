@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 #: Shares of the trace added to the diagonals of M and N; every pair gives a valid bound, the best is kept.
 SHARES = (1e-15, 1e-12, 1e-10, 1e-8, 1e-6)
-EPS = float(np.finfo(float).eps)
+UNIT = 0.5 * float(np.finfo(float).eps)  # of rounding
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def vector_conjugate(
     size = max(size, float(error.max()))
     first = first / size
     P = Z / size - directions @ first
-    slack = error / size + 4 * (directions.shape[1] + 2) * EPS * (np.abs(Z / size) + np.abs(directions) @ np.abs(first))
+    terms = 2 * np.abs(Z / size) + (directions.shape[1] + 3) * (np.abs(directions) @ np.abs(first))
+    slack = error / size + UNIT * terms  # of the division, the product and the difference
     own = spectra(_root_of_gram(P))
     best = _best_of(P, slack, directions, first, own, spectra(np.eye(directions.shape[1])))
     if matrices is not None:
@@ -109,7 +110,7 @@ def _best_of(
         for N, floors in zip(outer, below, strict=True):
             ratio = float(np.max(forms / floors))
             scaled = core / np.sqrt(N.values)[:, None] / np.sqrt(M.values)
-            rounding = 8 * sum(core.shape) * EPS * np.linalg.norm(first) / np.sqrt(N.values.min() * M.values.min())
+            rounding = 2 * sum(core.shape) * UNIT * np.linalg.norm(first) / np.sqrt(N.values.min() * M.values.min())
             norm = float(np.linalg.norm(scaled, 2)) * (1 + 1e-14) + float(rounding)
             bounds.append(M.trace * N.trace * max(ratio, norm**2))
     finite = [bound for bound in bounds if np.isfinite(bound)]
@@ -118,7 +119,7 @@ def _best_of(
 
 def _largest_forms(P: Array, slack: Array, M: _Spectrum) -> Array:
     """Upper values of ``p_i'M^-1 p_i``, shape (p,)."""
-    rounding = 4 * len(M.values) * EPS * np.abs(P)
+    rounding = (len(M.values) + 4) * UNIT * np.abs(P)
     sizes = np.abs(P @ M.vectors) + (slack + rounding) @ np.abs(M.vectors)
     forms: Array = (sizes**2 / M.values).sum(axis=1)
     return forms
@@ -126,7 +127,7 @@ def _largest_forms(P: Array, slack: Array, M: _Spectrum) -> Array:
 
 def _smallest_forms(directions: Array, N: _Spectrum) -> Array:
     """Lower values of ``vh_i'N vh_i``, shape (p,)."""
-    rounding = 8 * len(N.values) * EPS
+    rounding = (len(N.values) + 4) * UNIT * float(np.sqrt(len(N.values)))
     sizes = np.maximum(np.abs(directions @ N.vectors) - rounding, 0.0)
     forms: Array = np.maximum((sizes**2) @ N.values, float(N.values.min()) * (1 - 1e-12))
     return forms
