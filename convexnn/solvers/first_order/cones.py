@@ -39,6 +39,7 @@ class WorkingRows:
         self.index: list[IntArray] = [np.zeros(0, dtype=np.intp) for _ in range(p)]
         self.age: list[IntArray] = [np.zeros(0, dtype=np.intp) for _ in range(p)]
         self.rows: Array = np.zeros((p, 4, d1))  # padded with zero rows
+        self.projectors: list[Projector] = []
 
     def of(self, unit: int) -> Array:
         """Rows of one unit, shape (k, d + 1)."""
@@ -81,23 +82,23 @@ class WorkingRows:
         self.rows[unit, before : before + len(fresh)] = self.stream.cone_rows(unit, fresh)
         return len(fresh)
 
-    def drop_idle(self, used: list[IntArray], patience: int = 8) -> list[int]:
-        """Count calls since each row was last used, and drop rows idle for long; units whose rows were renumbered."""
-        changed = []
+    def drop_idle(self, patience: int = 8) -> None:
+        """Count calls since each row was last active in a lasting projector, and drop rows idle for long."""
         for unit, index in enumerate(self.index):
             self.age[unit] += 1
-            self.age[unit][used[unit]] = 0
+            for projector in self.projectors:
+                self.age[unit][projector.active[unit]] = 0
             keep = self.age[unit] <= patience
             if len(index) > KEPT_ROWS * self.rows.shape[2] and not keep.all():
                 rows = self.of(unit)[keep].copy()
                 self.rows[unit] = 0
                 self.rows[unit, : len(rows)] = rows
                 self.index[unit], self.age[unit] = index[keep], self.age[unit][keep]
-                changed.append(unit)
+                for projector in self.projectors:
+                    projector.renumber(unit, keep)
         widest = max(4, *(len(index) for index in self.index))
         if widest < 0.7 * self.rows.shape[1]:
             self.rows = self.rows[:, :widest].copy()
-        return changed
 
 
 class Projector:
@@ -107,10 +108,14 @@ class Projector:
     ----------
     working : WorkingRows
         May grow and shrink between calls; several projectors can share it.
+    lasting : bool
+        Whether rows active here are kept. Rows may be dropped only between calls of lasting projectors.
     """
 
-    def __init__(self, working: WorkingRows) -> None:
+    def __init__(self, working: WorkingRows, *, lasting: bool = True) -> None:
         self.working = working
+        if lasting:
+            working.projectors.append(self)
         p, _, d1 = working.rows.shape
         self.basis: Array = np.zeros((p, d1, d1))  # orthonormal columns that span the active rows
         self.inverse: Array = np.zeros((p, d1, d1))
@@ -168,10 +173,9 @@ class Projector:
         share = -(V * self.normal).sum(axis=1) / np.where(square > 0, square, 1.0)
         return np.asarray(np.linalg.norm(V + np.maximum(share, 0.0)[:, None] * self.normal, axis=1))
 
-    def forget(self, units: list[int]) -> None:
-        """Clear the guesses of units whose working rows were renumbered."""
-        for unit in units:
-            self._activate(unit, np.zeros(0, dtype=np.intp))
+    def renumber(self, unit: int, keep: NDArray[np.bool_]) -> None:
+        """Follow the working rows of a unit, of which only those to ``keep`` stay; active ones do."""
+        self.active[unit] = (np.cumsum(keep) - 1)[self.active[unit]]
 
     def sparse_multipliers(self, unit: int) -> tuple[IntArray, Array]:
         """Data rows and nonnegative multipliers of the last projection of one unit."""

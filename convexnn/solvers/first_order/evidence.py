@@ -86,7 +86,7 @@ def feasible_point(working: WorkingRows, V: Array, passes: int = PASSES) -> tupl
     empty = np.zeros(len(V), dtype=bool)
     if not working.stream.sign.any():
         return V, empty
-    project = Projector(working)
+    project = Projector(working, lasting=False)
     for _ in range(passes):
         V = project(V)
         if not working.add_violated(V)[0]:
@@ -203,7 +203,9 @@ class Multipliers:
         structure, scale = self.coordinates.structure, self.coordinates.scale
         d = len(scale) - 1
         values, vectors = np.linalg.eigh(matrix[:d, :d])
-        values = np.maximum(values, 0.0) + max(1e-9 * float(np.abs(values).sum()), np.finfo(float).tiny)
+        values = np.maximum(values, 0.0)
+        total = float(values.sum())
+        values = values / total + 1e-9 if total > 0 else np.ones(d)
         root = np.zeros((d + 1, d + 1))
         root[:d, :d] = math.sqrt(values.sum() / structure.coupling.weight) * (vectors / np.sqrt(values)).T * scale[:d]
         root[d, d] = 0.5 / math.sqrt(max(structure.ridge, 1e-30))

@@ -41,6 +41,8 @@ PATIENCE = 4
 LOOK_SHARE = 0.25
 #: A look is worth its passes once rows are violated by less than this, relatively.
 NEARLY_FEASIBLE = 1e-6
+#: Relative violation up to which a start competes as it is.
+ROUNDOFF = 1e-9
 #: Entries of the pattern matrix up to which one thread is used.
 SMALL_PROBLEM = 2_000_000
 OTHERS = "use solver='interior_point', 'clarabel' or 'scs'"
@@ -115,6 +117,8 @@ def solve_first_order(
         raise InvalidInputError(f"start has shape {origin.shape}; expected (units, features + 1) = {shape}")
     zero = np.zeros(shape)
     incumbent = Incumbent(program, zero, program.objective(zero))
+    if origin is not None and program.violation(origin) <= ROUNDOFF:
+        incumbent.offer_point(origin, None)
     unit = power_of_two_unit(structure)
     if unit == 0 or shape[0] == 0:
         return Proposal(zero, _zero_dual(structure), "solved", 0, _NAME)
@@ -192,8 +196,8 @@ class _Run:
             except KeyboardInterrupt:
                 status = "interrupted"
             except np.linalg.LinAlgError:
-                status = "failed"
-            if self.incumbent.gap > self.tol and self.splitting is not None and status != "failed":
+                status = "stalled"
+            if self.incumbent.gap > self.tol and self.splitting is not None and self._is_finite():
                 status = self._last_look(status)
         return Proposal(self.incumbent.z, self.incumbent.dual, status, self.iterations, _NAME, self.notes)
 
@@ -214,17 +218,14 @@ class _Run:
         return Splitting(quadratic, self.working, self.weight, split, begin)
 
     def _offer_start(self, origin: Array) -> Array:
-        """Let the start compete, moved into the cones by roundoff if need be; the start in the solver's coordinates."""
+        """Let the start compete, moved off rows that it leaves; the start in the solver's coordinates."""
         begin = self.coordinates.scaled(origin)
-        if self.program.violation(origin) == 0:
-            self.incumbent.offer_point(origin, None)
-        else:
-            self.incumbent.offer_point(self._inside(feasible_point(self.working, begin)[0]), None)
+        if self.program.violation(origin) > 0:
+            inside = self.coordinates.original(feasible_point(self.working, begin.copy())[0])
+            upper = self.program.objective(inside)
+            if upper < self.incumbent.upper + 1e-9 * abs(self.incumbent.upper):
+                self.incumbent.z, self.incumbent.upper = inside, upper
         return begin
-
-    def _inside(self, V: Array) -> Array:
-        z = self.coordinates.original(V)
-        return z if np.isfinite(z).all() else np.zeros_like(z)
 
     def _follow(self, max_iter: int, deadline: float) -> str:
         """Rounds until the verified gap passes, a limit is hit, or looks no longer help; returns the status."""
@@ -233,8 +234,8 @@ class _Run:
         for self.iterations in range(1, max_iter + 1):
             before = time.perf_counter()
             self.splitting.round()
-            if not np.isfinite(self.splitting.V).all():
-                return "failed"
+            if not self._is_finite():
+                return "stalled"
             if self._is_time_to_look() and self._look():
                 return "solved"
             self._log()
@@ -245,6 +246,10 @@ class _Run:
             if now + slowest > deadline:
                 return "time_limit"
         return "max_iter"
+
+    def _is_finite(self) -> bool:
+        splitting = self.splitting
+        return splitting is not None and bool(np.isfinite(splitting.V).all() and np.isfinite(splitting.U).all())
 
     def _is_time_to_look(self) -> bool:
         splitting = self.splitting
@@ -279,7 +284,7 @@ class _Run:
             dual = self.multipliers.norm_dual(U) if norm else self.multipliers.spectral_dual(U, splitting)
             if all(np.isfinite(a).all() for a in (dual.residual, dual.rows)):
                 self.incumbent.offer_dual(dual)
-        self.incumbent.offer_point(self._inside(V), self.incumbent.dual)
+        self.incumbent.offer_point(self.coordinates.original(V), self.incumbent.dual)
         passed = self.incumbent.gap <= self.tol
         if splitting.split is None:
             self.fruitless += not self.incumbent.gap < 0.7 * before

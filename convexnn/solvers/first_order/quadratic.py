@@ -20,7 +20,8 @@ Array = NDArray[np.float64]
 #: Variables of distinct patterns up to which the Hessian is formed.
 LARGEST_DENSE = 6000
 CG_STEPS = 60
-CG_ACCURACY = 1e-6
+#: Share of the residual at the last solution that is left: errors shrink as the steps do.
+CG_ACCURACY = 0.01
 
 
 class Quadratic:
@@ -131,7 +132,7 @@ class System:
         T = self._guess
         rest = right - self._times(T) - T / self.spread
         direction, before = np.zeros_like(T), 1.0
-        target = CG_ACCURACY * float(np.linalg.norm(right))
+        target = max(CG_ACCURACY * float(np.linalg.norm(rest)), 1e-14 * float(np.linalg.norm(right)))
         for _ in range(CG_STEPS):
             if np.linalg.norm(rest) <= target:
                 break

@@ -28,6 +28,8 @@ SEARCHING_STEPS = 20
 RELAXATION = 1.6
 #: A penalty changes at most by this factor at a time, and only when residuals differ by more than its square root.
 LARGEST_CHANGE = 10.0
+#: Where no unit is ever active, the loss says nothing about the size of a penalty.
+SMALLEST_PENALTY = 1e-8
 #: First penalty of the group norm, in units of its weight times the root of the loss curvature.
 FIRST_PENALTY = 30.0
 #: Rounds after which penalties change only every fifth round, so that the iteration settles.
@@ -79,7 +81,7 @@ class Splitting:
         self.V: Array = start.copy()
         self.U: Array = self.V
         diagonal = np.einsum("jaa->ja", quadratic.blocks)
-        size = float(max(diagonal.mean(), np.finfo(float).tiny))
+        size = max(float(diagonal.mean()), SMALLEST_PENALTY)
         self.penalty = min(size, FIRST_PENALTY * weight * np.sqrt(size)) if weight else size
         self.Y: Array = -quadratic.gradient(start) / self.penalty if start.any() else np.zeros_like(start)
         self.split_penalty = 0.0
@@ -105,7 +107,7 @@ class Splitting:
         for _ in range(ROUND):
             self.step()
         self.rounds += 1
-        self.project.forget(self.working.drop_idle(self.project.active))
+        self.working.drop_idle()
         if self.rounds <= SETTLED or self.rounds % 5 == 0:
             self._balance()
 
