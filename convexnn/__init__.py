@@ -16,6 +16,7 @@ from convexnn.exceptions import (
     SolverWarning,
     UnsupportedModelError,
 )
+from convexnn.global_gap import GlobalResult, OptimalityGap, global_lam_max, optimality_gap, train_global
 from convexnn.losses import Hinge, Huber, Logistic, MultiMargin, Squared, SquaredHinge
 from convexnn.network import Network, as_network
 from convexnn.paths import path
@@ -38,6 +39,7 @@ __all__ = [
     "CertificateError",
     "ConvexNNError",
     "DatasetError",
+    "GlobalResult",
     "Hinge",
     "Huber",
     "Identity",
@@ -49,6 +51,7 @@ __all__ = [
     "Logistic",
     "MultiMargin",
     "Network",
+    "OptimalityGap",
     "Polynomial",
     "Program",
     "ReLU",
@@ -70,12 +73,15 @@ __all__ = [
     "available_solvers",
     "evaluate",
     "extract",
+    "global_lam_max",
     "lam_max",
     "lipschitz",
+    "optimality_gap",
     "path",
     "pattern_search",
     "pretrain",
     "refine",
     "robustness_table",
     "solve",
+    "train_global",
 ]

@@ -243,16 +243,16 @@ def evaluate(program: Program, proposal: Proposal, *, seconds: float, tol: float
     )
 
 
-def with_global_bound(program: Program, solution: Solution, bound: float, *, tol: float) -> Solution:
+def with_global_bound(solution: Solution, bound: float, *, scale: float, tol: float) -> Solution:
     """Solution that also says how far it is from the best network of any width.
 
     Parameters
     ----------
-    program : Program
-        The program of the solution.
     solution : Solution
     bound : float
         Lower bound on the training objective of every network, on the same data and in the same units.
+    scale : float
+        Objective of the zero network, as :attr:`Program.scale`.
     tol : float
         Relative global gap up to which the scope is ``"global"``.
 
@@ -261,8 +261,8 @@ def with_global_bound(program: Program, solution: Solution, bound: float, *, tol
     Solution
         A bound clearly above the objective contradicts it and counts as none.
     """
-    gap = relative_gap(solution.objective, bound, program.scale)
-    if relative_gap(bound, solution.objective, program.scale) > FEASIBILITY_TOLERANCE:
+    gap = relative_gap(solution.objective, bound, scale)
+    if relative_gap(bound, solution.objective, scale) > FEASIBILITY_TOLERANCE:
         gap = math.inf
     proved = gap <= tol and solution.violation <= FEASIBILITY_TOLERANCE
     return replace(solution, scope="global" if proved else "patterns", global_gap=gap)

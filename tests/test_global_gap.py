@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convexnn import InvalidInputError, Network, lam_max, solve
-from convexnn.global_gap import l2
+from convexnn import InvalidInputError, Network, SafeSNNRegressor, global_lam_max, lam_max, optimality_gap, solve
+from convexnn.global_gap import l2, l2_global_bound
 from convexnn.global_gap.descent import descend
-from convexnn.global_gap.l2_bound import DualBound, global_lam_max, l2_global_bound
-from convexnn.global_gap.optimality import optimality_gap
+from convexnn.global_gap.l2_bound import DualBound
 from convexnn.global_gap.pruning import prune
 from convexnn.patterns import enumerate_patterns
 from convexnn.program import evaluate, with_global_bound
@@ -219,8 +218,8 @@ def test_solutions_carry_the_global_gap_and_a_contradiction_counts_as_none(rng):
     program = ReluGroupLasso(X, y, enumerate_patterns(X[:, :1]), 0.02)
     plain = solve(program)
     assert (plain.scope, plain.global_gap) == ("patterns", np.inf)
-    assert with_global_bound(program, plain, 2 * plain.objective, tol=0.1).global_gap == np.inf
-    half = with_global_bound(program, plain, 0.5 * plain.objective, tol=0.1)
+    assert with_global_bound(plain, 2 * plain.objective, scale=program.scale, tol=0.1).global_gap == np.inf
+    half = with_global_bound(plain, 0.5 * plain.objective, scale=program.scale, tol=0.1)
     assert (half.scope, half.global_gap) == ("patterns", pytest.approx(0.5))
     assert evaluate(program, plain, seconds=0.0).scope == "patterns"
 
@@ -243,3 +242,19 @@ def test_unusable_options_are_refused(rng):
             train_global(X, y, **bad)
     with pytest.raises(InvalidInputError, match="NaN"):
         train_global(X, np.where(np.arange(10) == 2, np.nan, y), 0.1)
+
+
+@pytest.mark.parametrize("regularizer", ["l2", "gated", "lipschitz"])
+def test_the_estimator_goes_global(rng, regularizer):
+    X, y = teacher(rng, 25, 1)
+    options = {"regularizer": regularizer, "lam": 0.02, "random_state": 0, "start": "random"}
+    plain = SafeSNNRegressor(8, **options).fit(X, y)
+    found = SafeSNNRegressor(8, scope="global", global_tol=2e-3, **options).fit(X, y)
+    assert (plain.solution_.scope, plain.global_gap_, plain.global_bound_) == ("patterns", np.inf, -np.inf)
+    assert (found.solution_.scope, found.history_[-1]["stage"]) == ("global", "global")
+    assert found.global_gap_ <= 2e-3
+    assert found.global_bound_ <= found.objective_ <= plain.objective_
+    with pytest.raises(InvalidInputError, match="scope"):
+        SafeSNNRegressor(scope="world").fit(X, y)
+    with pytest.raises(InvalidInputError, match="global_tol"):
+        SafeSNNRegressor(global_tol=0).fit(X, y)

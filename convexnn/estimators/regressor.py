@@ -15,10 +15,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from convexnn.attacks import AttackResult, attack
 from convexnn.certificates.regression import CertifiedRegression, certified_interval, certify_regression
+from convexnn.estimators.global_stage import GlobalStage, require_scope, train_on
 from convexnn.estimators.starts import Condensed, condense, start_network
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
-from convexnn.refinement import RefineOptions, refine_network
+from convexnn.refinement import Refinement, RefineOptions, refine_network
 from convexnn.threats import Threat
 from convexnn.training.data import refuse_overflow
 
@@ -67,16 +68,26 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         Device of the torch start trainer.
     random_state : int, RandomState or None, default=None
     verbose : int, default=0
+    scope : {"patterns", "global"}, default="patterns"
+        ``"global"``: go on by column generation until no network of any width can be better by more than
+        ``global_tol``, or time is up; meant for few features (up to about seven for ``"l2"``, three for
+        ``"lipschitz"``). Give a ``time_limit``.
+    global_tol : float, default=1e-3
+        Relative global gap at which ``scope="global"`` stops.
 
     Attributes
     ----------
     network_ : Network
         The fitted network; takes raw inputs.
     solution_ : Solution or None
-        The convex program's solution; its gap concerns the program with ``patterns_``, not training as a whole. The
-        objective of a Lipschitz program contains a ridge of 1e-10 on the merged biases, ``objective_`` does not.
+        The convex program's solution; its gap concerns the program with ``patterns_``, not training as a whole:
+        ``solution_.scope`` is ``"global"`` and ``solution_.global_gap`` finite where more was proved. The objective of
+        a Lipschitz program contains a ridge of 1e-10 on the merged biases, ``objective_`` does not.
     start_objective_, objective_ : float
         Training objective of the start and of ``network_``; never larger after than before.
+    global_bound_, global_gap_ : float
+        Lower bound on ``objective_`` of every network of any width and the relative gap to it; ``-inf`` and ``inf``
+        unless ``scope="global"``.
     patterns_ : ActivationPatterns
         Patterns of the program on the distinct training rows.
     lipschitz_ : Certificate
@@ -121,6 +132,8 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         device: str = "auto",
         random_state: Any = None,
         verbose: int = 0,
+        scope: str = "patterns",
+        global_tol: float = 1e-3,
     ) -> None:
         self.hidden_units = hidden_units
         self.regularizer = regularizer
@@ -135,6 +148,8 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+        self.scope = scope
+        self.global_tol = global_tol
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the network.
@@ -152,14 +167,23 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         """
         began = time.perf_counter()
         options = self._options(self.lam)
+        require_scope(self.scope, self.global_tol)
         inputs, targets = self._validated(X, y)
         data = condense(inputs, targets, checked_weights(sample_weight, len(inputs)))
-        start = self._start(data, self.lam, self._seed())
-        return self._fit_from(start, data, self._remaining(options, began))
+        seed = self._seed()
+        start = self._start(data, self.lam, seed)
+        result = refine_network(start, data.X, data.y, self._remaining(options, began), sample_weight=data.weight)
+        stage = GlobalStage(result)
+        if self.scope == "global":
+            stage = train_on(result, data, self._remaining(options, began), self.global_tol, seed)
+        self.global_bound_, self.global_gap_ = stage.bound, stage.gap
+        return self._store(stage.refinement)
 
     def _fit_from(self, start: Network, data: Condensed, options: RefineOptions) -> Self:
         """Refine a start network and store everything that is fitted."""
-        result = refine_network(start, data.X, data.y, options, sample_weight=data.weight)
+        return self._store(refine_network(start, data.X, data.y, options, sample_weight=data.weight))
+
+    def _store(self, result: Refinement) -> Self:
         self.network_ = result.network
         self.solution_ = result.solution
         self.start_objective_, self.objective_ = result.before, result.after

@@ -1,1 +1,25 @@
 """How far a fit can be from the global optimum of training: dual bounds, and column generation that closes them."""
+
+from convexnn.global_gap.kappa import KappaBracket
+from convexnn.global_gap.l2 import train_global
+from convexnn.global_gap.l2_bound import GlobalBound, global_lam_max, l2_global_bound
+from convexnn.global_gap.lipschitz import train_global_lipschitz
+from convexnn.global_gap.lipschitz_bound import lipschitz_global_bound
+from convexnn.global_gap.optimality import OptimalityGap, optimality_gap
+from convexnn.global_gap.oracle import kappa_upper
+from convexnn.global_gap.result import GlobalResult, GlobalRound
+
+__all__ = [
+    "GlobalBound",
+    "GlobalResult",
+    "GlobalRound",
+    "KappaBracket",
+    "OptimalityGap",
+    "global_lam_max",
+    "kappa_upper",
+    "l2_global_bound",
+    "lipschitz_global_bound",
+    "optimality_gap",
+    "train_global",
+    "train_global_lipschitz",
+]

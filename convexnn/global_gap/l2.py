@@ -155,7 +155,7 @@ class _Run:
         """Everything so far as a value."""
         solution = None
         if self.solved is not None:
-            solution = with_global_bound(*self.solved, self.lower, tol=self.tol)
+            solution = with_global_bound(self.solved[1], self.lower, scale=self.unit, tol=self.tol)
         return GlobalResult(
             self.network,
             self.objective,
