@@ -21,9 +21,10 @@ class NormBlock:
 
     n_extra = 0
     rank = 0
+    share = 1.0
 
     def __init__(self, problem: ConeProblem, lam: float) -> None:
-        self.lam = lam
+        self.lam = self.weight = lam
         self.degree = problem.p
         self.k = problem.n_weights
         self.problem = problem
@@ -41,6 +42,19 @@ class NormBlock:
         self.x = np.vstack([t[None], self._seen(U)])
         self.z = mu * np.vstack([self.x[:1], -self.x[1:]]) / _lorentz(self.x, self.x)
         return U
+
+    def state(self) -> tuple[Array, ...]:
+        return self.x, self.z
+
+    def resume(self, state: tuple[Array, ...], U: Array, ratio: float) -> bool:
+        if len(state) != 2 or state[0].shape[0] != self.k + 1:
+            return False
+        x, z = (part[:, self.problem.keep] for part in state)
+        seen = self._seen(U)
+        before = _lorentz(x, x)
+        t = np.sqrt(before + (seen**2).sum(axis=0))  # as far from the boundary as it was
+        self.x, self.z = np.vstack([t[None], seen]), ratio * z
+        return bool(np.isfinite(t).all() and before.min() > 0 and _lorentz(z, z).min() > 0 and z[0].min() > 0)
 
     def value(self) -> float:
         return float(self.lam * self.x[0].sum())

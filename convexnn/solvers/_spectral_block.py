@@ -21,6 +21,7 @@ class SpectralBlock:
     """
 
     rank = 0
+    share = 1.0
 
     def __init__(self, problem: ConeProblem, weight: float) -> None:
         self.weight = weight
@@ -72,6 +73,12 @@ class SpectralBlock:
 
     def _set_primal(self, U: Array) -> None:
         self.primal = self._embed(U, self.extra, 1.0)
+
+    def state(self) -> tuple[Array, ...]:
+        return ()
+
+    def resume(self, state: tuple[Array, ...], U: Array, ratio: float) -> bool:  # noqa: ARG002
+        return False
 
     def value(self) -> float:
         return float(self._cost() @ self.extra)

@@ -88,6 +88,7 @@ def _squared_hinge_separator(problem: ConeProblem, steps: int = 20, ridge: float
 
 def _widest_point(problem: ConeProblem, i: int) -> Array | None:
     """Direction with the largest smallest slack per row norm (one small LP); None without interior."""
+    problem.pulse()
     rows = problem.is_row[:, i]
     signed = problem.S[rows, i][:, None] * problem.X[rows]
     signed /= np.linalg.norm(signed, axis=1)[:, None]
@@ -202,3 +203,17 @@ def _leverage(problem: ConeProblem, slack: Array) -> Array:
         whitened = (problem.X / scale[i]) @ (vectors / np.sqrt(np.maximum(values, 1e-12)))
         quadratic[:, i] = np.einsum("ka,ka->k", whitened, whitened)
     return quadratic / slack**2
+
+
+def moved_inside(problem: ConeProblem, U: Array, centre: Array) -> Array | None:
+    """Units outside of their cones moved along their centres, so that no negative slack stays; None when one does.
+
+    A unit moves twice as far as it has to: where a pattern was flipped at a row that nearly touched the boundary, the
+    slack of that row changes its sign and keeps its size.
+    """
+    if U.shape != centre.shape or not np.isfinite(U).all():
+        return None
+    slack, toward = problem.slack(U), problem.slack(centre)
+    missing = np.where(problem.is_row, np.maximum(-slack, 0.0) / toward, 0.0).max(axis=0)
+    moved: Array = U + 2 * missing * centre
+    return moved if problem.slack(moved).min(initial=1.0) > 0 else None

@@ -26,14 +26,26 @@ class ConeStep:
 
 
 class ConeBlock(Protocol):
-    """A regularizer as seen by the interior point method."""
+    """A regularizer as seen by the interior point method.
+
+    ``share`` is the total weight of the cone on the path, relative to that of all cone rows; ``weight`` is the weight
+    of the regularizer.
+    """
 
     degree: int
+    share: float
+    weight: float
     rank: int
     n_extra: int
 
     def start(self, centre: Array, mu: float) -> Array:
         """Set the variables on the central path for ``mu``; returns ``U``, a positive multiple of the centre."""
+
+    def state(self) -> tuple[Array, ...]:
+        """Primal and dual variables over the features as offered; empty when there is no warm start."""
+
+    def resume(self, state: tuple[Array, ...], U: Array, ratio: float) -> bool:
+        """Take up a state at another point, multipliers times ``ratio``; False when it is not interior."""
 
     def value(self) -> float:
         """Regularizer in its cone variables."""

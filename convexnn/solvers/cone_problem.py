@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,10 @@ LONGEST_START = 100.0
 LONGEST_LOGISTIC_START = 3.0
 #: A feature that varies by less than this share of its mean counts as constant.
 ROUNDOFF = 1e-10
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def power_of_two_unit(structure: ConeStructure) -> float:
@@ -110,6 +115,8 @@ class ConeProblem:
         self.D = np.ascontiguousarray(structure.D[:, keep])
         self.S = np.ascontiguousarray(structure.S[:, keep])
         self.keep = keep
+        #: Called within anything long; may raise to stop it.
+        self.pulse: Callable[[], None] = _nothing
         self.n, self.d1 = self.X.shape
         self.p = len(keep)
         self.size = self.d1 * self.p
@@ -236,6 +243,7 @@ class ConeProblem:
         root = np.sqrt(self.curvature)
         chunk = max(1, CHUNK_ENTRIES // self.size)
         for first in range(0, self.n, chunk):
+            self.pulse()
             k = slice(first, first + chunk)
             design = self.X[k, :, None] * self.D[k, None, :] - mean
             design *= root[k, None, None]
@@ -244,4 +252,5 @@ class ConeProblem:
 
     def gram(self, w: Array) -> Array:
         """``X' diag(w_i) X`` of every unit by one matrix product, shape (p, d + 1, d + 1)."""
+        self.pulse()
         return (w.T @ self.products)[:, self._position]

@@ -7,6 +7,7 @@ lower bound. The pieces: ``cone_problem`` (data), ``centre`` (strictly feasible 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
-from convexnn.program import Dual, Program, Proposal, Solution
+from convexnn.program import Dual, InteriorPair, Program, Proposal, Solution
 from convexnn.solvers._arrow_block import FixedArrow, JointArrow
 from convexnn.solvers._norm_block import NormBlock
 from convexnn.solvers._vector_parts import boundary, cone_problem, target_unit, vector_block
@@ -31,6 +32,7 @@ from convexnn.structure import ConeStructure, FixedSpectral, GroupNorm, JointSpe
 from convexnn.vector_structure import VectorStructure
 
 Array = NDArray[np.float64]
+IntArray = NDArray[np.intp]
 
 _NAME = "interior_point"
 _LOGGER = logging.getLogger("convexnn")
@@ -41,6 +43,12 @@ LOOK_FACTOR = 3.0
 PATIENCE = 3
 #: A step shorter than this is no progress.
 SHORTEST_STEP = 1e-5
+#: Stricter tolerances look at every tenth of this as well, so that they never end with less than a milder one.
+FIRST_LOOK = 1e-6
+#: Relative complementarity at which a pair is kept for neighboring programs.
+WARM_GAP = 0.1
+#: A warm start whose first steps (so many) are shorter than this starts again from the centres.
+WARM_TRIAL, WARM_STEP = 3, 0.1
 
 
 def solve_interior_point(
@@ -84,12 +92,13 @@ def solve_interior_point(
     structure = _require_structure(program)
     point = start.z if isinstance(start, Solution) else start
     origin = program.start if point is None else _check_start(structure, point)
+    pair = start.interior if isinstance(start, Solution) else None
     incumbent = _first_incumbent(program, structure)
     unit = target_unit(structure)
     if unit == 0 or structure.D.shape[1] == 0:
         return Proposal(incumbent.z, _zero_dual(structure), "solved", 0, _NAME)
     with np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore"):
-        return _Run(program, structure, unit, incumbent, clock, tol, max_iter, verbose).run(origin)
+        return _Run(program, structure, unit, incumbent, clock, tol, max_iter, verbose).run(origin, pair)
 
 
 def _require_structure(program: Program) -> ConeStructure:
@@ -137,6 +146,10 @@ def _zero_dual(structure: ConeStructure) -> Dual:
     return Dual(structure.slopes(zero), np.zeros(structure.D.shape), matrix)
 
 
+class _TimeUpError(Exception):
+    """The time limit has passed in the middle of something."""
+
+
 @dataclass
 class _Clock:
     limit: float | None
@@ -151,6 +164,11 @@ class _Clock:
     def expired(self) -> bool:
         """Whether another iteration would end after the limit."""
         return self.limit is not None and self.last + self.slowest - self.began > self.limit
+
+    def pulse(self) -> None:
+        """Stop whatever runs once the limit has passed."""
+        if self.limit is not None and time.perf_counter() - self.began > self.limit:
+            raise _TimeUpError
 
 
 @dataclass
@@ -167,30 +185,62 @@ class _Run:
     verbose: int
     iterations: int = 0
     notes: tuple[str, ...] = ()
+    interior: InteriorPair | None = None
+    follower: PathFollower | None = None
+    next_look: float = FIRST_LOOK
 
-    def run(self, origin: Array | None) -> Proposal:
-        follower: PathFollower | None = None
+    def run(self, origin: Array | None, pair: InteriorPair | None) -> Proposal:
         try:
-            follower = self._prepare(origin)
-            status = "solved" if follower is None else self._follow(follower)
+            status = self._solve(origin, pair)
         except KeyboardInterrupt:
             status = "interrupted"
+        except _TimeUpError:
+            status = "time_limit"
         except np.linalg.LinAlgError as error:
             raise SolverError(f"the interior point method could not start on {self.program.name!r}: {error}") from error
-        if follower is not None and self.incumbent.gap > self.tol:
-            self._look(follower)
-        return Proposal(self.incumbent.z, self.incumbent.dual, status, self.iterations, _NAME, self.notes)
+        with contextlib.suppress(KeyboardInterrupt):
+            self._last_look()
+        z, dual = self.incumbent.z, self.incumbent.dual
+        return Proposal(z, dual, status, self.iterations, _NAME, self.notes, self.interior)
 
-    def _prepare(self, origin: Array | None) -> PathFollower | None:
+    def _solve(self, origin: Array | None, pair: InteriorPair | None) -> str:
+        prepared = self._prepare(origin)
+        if prepared is None:
+            return "solved"
+        problem, centre = prepared
+        block = _block(problem, self.structure, self.unit)
+        self.follower = PathFollower(problem, block, centre, self._fitting(pair))
+        status = self._follow(self.follower)
+        if self.follower.is_warm and self.interior is None and status != "cold":
+            self.interior = pair
+        if status == "cold":
+            self.follower = PathFollower(problem, _block(problem, self.structure, self.unit), centre)
+            status = self._follow(self.follower)
+        return status
+
+    def _fitting(self, pair: InteriorPair | None) -> InteriorPair | None:
+        """The pair when it has the shape and the units of this program."""
+        n, p = self.structure.D.shape
+        fits = pair is not None and pair.rows.shape == (n, p) and pair.unit == self.unit
+        return pair if fits and pair is not None and pair.z.shape == (p, self.structure.X.shape[1]) else None
+
+    def _last_look(self) -> None:
+        """What the last iterate is worth, where the run ended before its tolerance."""
+        if self.follower is not None and self.incumbent.gap > self.tol:
+            self._look(self.follower)
+        if self.incumbent.dual is None:
+            self.incumbent.offer_dual(_zero_dual(self.structure))
+
+    def _prepare(self, origin: Array | None) -> tuple[ConeProblem, Array] | None:
         """Find interior points, leave out units without, centre; None when no unit remains."""
         structure, p = self.structure, self.structure.D.shape[1]
         offered = origin is not None and self._offer(origin)
-        everything = cone_problem(structure, self.unit, np.arange(p))
+        everything = self._problem(np.arange(p))
         begin = np.zeros((p, everything.d1)) if origin is None else origin
         points, found = interior_points(everything, everything.shifted(begin.T))
         keep = np.flatnonzero(found)
         self._note_left_out(p - len(keep))
-        problem = everything if len(keep) == p else cone_problem(structure, self.unit, keep)
+        problem = everything if len(keep) == p else self._problem(keep)
         centre = analytic_centres(problem, points[:, keep]) if len(keep) else points[:, keep]
         inside = np.zeros((p, everything.d1))
         inside[keep] = problem.original(centre).T
@@ -200,7 +250,12 @@ class _Run:
         if len(keep) == 0:
             self.incumbent.offer_dual(self.boundary.with_left_out_rows(_zero_dual(structure)))
             return None
-        return PathFollower(problem, _block(problem, self.structure, self.unit), centre)
+        return problem, centre
+
+    def _problem(self, keep: IntArray) -> ConeProblem:
+        problem = cone_problem(self.structure, self.unit, keep)
+        problem.pulse = self.clock.pulse
+        return problem
 
     def _note_left_out(self, count: int) -> None:
         if count:
@@ -219,23 +274,38 @@ class _Run:
         """Step until the verified gap passes, a limit is hit, or nothing moves; returns the status."""
         fruitless = 0
         for iteration in range(self.max_iter + 1):
-            self.iterations = iteration
+            self.iterations += iteration > 0
             gap, objective = follower.gap(), follower.objective()
             self._log(gap, objective)
             scale = max(abs(objective), 1e-6 * follower.problem.loss_at_zero())
-            if gap < LOOK_FACTOR * self.tol * scale:
-                done, before = gap < 0.3 * self.tol * scale, self.incumbent.gap
+            self._keep_interior(follower, gap / scale)
+            if gap < LOOK_FACTOR * max(self.tol, self.next_look) * scale:
+                done, before = gap < 0.3 * max(self.tol, self.next_look) * scale, self.incumbent.gap
                 if self._look(follower, polish=done):
                     return "solved"
-                fruitless += done and self.incumbent.gap > 0.5 * before
-            if iteration == self.max_iter:
+                self.next_look *= 0.1 if done else 1.0
+                fruitless += gap < 0.3 * self.tol * scale and self.incumbent.gap > 0.5 * before
+            if self.iterations >= self.max_iter:
                 return "max_iter"
             self.clock.tick()
             if self.clock.expired():
                 return "time_limit"
-            if fruitless >= PATIENCE or not self._advance(follower):
+            moves = fruitless < PATIENCE and self._advance(follower)
+            if follower.is_warm and iteration < WARM_TRIAL and (not moves or follower.length < WARM_STEP):
+                return "cold"
+            if not moves:
                 return "stalled"
         raise AssertionError("unreachable")
+
+    def _keep_interior(self, follower: PathFollower, gap: float) -> None:
+        """Keep a pair for neighboring programs from where the path is still well inside.
+
+        A warm start that passes there too fast hands its own pair on.
+        """
+        everything = follower.problem.p == self.structure.D.shape[1]
+        wanted = self.interior is None and everything and gap < WARM_GAP and follower.is_settled
+        if wanted and not (follower.is_warm and gap < 0.1 * WARM_GAP) and follower.block.state():
+            self.interior = follower.pair(self.unit)
 
     def _advance(self, follower: PathFollower) -> bool:
         """Take one step; False when there is none or it leads nowhere."""

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.program import InteriorPair
 from convexnn.solvers._dense_system import REFINEMENTS
 from convexnn.solvers._loss_terms import loss_term
-from convexnn.solvers.centre import row_weights
+from convexnn.solvers.centre import moved_inside, row_weights
 from convexnn.solvers.cone_block import ConeBlock, ConeStep, clip_change
 from convexnn.solvers.cone_problem import ConeProblem
 from convexnn.solvers.loss_term import LossStep
@@ -32,8 +33,14 @@ STEP_FRACTION = 0.99
 #: Initial mu in units of (loss at zero) / (degree of the path).
 INITIAL_MU = 10.0
 GONDZIO_CORRECTORS = 2
+#: Products of a warm start are pulled to within this factor of the path.
+WARM_SPREAD = 10.0
+#: Largest share of the complementarity that a dual residual may have in a pair for warm starts.
+SETTLED = 0.1
 #: A dual residual that changes the objective by this share of the gap does not shorten a step.
 OUTWEIGHED = 0.05
+#: The gap aimed at is at least this share of what the dual residual can change the objective by.
+LAG = 0.1
 #: Shortest step of a loss that bends, in halvings.
 HALVINGS = 12
 #: A dual residual this many times larger than the step promised asks for refined solves from then on.
@@ -83,19 +90,55 @@ class PathFollower:
         Strictly interior, near the analytic centres.
     """
 
-    def __init__(self, problem: ConeProblem, block: ConeBlock, centre: Array) -> None:
+    def __init__(self, problem: ConeProblem, block: ConeBlock, centre: Array, pair: InteriorPair | None = None) -> None:
         self.problem, self.block = problem, block
         self.system: NewtonSystem = newton_system(problem, block)
         self.weights = row_weights(problem, centre)
-        self.kappa = problem.size / block.degree
+        self.kappa = block.share * problem.size / block.degree
         self.term = loss_term(problem)
         self.degree = self.weights.sum() + self.kappa * block.degree + self.term.degree
-        mu = INITIAL_MU * problem.loss_at_zero() / self.degree
-        self.U = block.start(centre, self.kappa * mu)
-        self.term.start(self.U, mu)
-        self.slack = problem.slack(self.U)
-        self.rows = mu * self.weights / self.slack
+        self.is_warm = pair is not None and self._resume(pair, centre)
+        if not self.is_warm:
+            self._begin(centre)
+        self.length, self._left_over = 0.0, math.inf
         self._residual_size = self._expected_residual = math.inf
+
+    def _begin(self, centre: Array) -> None:
+        """Start on the path, up to the dual residual."""
+        mu = INITIAL_MU * self.problem.loss_at_zero() / self.degree
+        self.U = self.block.start(centre, self.kappa * mu)
+        self.term.start(self.U, mu)
+        self.slack = self.problem.slack(self.U)
+        self.rows = mu * self.weights / self.slack
+
+    def _resume(self, pair: InteriorPair, centre: Array) -> bool:
+        """Take up a pair of a neighboring program; False when it is not interior here.
+
+        Multipliers are scaled by the ratio of the weights: with the same point, that leaves every complementarity
+        equation as well centred as it was, at ``mu`` times the ratio.
+        """
+        problem, ratio = self.problem, self.block.weight / pair.weight
+        U = moved_inside(problem, problem.shifted(pair.z[problem.keep].T / pair.unit), centre)
+        if U is None or not self.block.resume(pair.cone, U, ratio):
+            return False
+        mu = self._hold = ratio * pair.mu
+        self.U, self.slack = U, problem.slack(U)
+        self.term.start(U, mu)
+        central = mu * self.weights / self.slack
+        rows = ratio * pair.rows[:, problem.keep] / pair.unit
+        self.rows = np.clip(rows, central / WARM_SPREAD, central * WARM_SPREAD)
+        return bool(np.isfinite(self.rows).all())
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the dual residual is small against the complementarity."""
+        return self._left_over < SETTLED * self.gap()
+
+    def pair(self, unit: float) -> InteriorPair:
+        """The current pair, for neighboring programs."""
+        z = unit * self.problem.original(self.U).T
+        cone = tuple(part.copy() for part in self.block.state())
+        return InteriorPair(z, unit * self.rows, cone, self.gap() / self.degree, self.block.weight, unit)
 
     def gap(self) -> float:
         """Total complementarity: the gap the iteration believes in."""
@@ -152,7 +195,12 @@ class PathFollower:
         after = np.vdot(self.slack + length * predictor.d_slack, self.rows + length * predictor.d_rows)
         after += self.block.gap_after(predictor.cone, length) + self.term.gap_after(predictor.loss, length)
         ratio = max(float(after), 0.0) / self.gap()
-        return min(max(ratio**3, 1e-5), 1.0) * self.gap() / self.degree
+        mu = min(max(ratio**3, 1e-5), 1.0) * self.gap() / self.degree
+        if self.term.is_linear:
+            return mu
+        # where the loss bends, the dual residual does not keep up by itself
+        behind = LAG * self._residual_size * float(np.abs(self.U).sum()) / self.degree
+        return max(mu, min(behind, self.gap() / self.degree))
 
     def _corrector(self, predictor: _Direction, affine_length: float, mu: float) -> _Direction:
         """Mehrotra's corrector, its second-order term damped when the predictor step was short."""
@@ -204,10 +252,11 @@ class PathFollower:
         return length
 
     def _move(self, direction: _Direction) -> float:
-        length = min(1.0, STEP_FRACTION * direction.length)
+        self.length = length = min(1.0, STEP_FRACTION * direction.length)
         if not self.term.is_linear:
             length = self._shortened(direction, length)
         self._expected_residual = (1 - length) * self._residual_size
+        self._left_over = (1 - length) * abs(float(np.vdot(self._residual, self.U)))
         self.U = self.U + length * direction.dU
         self.rows = self.rows + length * direction.d_rows
         recursion = self.slack + length * direction.d_slack
