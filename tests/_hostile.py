@@ -9,14 +9,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from convexnn.exceptions import SolverWarning
+from convexnn.losses import get_loss
 from convexnn.network import Network
 from convexnn.patterns import extract
 from convexnn.program import Program, Solution
-from convexnn.restrictions import GatedGroupLasso, LipschitzProgram, LipschitzRestriction, ReluGroupLasso
+from convexnn.restrictions import (
+    GatedGroupLasso,
+    LipschitzProgram,
+    LipschitzRestriction,
+    ReluGroupLasso,
+    VectorGatedGroupLasso,
+    VectorGroupLasso,
+    VectorLipschitzProgram,
+)
 from convexnn.solvers import solve
 
 #: Words with which a run may end that did not reach its tolerance.
 HONEST = ("stalled", "inaccurate", "max_iter", "time_limit", "interrupted")
+LOSSES = ("huber", "squared_hinge", "hinge", "logistic")
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,26 @@ class Hostile:
             yield LipschitzRestriction.at(self.network, self.X, self.y, self.lam)
         yield ReluGroupLasso(self.X, self.y, patterns, self.lam, start=self.network)
         yield GatedGroupLasso(self.X, self.y, patterns, self.lam, start=self.network)
+
+    def with_other_losses(self) -> Iterator[Program]:
+        """The programs with a loss of the seed's choice other than the squared one."""
+        patterns, name = extract(self.network, self.X), LOSSES[self.seed % len(LOSSES)]
+        y = np.where(self.y >= np.median(self.y), 1.0, -1.0) if get_loss(name).binary else self.y
+        options = {"start": self.network, "loss": name}
+        yield LipschitzProgram(self.X, y, patterns, self.lam, **options)
+        yield ReluGroupLasso(self.X, y, patterns, self.lam, **options)
+        yield GatedGroupLasso(self.X, y, patterns, self.lam, **options)
+
+    def vector(self) -> tuple[Network, list[Program]]:
+        """A network with several outputs and the programs around it."""
+        rng = np.random.default_rng(self.seed)
+        outputs = int(rng.choice([1, 2, 3]))
+        W, b = self.network.layers[0]
+        V = self.network.v * rng.normal(size=(outputs, len(W)))
+        network = Network([(W, b), (V, rng.normal(size=outputs))])
+        Y = self.y[:, None] * rng.choice([1.0, -1.0, 0.5], size=outputs) + 0.1 * rng.normal(size=(len(self.X), outputs))
+        kinds = (VectorLipschitzProgram, VectorGroupLasso, VectorGatedGroupLasso)
+        return network, [kind.at(network, self.X, Y, self.lam) for kind in kinds]
 
 
 def hostile(seed: int) -> Hostile:
@@ -126,7 +156,9 @@ def complaints(program: Program, network: Network, solution: Solution, tol: floa
         found.append(f"lower bound {solution.lower_bound!r} above the objective {solution.objective!r}")
     if program.start is not None and solution.objective > program.objective(program.start) + roundoff:
         found.append(f"objective {solution.objective!r} above that of the start {program.objective(program.start)!r}")
-    if not isinstance(program, GatedGroupLasso):  # a relaxation: its networks pay for the cones afterwards
+    if not isinstance(
+        program, GatedGroupLasso | VectorGatedGroupLasso
+    ):  # a relaxation: its networks pay for the cones afterwards
         before, after = program.network_objective(network), program.network_objective(program.decode(solution.z))
         if after > before + roundoff:
             found.append(f"network {after!r} worse than its start {before!r}")
