@@ -112,6 +112,19 @@ def test_sums_over_blocks_are_those_of_the_structure(rng):
     assert np.allclose(values, np.take_along_axis(relative, rows, axis=0))
 
 
+@pytest.mark.parametrize("dense", [True, False])
+def test_the_reduced_system_solves_the_whole_one(dense, rng):
+    X, y, _ = regression(6, n=80, d=4)
+    structure = ReluGroupLasso(X, y, sample(X, 6, random_state=0)).structure()
+    quadratic = Quadratic(RowStream(structure, np.ones(5), 1.0), 0.3, dense=dense)
+    shift, total, right = rng.uniform(0.5, 2, (12, 5)), rng.uniform(0, 1, 5), rng.normal(size=(12, 5))
+    system = quadratic.system(shift, total)
+    for _ in range(10):  # by passes, each call only divides the error
+        U = system.solve(right)
+    gradient = quadratic.gradient(U) + 0.6 * U * [0, 0, 0, 0, 1] + shift * U + total * U.sum(axis=0)
+    np.testing.assert_allclose(gradient, right, atol=1e-10)
+
+
 def test_patterns_are_kept_as_bits():
     X, y, _ = regression(6, n=300, d=4)
     stream = RowStream(ReluGroupLasso(X, y, sample(X, 20, random_state=0)).structure(), np.ones(5), 1.0)
@@ -144,7 +157,7 @@ def test_a_cone_without_interior_leaves_its_unit_at_zero():
     X, y = np.array([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([0.0, 0.2, 0.1, 1.0])
     patterns = ActivationPatterns([[1, 1], [0, 1], [1, 1], [1, 1]], [1, 1])
     with pytest.warns(SolverWarning, match="no interior"):
-        solution = run(LipschitzProgram(X, y, patterns, 1e-3))
+        solution = run(LipschitzProgram(X, y, patterns, 1e-3), max_iter=10)
     assert solution.violation == 0
     assert not solution.z[0].any()
     assert solution.z[1].any()
@@ -171,6 +184,18 @@ def test_the_joint_step_leaves_a_semidefinite_multiplier(rng):
     assert values[0] >= -1e-12 * values[-1]
 
 
+def test_shrinkage_of_a_projection_is_the_proximal_step(rng):
+    G, a, threshold = rng.normal(size=(9, 3)), rng.normal(size=3), 0.1
+    G *= np.sign(G @ [1.0, 0.2, -0.3])[:, None]  # a cone with interior
+    best = shrink(project(G, a)[None], threshold)[0]
+
+    def value(u):
+        return threshold * np.linalg.norm(u) + 0.5 * ((u - a) ** 2).sum()
+
+    others = [project(G, best + size * rng.normal(size=3)) for size in np.geomspace(1e-4, 1, 300)]
+    assert all(value(best) <= value(u) + 1e-12 for u in others)
+
+
 def test_shrinkage():
     # |(3, 4)| = 5, shortened by 1 to 4; a unit shorter than the threshold vanishes
     np.testing.assert_allclose(shrink(np.array([[3.0, 4.0], [0.3, 0.4]]), 1.0), [[2.4, 3.2], [0, 0]])
@@ -179,7 +204,7 @@ def test_shrinkage():
 # -- honest endings ---------------------------------------------------------------------------------
 def test_hostile_instances_end_certified_or_honest_and_never_worse():
     found, optimal, solved = [], 0, 0
-    for seed in range(500, 530):
+    for seed in range(500, 515):
         problem = hostile(seed)
         for program in problem.programs():
             solution = solve_quietly(program, solver="first_order", tol=1e-3, max_iter=40)
@@ -254,12 +279,8 @@ def test_a_gpu_gives_what_the_processor_gives():
         with pytest.raises(InvalidInputError, match="CUDA"):
             torch_device("cuda")
         pytest.skip("torch sees no CUDA device; the processor runs the same code")
-    program = LipschitzRestriction.at(*reversed_arguments())
+    X, y, net = regression(2, n=60)
+    program = LipschitzRestriction.at(net, X, y)
     there, here = run(program, device="cuda"), run(program, device="cpu")
     assert there.is_optimal
     assert abs(there.objective - here.objective) <= TOL * here.objective
-
-
-def reversed_arguments():
-    X, y, net = regression(2, n=60)
-    return net, X, y

@@ -168,6 +168,8 @@ class Projector:
         """Upper bounds on the lengths of the nearest points of the cones, shape (p,).
 
         The nearest point is the shortest of ``V + G'a`` over ``a >= 0``; tried are multiples of the last ``G'a``.
+
+        Implements: docs/theory/first_order.md, Proposition 2.
         """
         square = (self.normal * self.normal).sum(axis=1)
         share = -(V * self.normal).sum(axis=1) / np.where(square > 0, square, 1.0)

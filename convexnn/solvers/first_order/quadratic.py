@@ -85,7 +85,10 @@ class Quadratic:
 
 
 class System:
-    """Positive definite system of one step, reduced to the sums of units that share a pattern."""
+    """Positive definite system of one step, reduced to the sums of units that share a pattern.
+
+    Implements: docs/theory/first_order.md, Proposition 3.
+    """
 
     def __init__(self, quadratic: Quadratic, shift: Array, total: Array) -> None:
         self.quadratic, self.total = quadratic, total

@@ -18,7 +18,10 @@ Array = NDArray[np.float64]
 
 
 def shrink(V: Array, threshold: float) -> Array:
-    """Proximal step of ``threshold sum_i ||v_i||``, shape (p, d + 1)."""
+    """Proximal step of ``threshold sum_i ||v_i||``, shape (p, d + 1); after a projection also that of norm and cone.
+
+    Implements: docs/theory/first_order.md, Proposition 1.
+    """
     length = np.linalg.norm(V, axis=1, keepdims=True)
     factor = np.maximum(0.0, 1 - threshold / np.where(length > 0, length, 1.0))
     return np.asarray(V * factor)
@@ -77,7 +80,10 @@ class _Rows:
 
 
 class FixedSplit:
-    """``weight ||C||_2^2`` for ``C = diag(q)^(-1/2) B / 2``: singular values above a threshold are cut to it."""
+    """``weight ||C||_2^2`` for ``C = diag(q)^(-1/2) B / 2``: singular values above a threshold are cut to it.
+
+    Implements: docs/theory/first_order.md, Proposition 4.
+    """
 
     def __init__(self, weight: float, q: Array, scale: Array) -> None:
         self.weight, self.rows = weight, _Rows(scale)
@@ -127,6 +133,8 @@ class JointSplit:
     """``weight sum(q)`` with ``[[s I, B'/2], [B/2, diag(q)/s]]`` positive semidefinite, q free.
 
     The factor s balances the two diagonal blocks.
+
+    Implements: docs/theory/first_order.md, Proposition 4.
     """
 
     def __init__(self, weight: float, p: int, scale: Array) -> None:

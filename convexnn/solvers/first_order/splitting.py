@@ -4,8 +4,6 @@
 
 with scaled multiplier Y and penalty ``sigma``, over-relaxed. With a spectral regularizer V carries the cones alone and
 a second copy carries R. Penalties follow the ratio of the relative residuals.
-
-Implements: Boyd et al. (2011), Section 3.1.1, with relaxation of Section 3.4.3 and varying penalty of Section 3.4.1.
 """
 
 from __future__ import annotations
@@ -58,6 +56,8 @@ class Residuals:
 
 class Splitting:
     """The iterate and its steps.
+
+    Implements: Boyd et al. (2011), Section 3.1.1, relaxed as in Section 3.4.3, varying penalty of Section 3.4.1.
 
     Parameters
     ----------
