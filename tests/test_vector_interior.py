@@ -11,10 +11,11 @@ from convexnn.exceptions import InvalidInputError
 from convexnn.lipsdp import maximize_vector
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns, extract
-from convexnn.restrictions import VectorGroupLasso, VectorLipschitzProgram
-from convexnn.solvers import solve
+from convexnn.restrictions import ReluGroupLasso, VectorGroupLasso, VectorLipschitzProgram
+from convexnn.solvers import newton_system, solve
 from convexnn.solvers._vector_block import VectorJointBlock, balanced_multipliers
 from convexnn.solvers._vector_problem import VectorConeProblem
+from convexnn.solvers._vector_split import orthogonal_groups
 from convexnn.training import alternate_vector
 from tests._vector_instances import OUTER, PROGRAMS, three_classes, vector_regression
 
@@ -42,6 +43,23 @@ def test_loss_hessian_is_the_scalar_one_times_the_gram_matrix_of_the_directions(
     step = 1e-6
     change = (problem.gradient(V + step * V) - problem.gradient(V)) / step
     np.testing.assert_allclose(change, problem.hessian_times(V) + 2 * problem.ridge_block @ V, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [4, 40])  # Woodbury and dense
+def test_orthogonal_directions_split_the_system(rows, rng, monkeypatch):
+    X, Y, net = vector_regression(3, rows, 3, 5, 3)
+    program = VectorGroupLasso.classwise(X, Y, extract(net, X), 1e-2)
+    groups = orthogonal_groups(program.directions)
+    assert len(groups) == 3
+    split = interior(program)
+    monkeypatch.setattr(newton_system, "orthogonal_groups", lambda V: [np.arange(len(V))])
+    whole = interior(program)
+    assert split.objective == pytest.approx(whole.objective, rel=1e-9)
+    # the reason: weight decay with these directions is one program an output
+    one = [ReluGroupLasso(X, y, extract(net, X).with_both_signs(), 1e-2) for y in Y.T]
+    assert sum(interior(part).objective for part in one) == pytest.approx(split.objective, rel=3e-6)
+    mixed = orthogonal_groups(np.vstack([program.directions, np.ones((1, 3))]))
+    assert len(mixed) == 1
 
 
 def test_hessian_of_the_matrix_inequality_is_its_operator(rng):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.solvers._dense_system import DenseSystem
+from convexnn.solvers._vector_split import SplitSystem, orthogonal_groups
 from convexnn.solvers._vector_system import BorderedSystem, GroupedSystem
 from convexnn.solvers._woodbury import WoodburySystem
 from convexnn.solvers.cone_block import BorderedBlock, ConeBlock
@@ -41,6 +42,10 @@ def newton_system(problem: ConeProblem, block: ConeBlock) -> NewtonSystem:
     if block.n_extra:
         return BorderedSystem(problem, cast(BorderedBlock, block))
     outputs = problem.directions.shape[1]
+    if outputs > 1 and block.rank == 0:
+        groups = orthogonal_groups(problem.directions)
+        if len(groups) > 1:
+            return SplitSystem(problem, block, groups, newton_system)
     if problem.n * outputs + block.rank < WOODBURY_RATIO * problem.size:
         return (WoodburySystem if outputs == 1 else GroupedSystem)(problem, block)
     return DenseSystem(problem, block)

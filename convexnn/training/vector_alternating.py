@@ -138,12 +138,12 @@ class _Alternation:
     ) -> None:
         self.X, self.y, self.lam = X, y, lam
         self.inner, self.outer = STEPS[regularizer]
-        self.weights = {"sample_weight": options.get("sample_weight")}
+        self.sample_weight = options.get("sample_weight")
         self.solver, self.solver_tol = options.get("solver", "auto"), options.get("solver_tol", 1e-6)
         limit = options.get("time_limit")
         self.deadline = np.inf if limit is None else time.perf_counter() + limit
         self.network = network
-        self.judge = self.inner.at(network, X, y, lam, **self.weights)
+        self.judge = self.inner.at(network, X, y, lam, sample_weight=self.sample_weight)
         self.start_objective = self.objective = self.judge.network_objective(network)
         self.history: list[VectorStep] = []
 
@@ -152,8 +152,8 @@ class _Alternation:
         try:
             for _ in range(max_rounds):
                 before = self.objective
-                self._step(self.inner.at(self.network, self.X, self.y, self.lam, **self.weights))
-                self._step(self.outer(self.network, self.X, self.y, self.lam, **self.weights))
+                self._step(self.inner.at(self.network, self.X, self.y, self.lam, sample_weight=self.sample_weight))
+                self._step(self.outer(self.network, self.X, self.y, self.lam, sample_weight=self.sample_weight))
                 if time.perf_counter() >= self.deadline:
                     status = "time_limit"
                     break
