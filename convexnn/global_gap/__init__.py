@@ -1,5 +1,6 @@
 """How far a fit can be from the global optimum of training: dual bounds, and column generation that closes them."""
 
+from convexnn.global_gap.dual_point import best_dual_point
 from convexnn.global_gap.kappa import KappaBracket
 from convexnn.global_gap.l2 import train_global
 from convexnn.global_gap.l2_bound import GlobalBound, global_lam_max, l2_global_bound
@@ -15,6 +16,7 @@ __all__ = [
     "GlobalRound",
     "KappaBracket",
     "OptimalityGap",
+    "best_dual_point",
     "global_lam_max",
     "kappa_upper",
     "l2_global_bound",

@@ -17,10 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
 from convexnn.global_gap.descent import descend
+from convexnn.global_gap.dual_point import relaxed_bound
 from convexnn.global_gap.kappa import KappaBracket, reduce_rows
 from convexnn.global_gap.l2_bound import DualBound, centred, homogeneous, network_multipliers
 from convexnn.global_gap.lipschitz_columns import Columns
-from convexnn.global_gap.oracle import kappa_upper
+from convexnn.global_gap.oracle import BOX_RANK, kappa_upper
 from convexnn.global_gap.pricing import Candidates, candidates, cell_ascent, local_search
 from convexnn.global_gap.pruning import drop_idle, prune
 from convexnn.global_gap.result import GlobalResult, GlobalRound
@@ -40,6 +41,8 @@ UNITS, DESCENTS = 30, 3
 IDLE = 1e-6
 #: New units a round.
 NEW = 16
+#: Rows up to which one conic program is tried where boxes are not practical, and its cuts a row.
+RELAXED_ROWS, NEIGHBOURS = 400, 8
 #: Relative gap of the master below which nothing is gained by more accuracy.
 FINEST = 1e-11
 
@@ -108,6 +111,7 @@ class _Run:
     rng: np.random.Generator
     lower: float = 0.0
     history: list[GlobalRound] = field(default_factory=list)
+    relaxed: bool = False
     solved: tuple[ReluGroupLasso, Solution] | None = None
 
     def __post_init__(self) -> None:
@@ -205,6 +209,9 @@ class _Run:
         dual = DualBound.of(self.rows, self.lam, nu)
         if dual.lower(max(found.best, 2 * self.lam)) < wanted and self._add(found):
             return True
+        self._relax()
+        if self.gap <= self.tol:
+            return True
         bracket = self._certify(nu, dual, wanted, stop_above=True)
         if self.gap <= self.tol or self._add(self._improved(nu, bracket)):
             return True
@@ -257,6 +264,15 @@ class _Run:
         reduced = reduce_rows(self.X1, nu)
         start = candidates(reduced, bracket.directions @ reduced.basis.T, bracket.signs)
         return cell_ascent(reduced, start, self.rng).mapped(reduced.basis)
+
+    def _relax(self) -> None:
+        """For ranks beyond boxes, once: the bound of one conic program, which needs no search."""
+        if self.relaxed or self.X1.shape[1] <= BOX_RANK or len(self.X1) > RELAXED_ROWS:
+            return
+        self.relaxed = True
+        bound = relaxed_bound(self.rows, self.lam, NEIGHBOURS)
+        if bound.lower > self.lower:
+            self.lower, self.nu = bound.lower, bound.nu
 
     def _certify(self, nu: Array, dual: DualBound, wanted: float, *, stop_above: bool) -> KappaBracket:
         """Branch and bound until ``wanted`` is proved or, if asked, a violated price is found."""

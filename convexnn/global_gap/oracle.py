@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from convexnn.global_gap.boxes import kappa_boxes
 from convexnn.global_gap.kappa import KappaBracket, ReducedRows, reduce_rows, response
+from convexnn.global_gap.signs import kappa_signs
 
 Array = NDArray[np.float64]
 
@@ -63,4 +64,5 @@ def _bracket(
 ) -> KappaBracket:
     if not np.isfinite(reduced.rows).all() or not math.isfinite(reduced.slack):
         return KappaBracket(math.inf, 0.0, np.zeros((0, reduced.rank)), np.zeros(0), 0, "time_limit")
-    return kappa_boxes(reduced.rows, reduced.nu, target=target, tol=tol, time_limit=time_limit, stop_above=stop_above)
+    method = kappa_boxes if reduced.rank <= BOX_RANK else kappa_signs
+    return method(reduced.rows, reduced.nu, target=target, tol=tol, time_limit=time_limit, stop_above=stop_above)
