@@ -37,7 +37,8 @@ class _Objective:
         self.scale = size if target.regularizer == "lipschitz" and size > 0 else 1.0
         self.X = (rows.X - self.origin) / self.scale
         self.y = rows.y - rows.weight @ rows.y
-        self.unit = max(float(rows.weight @ self.y**2), np.finfo(float).tiny)
+        variance = float(rows.weight @ self.y**2)
+        self.unit = variance if variance > 1e-16 * float(rows.weight @ rows.y**2) else 1.0
         self.factor: Array | None = None
         self.calls = 0
 
@@ -64,6 +65,8 @@ class _Objective:
 
     def value(self, z: Array) -> tuple[float, Array]:
         """Objective without its constant, and gradient, in units of the targets' variance."""
+        if not np.isfinite(z).all():
+            return np.inf, np.zeros_like(z)  # a line search that went too far
         W, b, v = self.split(z)
         weight = self.task.rows.weight
         inner = self.X @ W.T + b
@@ -87,7 +90,7 @@ class _Objective:
         return lam * L**2, 2 * lam * L * dW / self.scale, np.zeros_like(b), 2 * lam * L * dv
 
     def _lipsdp(self, B: Array) -> float:
-        """LipSDP of rows B, exactly now and then; in between the warm factor climbs, a lower bound that is nearly tight."""
+        """LipSDP of rows B, exactly now and then; in between the warm factor climbs to a nearly tight lower bound."""
         if self.factor is None or self.calls % EXACT_EVERY == 0 or not B.any():
             found = maximize(B, tol=LIPSDP_TOL, start=self.factor)
             self.factor, L = found.factor, found.upper

@@ -88,7 +88,9 @@ def _between_rows(point: SearchPoint, taken: Cells, count: int, rng: np.random.G
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-300)
     inner = directions @ X.T
     signs = np.where(np.maximum(inner, 0.0) @ point.slopes <= 0, 1.0, -1.0)
-    length = 0.1 * np.linalg.norm(point.solution.z, axis=1).max(initial=0.0)
+    s = point.structure
+    typical = np.sqrt((s.weight @ s.y_centred**2) / max(s.weight @ (X**2).sum(axis=1), 1e-300))
+    length = max(0.1 * np.linalg.norm(point.solution.z, axis=1).max(initial=0.0), 0.01 * typical)
     return unseen(Cells((inner >= 0).T, signs, length * signs[:, None] * directions), taken, count)
 
 
