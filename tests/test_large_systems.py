@@ -10,7 +10,7 @@ import pytest
 
 from convexnn.patterns import extract
 from convexnn.restrictions import LipschitzProgram, ReluGroupLasso
-from convexnn.solvers import _dense_system, cone_problem, interior_point, newton_system, solve
+from convexnn.solvers import _dense_system, choice, cone_problem, interior_point, newton_system, solve
 from convexnn.solvers.cone_problem import ConeProblem
 from tests._instances import PROGRAMS, regression
 
@@ -66,6 +66,37 @@ def test_many_more_variables_than_rows():
     for kind in (LipschitzProgram, ReluGroupLasso):
         program = kind(X, y, extract(net, X), 1e-2, start=net)
         assert interior(program).is_optimal
+
+
+# -- the choice of auto ------------------------------------------------------------------------------
+def test_auto_takes_the_first_order_solver_where_the_other_needs_too_much(monkeypatch):
+    X, y, net = regression(6, 40, 3, 8)
+    program = ReluGroupLasso(X, y, extract(net, X), 1e-2, start=net)
+    assert solve(program).solver == "interior_point"
+    monkeypatch.setattr(choice, "MOST_MEMORY", 0.0)
+    solution = solve(program, tol=1e-3)
+    assert solution.solver == "first_order"
+    assert any("interior_point would need" in note for note in solution.notes)
+    assert solution.lower_bound <= interior(program).objective * (1 + 1e-9)
+
+
+def test_auto_stays_with_what_knows_the_program(monkeypatch):
+    X, y, net = regression(6, 40, 3, 8)
+    program = ReluGroupLasso(X, y, extract(net, X), 1e-2, start=net, loss="huber")
+    monkeypatch.setattr(choice, "MOST_SECONDS", 0.0)
+    assert solve(program).solver == "interior_point"
+
+
+def test_effort_grows_with_the_sizes():
+    def effort(n, d, p):
+        X, y, net = regression(0, n, d, p)
+        return choice.interior_point_effort(LipschitzProgram(X, y, extract(net, X), 1e-2).structure())
+
+    small, rows, units, inputs = effort(40, 3, 8), effort(80, 3, 8), effort(40, 3, 16), effort(40, 6, 8)
+    assert small.is_affordable
+    for larger in (rows, units, inputs):
+        assert larger.memory > small.memory
+        assert larger.seconds > small.seconds
 
 
 # -- tolerances --------------------------------------------------------------------------------------

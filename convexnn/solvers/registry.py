@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
 from convexnn.program import Program, Proposal, Solution, evaluate
+from convexnn.solvers.choice import interior_point_effort
 from convexnn.solvers.cvx import is_installed, mosek_refusal, package_version, require_usable, solve_cvxpy
 from convexnn.solvers.first_order import solve_first_order
 from convexnn.solvers.interior_point import solve_interior_point
@@ -163,8 +164,9 @@ def solve(
         A program from :mod:`convexnn.restrictions`, or anything with the same methods.
     solver : {"auto", "interior_point", "first_order", "clarabel", "scs", "mosek"}
         A named solver never falls back to another. ``"auto"`` takes the interior point method when the
-        program offers a structure, else (or when that fails, with a :class:`SolverWarning`) MOSEK when a
-        licence can be checked out, then Clarabel, then SCS.
+        program offers a structure, and the first-order one where that would need more than 4 GiB or ten
+        minutes (estimated; a note says so); else (or when that fails, with a :class:`SolverWarning`) MOSEK
+        when a licence can be checked out, then Clarabel, then SCS.
     tol : float
         Relative gap between the objective and the verified lower bound.
     max_iter : int
@@ -282,7 +284,10 @@ def _generic(solver: str) -> Callable[[Program, _Request], Proposal]:
 
 
 def _solve_auto(program: Program, request: _Request) -> Solution:
-    """Interior point when there is a structure, else the generic solvers in order of trust."""
+    """One of the own solvers when there is a structure, else the generic solvers in order of trust."""
+    large = _solve_large(program, request)
+    if large is not None:
+        return large
     own: Solution | None = None
     if program.structure() is not None:
         try:
@@ -296,6 +301,23 @@ def _solve_auto(program: Program, request: _Request) -> Solution:
     other = _solve_generic(program, request, required=own is None)
     candidates = [solution for solution in (own, other) if solution is not None]
     return min(candidates, key=lambda solution: (solution.gap, solution.objective))
+
+
+def _solve_large(program: Program, request: _Request) -> Solution | None:
+    """Solution by the first-order solver where the interior point method would need too much; None where it would not.
+
+    Also None where the first-order solver does not know the program.
+    """
+    structure = program.structure()
+    effort = None if structure is None else interior_point_effort(structure)
+    if effort is None or effort.is_affordable:
+        return None
+    try:
+        solution = _solve_named(program, "first_order", request)
+    except SolverError:
+        return None
+    need = f"about {effort.memory / 2**30:.1f} GiB and {effort.seconds:.0f} s"
+    return replace(solution, notes=(*solution.notes, f"first_order, since interior_point would need {need}"))
 
 
 def _is_poor(solution: Solution, request: _Request) -> bool:
