@@ -209,6 +209,8 @@ class _Run:
             self.spare *= 2  # patterns may have been dropped too soon
         if objective < self.objective:
             self.network, self.objective, self.solution = network, objective, solution
+        if solution.status == "interrupted":
+            raise KeyboardInterrupt
         return solution.dual
 
     def _program(self, start: Network | None) -> LipschitzProgram:
