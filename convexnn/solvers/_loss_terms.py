@@ -26,6 +26,10 @@ from convexnn.solvers.loss_term import LossStep, LossTerm
 
 Array = NDArray[np.float64]
 
+#: Least probability of an error, and of none.
+LEAST = 1e-200
+#: Margins of the first logistic probabilities are cut here.
+FARTHEST = 7.0
 #: Total path weight of the kinks, as a share of that of the cone rows.
 SHARE = 1.0
 
@@ -40,7 +44,6 @@ def loss_term(problem: ConeProblem) -> LossTerm:
 class SquaredTerm:
     """The squared loss, and what losses without kinks share: no pairs."""
 
-    is_linear = True
     degree = 0.0
     empty = np.zeros((2, 0))
 
@@ -83,9 +86,6 @@ class SquaredTerm:
     def max_step(self, step: LossStep, limit: float) -> float:  # noqa: ARG002
         return limit
 
-    def bend(self, U: Array, dU: Array, length: float) -> Array:
-        raise NotImplementedError("a loss that is linear in its variables does not bend")
-
     def gap_after(self, step: LossStep, length: float) -> float:  # noqa: ARG002
         return 0.0
 
@@ -93,41 +93,103 @@ class SquaredTerm:
         """Nothing to move."""
 
 
-class LogisticTerm(SquaredTerm):
-    """A smooth loss: slope and curvature at the best intercept of the current point."""
+class LogisticTerm:
+    """The logistic loss in its slope: ``y f = log((1 - p) / p)`` for the probabilities ``p = -y nu / om`` of an error.
 
-    is_linear = False
+    The logarithm bends far less than the exponential would where a step goes too far. What the relation misses of zero is
+    measured by the Fenchel gaps ``om l(f) + om l*(nu / om) - nu f``, which count as complementarity.
+    """
+
+    degree = 0.0
+
+    def __init__(self, problem: ConeProblem) -> None:
+        self.problem = problem
 
     def start(self, U: Array, mu: float) -> None:  # noqa: ARG002
-        self._f = self.problem.fitted(U)
+        problem = self.problem
+        self.intercept = problem.best_constant(U)
+        margin = np.clip(problem.y * (problem.raw_predict(U) + self.intercept), -FARTHEST, FARTHEST)
+        self.p, self.q = 1 / (1 + np.exp(margin)), 1 / (1 + np.exp(-margin))
+        self._note(U)
+
+    def _note(self, U: Array) -> None:
+        """Keep what the next step needs of the current point."""
+        problem = self.problem
+        self.f = problem.raw_predict(U) + self.intercept
+        self.violation = self.f - problem.y * np.log(self.q / self.p)
+        self.nu = problem.multiplier = -problem.weight * problem.y * self.p
 
     def value(self, U: Array) -> float:
-        return self.problem.loss_of(self._f, U)
+        return self.problem.loss_of(self.f, U)
+
+    def gap(self) -> float:
+        return self._fenchel(self.f, self.p, self.q)
+
+    def _fenchel(self, f: Array, p: Array, q: Array) -> float:
+        """``sum om (log(1 + exp(-m)) + p log p + q log q + p m)`` with ``m = y f``: relative entropies."""
+        problem = self.problem
+        margin = problem.y * f
+        own = np.logaddexp(0.0, margin)  # minus the logarithm of the probability that the loss itself has
+        other = np.logaddexp(0.0, -margin)
+        entropies = p * (np.log(p) + own) + q * (np.log(q) + other)
+        return float(problem.weight @ np.maximum(entropies, 0.0))
 
     def gradient(self, U: Array) -> Array:
-        problem = self.problem
-        problem.multiplier = problem.weight * problem.sample_loss.gradient(self._f, problem.y)
-        return problem.gradient(U)
+        return self.problem.gradient(U)
 
     def rescale(self) -> None:
-        problem = self.problem
-        problem.set_curvature(problem.weight * problem.sample_loss.curvature(self._f, problem.y))
+        self.problem.set_curvature(self.problem.weight * self.p * self.q)
 
-    def bend(self, U: Array, dU: Array, length: float) -> Array:
-        problem = self.problem
-        assert problem.multiplier is not None
-        after = problem.weight * problem.sample_loss.gradient(problem.fitted(U + length * dU), problem.y)
-        linear = length * problem.curvature * problem.predict(dU)
-        return problem.predict_adjoint(after - problem.multiplier - linear)
+    def affine(self) -> Array:
+        return np.zeros(self.problem.n)
 
-    def move(self, U: Array, step: LossStep, length: float) -> None:  # noqa: ARG002
-        self._f = self.problem.fitted(U)
+    def centring(self, mu: float) -> Array:  # noqa: ARG002
+        return np.zeros(self.problem.n)
+
+    def _change(self, step: LossStep) -> Array:
+        return -self.problem.y * step.nu / self.problem.weight
+
+    def second_order(self, step: LossStep) -> Array:
+        half = 0.5 * np.minimum(self.p, self.q)
+        dp = np.clip(self._change(step), -half, half)
+        logs = np.log1p(-dp / self.q) - np.log1p(dp / self.p)
+        return -self.problem.y * (logs + dp / (self.p * self.q))
+
+    def clipped(self, step: LossStep, length: float, mu: float) -> Array:  # noqa: ARG002
+        return np.zeros(self.problem.n)
+
+    def _shift(self, target: Array) -> Array:
+        """What ``nu`` changes by at unchanged predictions, negated."""
+        return self.problem.curvature * (-self.violation - target)
+
+    def pull_back(self, target: Array) -> Array:
+        return self.problem.predict_adjoint(self._shift(target))
+
+    def expand(self, dU: Array, target: Array) -> LossStep:
+        problem = self.problem
+        shift, raw = self._shift(target), problem.raw_predict(dU)
+        intercept = float((shift - self.nu).sum() / problem.curvature.sum() - problem.centring @ raw)
+        return LossStep(intercept, problem.curvature * (raw + intercept) - shift, np.zeros((2, 0)))
+
+    def max_step(self, step: LossStep, limit: float) -> float:
+        dp = self._change(step)
+        rate = max(float((-dp / self.p).max()), float((dp / self.q).max()))
+        return min(limit, 1 / rate) if rate > 0 else limit
+
+    def gap_after(self, step: LossStep, length: float) -> float:
+        dp = length * self._change(step)
+        f = self.f + length * (step.nu + self._shift(np.zeros(1))) / self.problem.curvature
+        return self._fenchel(f, np.maximum(self.p + dp, LEAST), np.maximum(self.q - dp, LEAST))
+
+    def move(self, U: Array, step: LossStep, length: float) -> None:
+        dp = length * self._change(step)
+        self.intercept += length * step.intercept
+        self.p, self.q = np.maximum(self.p + dp, LEAST), np.maximum(self.q - dp, LEAST)
+        self._note(U)
 
 
 class PiecewiseTerm:
     """A piecewise linear-quadratic loss with its pairs; rows of pair arrays belong to ``high`` and ``low``."""
-
-    is_linear = True
 
     def __init__(self, problem: ConeProblem) -> None:
         self.problem = problem
@@ -222,9 +284,6 @@ class PiecewiseTerm:
             -float((step.pairs * self.has / positive).min(initial=0.0)),
         )
         return min(limit, 1 / rate) if rate > 0 else limit
-
-    def bend(self, U: Array, dU: Array, length: float) -> Array:
-        raise NotImplementedError("a loss that is linear in its variables does not bend")
 
     def gap_after(self, step: LossStep, length: float) -> float:
         slack = self.slack - length * self.signs * step.nu

@@ -24,7 +24,6 @@ class LossTerm(Protocol):
     """A loss as seen by the path: every method is in the units of the problem."""
 
     degree: float
-    is_linear: bool
 
     def start(self, U: Array, mu: float) -> None:
         """Set the variables on the central path for ``mu`` at a given ``U``."""
@@ -61,9 +60,6 @@ class LossTerm(Protocol):
 
     def max_step(self, step: LossStep, limit: float) -> float:
         """Longest step up to ``limit`` that keeps the pairs positive."""
-
-    def bend(self, U: Array, dU: Array, length: float) -> Array:
-        """Change of the gradient along a step beyond the linear one, (d + 1, p); zero where ``is_linear``."""
 
     def gap_after(self, step: LossStep, length: float) -> float:
         """Complementarity after a step."""

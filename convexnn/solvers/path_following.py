@@ -5,8 +5,7 @@ Weights are square roots of leverage scores, and the rows together weigh as much
 ``mu`` for every row the path hugs the boundary of the matrix inequality and steps collapse.
 
 The point is always feasible; only the dual residual has to vanish, and it shrinks with each step as ``mu`` does. Losses
-with kinks bring complementarity pairs of their own (``loss_term``); the logistic loss bends, so its steps are shortened
-until the dual residual keeps up.
+other than squared bring variables of their own, their slopes, with what belongs to them (``loss_term``).
 """
 
 from __future__ import annotations
@@ -37,12 +36,6 @@ GONDZIO_CORRECTORS = 2
 WARM_SPREAD = 10.0
 #: Largest share of the complementarity that a dual residual may have in a pair for warm starts.
 SETTLED = 0.1
-#: A dual residual that changes the objective by this share of the gap does not shorten a step.
-OUTWEIGHED = 0.05
-#: The gap aimed at is at least this share of what the dual residual can change the objective by.
-LAG = 0.1
-#: Shortest step of a loss that bends, in halvings.
-HALVINGS = 12
 #: A dual residual this many times larger than the step promised asks for refined solves from then on.
 RESIDUAL_GROWTH = 100.0
 
@@ -195,12 +188,7 @@ class PathFollower:
         after = np.vdot(self.slack + length * predictor.d_slack, self.rows + length * predictor.d_rows)
         after += self.block.gap_after(predictor.cone, length) + self.term.gap_after(predictor.loss, length)
         ratio = max(float(after), 0.0) / self.gap()
-        mu = min(max(ratio**3, 1e-5), 1.0) * self.gap() / self.degree
-        if self.term.is_linear:
-            return mu
-        # where the loss bends, the dual residual does not keep up by itself
-        behind = LAG * self._residual_size * float(np.abs(self.U).sum()) / self.degree
-        return max(mu, min(behind, self.gap() / self.degree))
+        return min(max(ratio**3, 1e-5), 1.0) * self.gap() / self.degree
 
     def _corrector(self, predictor: _Direction, affine_length: float, mu: float) -> _Direction:
         """Mehrotra's corrector, its second-order term damped when the predictor step was short."""
@@ -241,20 +229,8 @@ class PathFollower:
             direction = better
         return direction
 
-    def _shortened(self, direction: _Direction, length: float) -> float:
-        """Halve a step until the loss, as it bends, leaves a smaller dual residual, or one that the gap outweighs."""
-        outweighed = OUTWEIGHED * self.gap() / float(np.abs(self.U).sum())
-        for _ in range(HALVINGS):
-            after = (1 - length) * self._residual + self.term.bend(self.U, direction.dU, length)
-            if np.abs(after).max() <= max((1 - 0.3 * length) * self._residual_size, outweighed):
-                break
-            length *= 0.5
-        return length
-
     def _move(self, direction: _Direction) -> float:
         self.length = length = min(1.0, STEP_FRACTION * direction.length)
-        if not self.term.is_linear:
-            length = self._shortened(direction, length)
         self._expected_residual = (1 - length) * self._residual_size
         self._left_over = (1 - length) * abs(float(np.vdot(self._residual, self.U)))
         self.U = self.U + length * direction.dU
