@@ -21,7 +21,7 @@ from convexnn.global_gap.dual_point import relaxed_bound
 from convexnn.global_gap.kappa import KappaBracket, reduce_rows
 from convexnn.global_gap.l2_bound import DualBound, centred, homogeneous, network_multipliers
 from convexnn.global_gap.lipschitz_columns import Columns
-from convexnn.global_gap.oracle import BOX_RANK, kappa_upper
+from convexnn.global_gap.oracle import kappa_upper
 from convexnn.global_gap.pricing import Candidates, candidates, cell_ascent, local_search
 from convexnn.global_gap.pruning import drop_idle, prune
 from convexnn.global_gap.result import GlobalResult, GlobalRound
@@ -41,8 +41,8 @@ UNITS, DESCENTS = 30, 3
 IDLE = 1e-6
 #: New units a round.
 NEW = 16
-#: Rows up to which one conic program is tried where boxes are not practical, and its cuts a row.
-RELAXED_ROWS, NEIGHBOURS = 400, 8
+#: Columns from which, and rows up to which, one conic program is tried before a search, and its cuts a row.
+RELAXED_RANK, RELAXED_ROWS, NEIGHBOURS = 8, 400, 8
 #: Relative gap of the master below which nothing is gained by more accuracy.
 FINEST = 1e-11
 
@@ -266,8 +266,8 @@ class _Run:
         return cell_ascent(reduced, start, self.rng).mapped(reduced.basis)
 
     def _relax(self) -> None:
-        """For ranks beyond boxes, once: the bound of one conic program, which needs no search."""
-        if self.relaxed or self.X1.shape[1] <= BOX_RANK or len(self.X1) > RELAXED_ROWS:
+        """For ranks at which a search may not end, once: the bound of one conic program."""
+        if self.relaxed or self.X1.shape[1] < RELAXED_RANK or len(self.X1) > RELAXED_ROWS:
             return
         self.relaxed = True
         bound = relaxed_bound(self.rows, self.lam, NEIGHBOURS)

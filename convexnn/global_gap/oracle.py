@@ -14,7 +14,7 @@ from convexnn.global_gap.signs import kappa_signs
 Array = NDArray[np.float64]
 
 #: Largest rank for boxes; above, branching on the signs of pre-activations takes over.
-BOX_RANK = 7
+BOX_RANK = 8
 
 
 def kappa_upper(
