@@ -121,6 +121,7 @@ class _Search:
         self.closed, self.nodes = float(np.linalg.norm(problem.linear)), 0
         self.batch = max(64, CHUNK // len(problem.nu))
         self.distance = np.abs(problem.points[:, None] - problem.points[None])
+        self.blur = 1e-13 * problem.reach  # ties are undecided, whatever rounding says
         self.flat = 1e-12 * float(np.abs(problem.nu).sum())
 
     def run(self) -> RampBracket:
@@ -183,7 +184,7 @@ class _Search:
         a = center @ problem.points.T
         a -= a[rows, tied][:, None]
         distance = self.distance[tied]
-        radius = np.einsum("bnd,bd->bn", distance, half)
+        radius = np.einsum("bnd,bd->bn", distance, half) + self.blur
         weight = sign[:, None] * problem.nu
         loose = radius > np.abs(a)
         settled = (a > 0) & ~loose
