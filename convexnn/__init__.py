@@ -16,7 +16,14 @@ from convexnn.exceptions import (
     SolverWarning,
     UnsupportedModelError,
 )
-from convexnn.global_gap import GlobalResult, OptimalityGap, global_lam_max, optimality_gap, train_global
+from convexnn.global_gap import (
+    GlobalResult,
+    OptimalityGap,
+    global_lam_max,
+    optimality_gap,
+    train_global,
+    train_global_lipschitz,
+)
 from convexnn.losses import Hinge, Huber, Logistic, MultiMargin, Squared, SquaredHinge
 from convexnn.network import Network, as_network
 from convexnn.paths import path
@@ -84,4 +91,5 @@ __all__ = [
     "robustness_table",
     "solve",
     "train_global",
+    "train_global_lipschitz",
 ]
