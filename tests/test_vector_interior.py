@@ -182,8 +182,8 @@ def test_more_directions_never_hurt():
 
 
 # -- never worse than a trained network, then alternate -----------------------------------------------
-@pytest.mark.parametrize("regularizer", ["lipschitz", "l2"])
-def test_alternation_never_rises_from_a_trained_network(regularizer, rng):
+@pytest.mark.parametrize(("regularizer", "classwise"), [("lipschitz", False), ("l2", False), ("l2", True)])
+def test_alternation_never_rises_from_a_trained_network(regularizer, classwise, rng):
     from sklearn.neural_network import MLPRegressor
 
     X, Y, _ = three_classes(rng)
@@ -192,7 +192,7 @@ def test_alternation_never_rises_from_a_trained_network(regularizer, rng):
         warnings.simplefilter("ignore")
         mlp.fit(X, Y)
     network = Network.from_sklearn(mlp)
-    result = alternate_vector(network, X, Y, 1e-2, regularizer=regularizer, max_rounds=3)
+    result = alternate_vector(network, X, Y, 1e-2, regularizer=regularizer, classwise=classwise, max_rounds=3)
     objectives = [result.start_objective, *(step.objective for step in result.history)]
     assert all(after <= before for before, after in zip(objectives, objectives[1:], strict=False))
     assert result.objective < 0.9 * result.start_objective
@@ -221,6 +221,9 @@ def test_outer_step_with_more_units_than_rows(kind):
     X, Y, net = vector_regression(7, 6, 3, 25, 3)
     program = kind(net, X, Y, 1e-3, **({"ridge": 1e-2} if kind is OUTER["lipschitz"] else {}))
     assert interior(program).is_optimal
+    one_row = kind(net, X[:1], Y[:1], 1e-3)
+    assert interior(one_row).is_optimal
+    assert interior(one_row).objective == 0.0
 
 
 def test_three_digits():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from convexnn.program import Dual
 from convexnn.solvers.cone_problem import LONGEST_START, ConeProblem
 from convexnn.solvers.evidence import Boundary
-from convexnn.vector_structure import VectorSpectral, VectorStructure
+from convexnn.vector_structure import OuterStructure, VectorSpectral, VectorStructure
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -121,4 +121,6 @@ def vector_zero_dual(structure: VectorStructure) -> Dual:
     if isinstance(structure.coupling, VectorSpectral):
         p, k = structure.directions.shape
         matrix = structure.coupling.weight * np.eye(structure.n_weights + k + p)
-    return Dual(-2 * structure.weight[:, None] * structure.y_centred, np.zeros(structure.D.shape), matrix)
+    outer = isinstance(structure, OuterStructure)  # whose rows belong to the ridge
+    rows = np.zeros((len(structure.directions), structure.y.shape[1]) if outer else structure.D.shape)
+    return Dual(-2 * structure.weight[:, None] * structure.y_centred, rows, matrix)

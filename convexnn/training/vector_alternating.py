@@ -28,6 +28,9 @@ STEPS: dict[str, tuple[type[VectorProgram], type[OuterProgram]]] = {
     "l2": (VectorGroupLasso, OuterGroupLasso),
 }
 
+#: Share of the largest unit below which one is left out at the end if that does not raise the objective.
+TINY = 1e-6
+
 
 @dataclass(frozen=True)
 class VectorStep:
@@ -86,6 +89,7 @@ def alternate_vector(
     lam: float,
     *,
     regularizer: str = "lipschitz",
+    classwise: bool = False,
     max_rounds: int = 10,
     tol: float = 1e-4,
     **options: Any,
@@ -104,6 +108,8 @@ def alternate_vector(
     lam : float
         Positive weight of the regularizer.
     regularizer : {"lipschitz", "l2"}
+    classwise : bool
+        Add every pattern in the directions ``+-e_c`` of every output to the first program: more units, better starts.
     max_rounds : int
     tol : float
         Stop when a round lowers the objective by less than this share.
@@ -127,7 +133,7 @@ def alternate_vector(
         raise InvalidInputError(
             f"unknown options {sorted(unknown)}; expected sample_weight, solver, solver_tol, time_limit"
         )
-    return _Alternation(as_network(network), X, y, lam, regularizer, options).run(max_rounds, tol)
+    return _Alternation(as_network(network), X, y, lam, regularizer, options).run(max_rounds, tol, classwise)
 
 
 class _Alternation:
@@ -147,12 +153,12 @@ class _Alternation:
         self.start_objective = self.objective = self.judge.network_objective(network)
         self.history: list[VectorStep] = []
 
-    def run(self, max_rounds: int, tol: float) -> VectorAlternation:
+    def run(self, max_rounds: int, tol: float, classwise: bool) -> VectorAlternation:
         status = "max_rounds"
         try:
-            for _ in range(max_rounds):
+            for number in range(max_rounds):
                 before = self.objective
-                self._step(self.inner.at(self.network, self.X, self.y, self.lam, sample_weight=self.sample_weight))
+                self._step(self._inner_program(classwise and number == 0))
                 self._step(self.outer(self.network, self.X, self.y, self.lam, sample_weight=self.sample_weight))
                 if time.perf_counter() >= self.deadline:
                     status = "time_limit"
@@ -164,7 +170,12 @@ class _Alternation:
             status = "interrupted"
         except SolverError:
             status = "failed"
+        self._prune()
         return VectorAlternation(self.network, self.objective, self.start_objective, tuple(self.history), status)
+
+    def _inner_program(self, classwise: bool) -> Program:
+        weight = self.sample_weight
+        return self.inner.at(self.network, self.X, self.y, self.lam, classwise=classwise, sample_weight=weight)
 
     def _step(self, program: Program) -> None:
         left = self.deadline - time.perf_counter()
@@ -176,11 +187,20 @@ class _Alternation:
         if solution.status == "interrupted":
             raise KeyboardInterrupt
 
+    def _prune(self) -> None:
+        """Leave out tiny units where that does not raise the objective; only at the end, for they may grow again."""
+        if not any(step.accepted for step in self.history):
+            return
+        network = _without_dead_units(self.network, TINY)
+        value = self.judge.network_objective(network)
+        if value <= self.objective:
+            self.network, self.objective = network, value
+
     def _accept(self, program: Program, solution: Solution) -> VectorStep:
         """Take the network of a solution if it is feasible and its recomputed objective is lower."""
         accepted = False
         if solution.violation <= FEASIBILITY_TOLERANCE:
-            network = _without_dead_units(program.decode(solution.z))
+            network = _without_dead_units(program.decode(solution.z), 0.0)
             value = self.judge.network_objective(network)
             accepted = value < self.objective
             if accepted:
@@ -188,11 +208,10 @@ class _Alternation:
         return VectorStep(program.name, self.objective, solution.gap, solution.status, accepted)
 
 
-def _without_dead_units(network: Network) -> Network:
-    """Drop units that are exactly zero on either side; one unit stays."""
+def _without_dead_units(network: Network, share: float) -> Network:
+    """Drop units of at most this share of the largest one; one unit stays."""
     V = outer_weights(network)
-    alive = np.any(V != 0, axis=1) & np.any(hidden(network) != 0, axis=1)
-    if alive.all():
-        return network
+    size = np.linalg.norm(V, axis=1) * np.linalg.norm(hidden(network), axis=1)
+    alive = size > share * size.max()
     alive[0] |= not alive.any()
     return Network.shallow(network.W[alive], network.b[alive], V[alive].T, network.layers[-1][1])
