@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 #: Least probability of an error, and of none.
 LEAST = 1e-200
 #: Margins of the first logistic probabilities are cut here.
-FARTHEST = 7.0
+FARTHEST = 1.5
 #: Total path weight of the kinks, as a share of that of the cone rows.
 SHARE = 1.0
 
@@ -96,8 +96,8 @@ class SquaredTerm:
 class LogisticTerm:
     """The logistic loss in its slope: ``y f = log((1 - p) / p)`` for the probabilities ``p = -y nu / om`` of an error.
 
-    The logarithm bends far less than the exponential would where a step goes too far. What the relation misses of zero is
-    measured by the Fenchel gaps ``om l(f) + om l*(nu / om) - nu f``, which count as complementarity.
+    The logarithm bends far less than the exponential would where a step goes too far. What the relation misses of zero
+    is measured by the Fenchel gaps ``om l(f) + om l*(nu / om) - nu f``, which count as complementarity.
     """
 
     degree = 0.0

@@ -29,7 +29,7 @@ CHUNK_ENTRIES = 4_000_000
 #: Initial units are at most this many times longer than the targets ask of one unit.
 LONGEST_START = 100.0
 #: The same for the logistic loss, whose curvature vanishes far out.
-LONGEST_LOGISTIC_START = 3.0
+LONGEST_LOGISTIC_START = 1.0
 #: A feature that varies by less than this share of its mean counts as constant.
 ROUNDOFF = 1e-10
 
