@@ -8,9 +8,9 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from convexnn.exceptions import InvalidInputError
-from convexnn.losses import LOSSES, Hinge, Logistic, Loss, MultiMargin, Squared, SquaredHinge, get_loss
+from convexnn.losses import LOSSES, Hinge, Huber, Logistic, Loss, MultiMargin, Squared, SquaredHinge, get_loss
 
-SCALAR = [Squared(), Hinge(), SquaredHinge(), Logistic()]
+SCALAR = [Squared(), Huber(0.7), Hinge(), SquaredHinge(), Logistic()]
 EVERY = [*SCALAR, MultiMargin()]
 each = pytest.mark.parametrize("loss", EVERY, ids=lambda loss: loss.name)
 
@@ -19,7 +19,7 @@ def draw(loss: Loss, n: int, rng: np.random.Generator, k: int = 4) -> tuple[np.n
     """Predictions and targets that the loss takes."""
     if isinstance(loss, MultiMargin):
         return 2 * rng.standard_normal((n, k)), rng.integers(k, size=n)
-    y = rng.standard_normal(n) if isinstance(loss, Squared) else rng.choice((-1.0, 1.0), size=n)
+    y = rng.standard_normal(n) if isinstance(loss, Squared | Huber) else rng.choice((-1.0, 1.0), size=n)
     return 3 * rng.standard_normal(n), y
 
 
@@ -121,6 +121,59 @@ def test_cvxpy_states_the_same_function(loss, rng) -> None:
     assert expression.shape == (30,)
     np.testing.assert_allclose(expression.value, loss.value(f, y), atol=1e-12)
     assert loss.cvxpy(cp.Variable(f.shape), y).is_convex()
+
+
+each_scalar = pytest.mark.parametrize("loss", SCALAR, ids=lambda loss: loss.name)
+
+
+@each_scalar
+def test_curvature_is_the_derivative_of_the_gradient(loss, rng) -> None:
+    f, y = draw(loss, 200, rng)
+    h = 1e-6
+    slope = (loss.gradient(f + h, y) - loss.gradient(f - h, y)) / (2 * h)
+    smooth = np.abs(slope) < 3  # a jump of the hinge inside the difference
+    np.testing.assert_allclose(loss.curvature(f, y)[smooth], slope[smooth], atol=1e-5)
+
+
+@each_scalar
+def test_slopes_lie_in_their_interval_and_the_conjugate_is_finite_exactly_there(loss, rng) -> None:
+    f, y = draw(loss, 300, rng)
+    low, high = loss.slopes(y)
+    slope = loss.gradient(10 * f, y)
+    assert ((slope >= low) & (slope <= high)).all()
+    assert ((low <= 0) & (high >= 0)).all()
+    nu = 3 * rng.standard_normal(300)
+    np.testing.assert_array_equal(np.isfinite(loss.conjugate(nu, y)), (nu >= low) & (nu <= high))
+    assert (loss.conjugate(np.zeros(300), y) == 0).all()
+
+
+@each_scalar
+def test_the_best_constant_is_the_best_one(loss, rng) -> None:
+    for scale in (1e-3, 1.0, 1e3):
+        f, y = draw(loss, 40, rng)
+        f, weight = scale * f, rng.random(40) + 0.01
+        c = loss.best_constant(f, y, weight)
+        best = weight @ loss.value(f + c, y)
+        trials = c + np.r_[-1.0, 1.0, -1e-3, 1e-3, -scale, scale, scale * rng.standard_normal(30)]
+        assert best <= min(weight @ loss.value(f + t, y) for t in trials) * (1 + 1e-13)
+
+
+@pytest.mark.parametrize("loss", [Hinge(), SquaredHinge(), Logistic()], ids=lambda loss: loss.name)
+@pytest.mark.parametrize("label", [-1.0, 1.0])
+def test_the_best_constant_of_one_class_is_finite(loss, label, rng) -> None:
+    f = 5 * rng.standard_normal(20)
+    c = loss.best_constant(f, np.full(20, label), np.ones(20))
+    assert np.isfinite(c)
+    assert loss.value(f + c, np.full(20, label)).max() <= 1e-40
+
+
+def test_huber_by_hand() -> None:
+    loss = Huber(0.5)  # 0.5^2 + 2 * 0.5 * (2 - 0.5) at a residual of 2
+    np.testing.assert_allclose(loss.value(np.array([0.3, 2.0, -2.0]), np.zeros(3)), [0.09, 1.75, 1.75])
+    np.testing.assert_allclose(loss.gradient(np.array([0.3, 2.0, -2.0]), np.zeros(3)), [0.6, 1.0, -1.0])
+    for delta in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(InvalidInputError, match="expected a finite number"):
+            Huber(delta)
 
 
 def test_logistic_is_accurate_far_out() -> None:
