@@ -76,6 +76,8 @@ def split_model(model: Any, layers: str = "all") -> ModelParts:
 
 
 def _plain(X: Any) -> Array:
+    if np.iscomplexobj(X):
+        raise InvalidInputError("X holds complex numbers; expected real ones.")
     array = np.asarray(X, dtype=np.float64)
     if array.ndim != 2:
         raise InvalidInputError(f"Expected inputs of shape (n, d), got {array.shape}.")

@@ -19,6 +19,7 @@ from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Proposal, Solution, evaluate
 from convexnn.restrictions import GatedGroupLasso, LipschitzProgram, ReluGroupLasso, lam_max
 from convexnn.restrictions.base import ConeProgram
+from convexnn.restrictions.rows import check_inputs
 from convexnn.solvers import solve
 
 Array = NDArray[np.float64]
@@ -119,7 +120,7 @@ class _Programs:
         self.model: Network | None = None
         if not isinstance(patterns, ActivationPatterns):
             self.model = as_network(patterns)
-            patterns = extract(self.model, np.asarray(X, dtype=float))
+            patterns = extract(self.model, check_inputs(X))
         self.patterns: ActivationPatterns = patterns
 
     def at(self, lam: float) -> ConeProgram:

@@ -12,6 +12,7 @@ times: its value, its conjugate (for the lower bound) and in cvxpy. Everything e
 from __future__ import annotations
 
 import math
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,7 @@ Array = NDArray[np.float64]
 
 def positive(value: float, name: str, *, zero: bool = False) -> float:
     """Finite positive number (or zero where allowed), else InvalidInputError."""
-    number = float(value)
+    number = float(value) if isinstance(value, numbers.Real) else math.nan
     if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
         raise InvalidInputError(f"{name}={value!r} was given; expected a finite number {'>=' if zero else '>'} 0")
     return number

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 
 from convexnn.exceptions import InvalidInputError
 
 Array = NDArray[np.float64]
+
+#: Data above this overflows when it is squared and summed.
+LARGEST = 1e150
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,14 @@ def distinct_rows(
 
 
 def _as_floats(values: ArrayLike, name: str) -> Array:
+    if issparse(values):
+        raise InvalidInputError(f"{name} is a sparse matrix; expected a dense array, such as its toarray()")
+    if np.iscomplexobj(values):
+        raise InvalidInputError(f"{name} holds complex numbers; expected real ones")
     try:
-        return np.asarray(values, dtype=np.float64)
+        array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"{name} cannot be read as an array of floats: {error}") from error
+    if np.abs(array).max(initial=0.0) > LARGEST and np.isfinite(array).all():
+        raise InvalidInputError(f"{name} holds numbers above {LARGEST:g}, whose squares overflow; rescale it")
+    return array

@@ -57,6 +57,8 @@ class Bench:
     quick: bool
     fresh: bool
     only: tuple[str, ...]
+    solvers: tuple[str, ...]
+    tols: tuple[float, ...]
 
     def run(self) -> None:
         """Measure what is missing, problem by problem."""
@@ -88,19 +90,20 @@ class Bench:
         if not known or size > GENERIC_ROWS:
             return
         best = max(known, key=lambda run: run["lower"])
-        for solver, extra in _peers(case):
+        for solver, extra in _peers(case, self.tols):
             self._measure(name, kind, solver, {"reference": best["lower"], **extra})
-        if self.pyscnn and kind == "l2":
+        if self.pyscnn and kind == "l2" and (not self.solvers or "pyscnn" in self.solvers):
             self._pyscnn(name, case, best)
 
     def _measure(self, name: str, kind: str, solver: str, extra: dict[str, Any], label: str = "") -> None:
         rows = "all" if solver.endswith("_all") else "distinct"
         label, solver = label or solver, solver.removesuffix("_all")
         target = self._path(name, ".json", kind, label)
-        if target.exists() and not self.fresh:
+        unwanted = self.solvers and label not in (*self.solvers, "reference")
+        if unwanted or (target.exists() and not self.fresh):
             return
         limit = LIMITS[solver] * _business()
-        tols = TOLERANCES[2:] if self.quick or rows == "all" else TOLERANCES
+        tols = self.tols[-1:] if self.quick or rows == "all" else self.tols
         spec = {"case": name, "kind": kind, "solver": solver, "label": label, "rows": rows, "limit": limit}
         spec |= {"problem": str(self._path(name, ".npz")), "tols": tols, "reference": -math.inf} | extra
         failure = self._child(spec, target, 4 * limit + 120)
@@ -122,7 +125,7 @@ class Bench:
         except (OSError, subprocess.SubprocessError) as error:
             print(f"{name} l2: pyscnn failed: {error}", flush=True)
             return
-        spec = {"case": name, "kind": "l2", "solver": "pyscnn", "label": "pyscnn", "limit": limit, "tols": TOLERANCES}
+        spec = {"case": name, "kind": "l2", "solver": "pyscnn", "label": "pyscnn", "limit": limit, "tols": self.tols}
         spec |= {"problem": str(self._path(name, ".npz")), "trace": str(trace), "reference": best["lower"]}
         self._child(spec, target, 900.0)
         self._say(name, "l2", "pyscnn")
@@ -163,9 +166,9 @@ def _suits(solver: str, kind: str, size: int) -> bool:
     return solver in SOLVER_NAMES and kind == "l2"
 
 
-def _peers(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
+def _peers(case: Case, tols: tuple[float, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
     large = len(case.X) * case.X.shape[1] > 12_000
-    yield "clarabel", {"tols": TOLERANCES[2:]} if large else {}
+    yield "clarabel", {"tols": tols[-1:]} if large else {}
     if case.has_repeated_rows():
         yield "clarabel_all", {}
     yield "scs", {}
@@ -185,12 +188,21 @@ def main() -> None:
     parser.add_argument("--data", help="folder that holds data/splits or splits")
     parser.add_argument("--pyscnn-python", metavar="PATH", help="interpreter of an environment with pyscnn")
     parser.add_argument("--only", nargs="+", default=(), metavar="PROBLEM", help='"wine joint" or "wine"')
+    parser.add_argument("--solvers", nargs="+", default=(), help="some methods, such as interior_point clarabel pyscnn")
+    parser.add_argument("--tolerances", nargs="+", type=float, default=TOLERANCES, help="from loose to tight")
     parser.add_argument("--output", type=Path, default=ROOT / "bench_output" / "training")
     options = parser.parse_args()
     output = (options.output / "quick" if options.quick else options.output).resolve()
     output.mkdir(parents=True, exist_ok=True)
     bench = Bench(
-        output, options.data, options.pyscnn_python, options.quick, options.fresh or options.quick, tuple(options.only)
+        output=output,
+        folder=options.data,
+        pyscnn=options.pyscnn_python,
+        quick=options.quick,
+        fresh=options.fresh or options.quick,
+        only=tuple(options.only),
+        solvers=tuple(options.solvers),
+        tols=tuple(options.tolerances),
     )
     if not options.pyscnn_python:
         print("pyscnn: not measured; give --pyscnn-python, the interpreter of an environment that has it")
