@@ -81,7 +81,8 @@ def train_on(result: Refinement, data: Condensed, options: RefineOptions, tol: f
     after = objective(found.network)
     better = after < result.after
     network, value = (found.network, after) if better else (result.network, result.after)
-    solution = found.solution if better and found.solution is not None else result.solution
+    programs = [(each.solution, each.patterns) for each in (found, result) if each.solution is not None]
+    solution, patterns = min(programs, key=lambda pair: pair[0].objective, default=(None, result.patterns))
     if solution is not None:
         solution = with_global_bound(solution, found.lower_bound, scale=scale, tol=tol)
     row = {"stage": "global", "objective": value, "seconds": time.perf_counter() - began}
@@ -93,7 +94,7 @@ def train_on(result: Refinement, data: Condensed, options: RefineOptions, tol: f
         after=value,
         solution=solution,
         certificate=lipschitz(network) if better else result.certificate,
-        patterns=found.patterns if better else result.patterns,
+        patterns=patterns,
         history=[*result.history, row],
         status="improved" if better else result.status,
     )

@@ -185,9 +185,22 @@ class _Run:
                 self._record()
                 if not more and self.gap > self.tol:
                     return "time_limit" if self.left <= 0 else "stalled"
+            self._settle()
         except KeyboardInterrupt:
             return "interrupted"
-        return "global"
+        return "global" if self.gap <= self.tol else "stalled"
+
+    def _settle(self) -> None:
+        """When a descent had the last word, solve over the patterns of its network: a solution to show for it."""
+        if self.solved is None or self.solved[1].objective > self.objective * (1 + 0.1 * self.tol):
+            self.columns = Columns(self.rows.X)
+            self._add_units(self.network)
+            self._master(always=True)
+            self._record()
+
+    def _add_units(self, network: Network) -> None:
+        alive = network.v != 0
+        self.columns.add_units(network.W[alive], network.b[alive], np.sign(network.v[alive]), both_sides=False)
 
     def _begin(self, start: Network | None) -> None:
         if start is not None:
@@ -223,7 +236,7 @@ class _Run:
     def _program(self) -> ReluGroupLasso:
         return self.source.program(self.columns.patterns(), self.lam)
 
-    def _master(self) -> Array:
+    def _master(self, *, always: bool = False) -> Array:
         """Solve over the patterns so far; keep its network when it is better, forget idle patterns; multipliers."""
         program = self._program()
         try:
@@ -234,7 +247,7 @@ class _Run:
             return network_multipliers(self.rows, self.network)
         size = np.linalg.norm(solution.z, axis=1)
         self.columns.keep(size > IDLE * float(size.max(initial=0.0)))
-        if self.offer(self._pruned(program.decode(solution.z))):
+        if self.offer(self._pruned(program.decode(solution.z))) or always:
             self.solved = program, solution
         if solution.dual is None:
             return network_multipliers(self.rows, self.network)
