@@ -80,6 +80,15 @@ def test_sampled_patterns_with_both_signs():
     assert own.objective >= other.lower_bound * (1 - 1e-9)
 
 
+def test_thin_cones_of_data_on_a_grid():
+    X, y, net = regression(0, n=150, d=4, p=40)
+    program = PROGRAMS["group_lasso"](np.round(1.5 * X), y, net)
+    own, other = run(program), solve(program, solver="interior_point")
+    assert own.is_optimal
+    assert own.violation == 0
+    assert own.objective <= other.objective * (1 + 2 * TOL)
+
+
 # -- passes over the rows ---------------------------------------------------------------------------
 @pytest.mark.parametrize("block", [1, 7, 120])
 def test_blocks_change_nothing_but_the_order_of_sums(block, rng):

@@ -29,6 +29,10 @@ PASSES = 30
 DUAL_PASSES = 4
 #: Slack over length that a finished point has at least, where its cone has an interior.
 MARGIN = 2e-15
+#: Attempts to move units off the rows they touch, each twice as far as the last.
+PUSHES = 8
+#: Slack over length below which a point touches a row and is moved away from it.
+TOUCHING = 1e-13
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,28 +95,27 @@ def feasible_point(working: WorkingRows, V: Array, passes: int = PASSES) -> tupl
         V = project(V)
         if not working.add_violated(V)[0]:
             break
-    for _ in range(4):
+    for push in range(PUSHES):
         length = np.linalg.norm(V, axis=1)
         units = np.flatnonzero(length > 0)
         if not units.size:
-            return V, empty
+            break
         smallest = working.stream.slacks(V, units)[0].min(axis=0)
-        short = smallest < 0.5 * MARGIN * length[units]
+        short = smallest < (0.5 if push < PUSHES - 1 else 0.1) * MARGIN * length[units]
         if not short.any():
-            return V, empty
+            break
         for unit, slack in zip(units[short], smallest[short], strict=True):
-            inner = _inner_direction(working.of(int(unit)), V[unit])
-            size = 2 * max(MARGIN * length[unit], -slack)
+            inner = None if push == PUSHES - 1 else _inner_direction(working.of(int(unit)), V[unit])
+            size = 2.0 ** (push + 1) * max(MARGIN * length[unit], -slack)
             empty[unit] = inner is None or size * np.linalg.norm(inner) > 0.1 * length[unit]
             V[unit] = 0.0 if inner is None or empty[unit] else V[unit] + size * inner
         working.add_violated(V, tol=0.0)
-    V[units[short]] = 0.0
     return V, empty
 
 
 def _inner_direction(rows: Array, v: Array) -> Array | None:
     """Shortest direction whose slack is at least one on the rows that v nearly touches; None when there is none."""
-    tight = rows[rows @ v < 1e-6 * np.linalg.norm(v)]
+    tight = rows[rows @ v < TOUCHING * np.linalg.norm(v)]
     if not len(tight):
         return np.zeros_like(v)
     target = np.append(np.zeros(len(v)), 1.0)
