@@ -56,7 +56,7 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
     method : {"joint", "alternating"}, default="joint"
         For ``"lipschitz"``: one convex program, or the alternating minimization of the paper.
     pattern_search : int, default=0
-        Rounds of crossing pattern boundaries after the convex solve; each round is kept only if it is better.
+        Rounds of :func:`convexnn.pattern_search` after the convex solve; each step is kept only if it is better.
     tol : float, default=1e-6
         Relative gap between the program's objective and its verified lower bound.
     max_iter : int, default=200
