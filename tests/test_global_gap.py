@@ -9,7 +9,7 @@ from convexnn import InvalidInputError, Network, SafeSNNRegressor, global_lam_ma
 from convexnn.global_gap import l2, l2_global_bound
 from convexnn.global_gap.descent import descend
 from convexnn.global_gap.l2_bound import DualBound
-from convexnn.global_gap.pruning import prune
+from convexnn.global_gap.pruning import merge_cells, prune
 from convexnn.patterns import enumerate_patterns
 from convexnn.program import evaluate, with_global_bound
 from convexnn.restrictions import ReluGroupLasso
@@ -231,6 +231,9 @@ def test_pruning_keeps_the_function_on_the_data(rng):
     network = Network.shallow(units[:, :-1], units[:, -1], outer, 0.7)
     pruned = prune(network, X)
     assert len(pruned.v) <= 9
+    doubled = Network.shallow(*(np.concatenate([part, part]) for part in (network.W, network.b, network.v / 2)), 0.7)
+    assert len(merge_cells(doubled, X).v) <= 40
+    assert merge_cells(doubled, X)(X) == pytest.approx(network(X), abs=1e-9)
     assert pruned(X) == pytest.approx(network(X), abs=1e-9)
     assert objective(pruned, X, network(X), 1.0) <= objective(network, X, network(X), 1.0)
 

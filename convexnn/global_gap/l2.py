@@ -324,7 +324,7 @@ class _Run:
         units, outer = balanced(U * np.sign(v)[:, None], np.sign(v))
         raw = np.maximum(self.X1 @ units.T, 0.0) @ outer
         bias = float(self.rows.y[0] + self.rows.weight @ (self.rows.y - self.rows.y[0] - raw))
-        self.offer(Network.shallow(units[:, :-1], units[:, -1], outer, bias))
+        self.offer(prune(Network.shallow(units[:, :-1], units[:, -1], outer, bias), self.rows.X))
         self.columns.add_units(units[:, :-1], units[:, -1], np.sign(outer))
 
     def _record(self) -> None:

@@ -1,4 +1,4 @@
-"""The same function on the data with at most n + 1 units, and no larger norms: a basic solution of a linear program."""
+"""The same function on the data with few units and no larger norms."""
 
 from __future__ import annotations
 
@@ -23,11 +23,25 @@ def drop_idle(network: Network, share: float = 0.0) -> Network:
     return Network.shallow(units[:, :-1], units[:, -1], outer, network.c)
 
 
+def merge_cells(network: Network, X: Array) -> Network:
+    """Network with the units of one pattern and sign summed: the same on X, and no larger by the triangle inequality."""
+    active = X @ network.W.T + network.b >= 0
+    keys = np.packbits(np.vstack([active, network.v[None] > 0]), axis=0).T
+    group = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+    merged = np.zeros((int(group.max()) + 1, network.W.shape[1] + 1))
+    np.add.at(merged, group, merge(network))
+    signs = np.ones(len(merged))
+    signs[group] = np.where(network.v >= 0, 1.0, -1.0)
+    units, outer = balanced(merged, signs)
+    return Network.shallow(units[:, :-1], units[:, -1], outer, network.c)
+
+
 def prune(network: Network, X: Array) -> Network:
     """Network with at most ``len(X) + 1`` units, the same predictions on X and no larger weight decay.
 
-    Units are scaled by ``t_i >= 0``: ``min sum_i t_i |u_i|`` subject to unchanged predictions. A basic solution has at
-    most as many units as there are rows (Caratheodory).
+    Units of one pattern are summed. If there are still too many, units are scaled by ``t_i >= 0``:
+    ``min sum_i t_i |u_i|`` subject to unchanged predictions. A basic solution has at most as many units as there are
+    rows (Caratheodory).
 
     Parameters
     ----------
@@ -40,7 +54,7 @@ def prune(network: Network, X: Array) -> Network:
     Network
         The network that came in, balanced, when there is nothing to prune or the linear program fails.
     """
-    network = drop_idle(network)
+    network = merge_cells(drop_idle(network), X)
     if len(network.v) <= len(X) + 1:
         return network
     active = np.maximum(X @ network.W.T + network.b, 0.0) * network.v
