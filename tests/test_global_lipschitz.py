@@ -1,11 +1,11 @@
-"""Global training with the Lipschitz penalty: the bound is below everything, the network reaches it, corners are handled."""
+"""Global training with the Lipschitz penalty: the bound is below everything, the network reaches it, corners work."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from convexnn import Network, solve
+from convexnn import Network, SafeSNNRegressor, solve
 from convexnn.exceptions import InvalidInputError
 from convexnn.global_gap import lipschitz_global_bound, train_global_lipschitz
 from convexnn.global_gap.lipschitz_bound import LipschitzMultipliers
@@ -155,6 +155,44 @@ def test_never_worse_than_the_start_and_time_limits(rng):
     again = train_global_lipschitz(X, y, 0.02, tol=0.5, random_state=0)
     better = train_global_lipschitz(X, y, 0.02, start=again.network, tol=0.3, random_state=0)
     assert better.objective <= again.objective * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("calls", [0, 1, 3])
+def test_an_interrupt_leaves_the_best_so_far(rng, monkeypatch, calls):
+    X, y = data(30, 2)
+    start = random_network(rng, X)
+    before = network_objective(X, y, 0.02, start)
+    count = iter(range(100))
+
+    def interrupted(*args, **kwargs):
+        if next(count) == calls:
+            raise KeyboardInterrupt
+        return solve(*args, **kwargs)
+
+    monkeypatch.setattr("convexnn.global_gap.lipschitz.solve", interrupted)
+    cut = train_global_lipschitz(X, y, 0.02, start=start, random_state=0)
+    assert cut.status == "interrupted"
+    assert 0.0 <= cut.lower_bound <= cut.objective <= before
+    assert cut.objective == pytest.approx(network_objective(X, y, 0.02, cut.network))
+
+
+def test_offsets_and_unequal_units_of_the_inputs(rng):
+    """Shifting the inputs changes nothing; a ridge that shows as a gap would."""
+    X, y = data(10, 2, 6)
+    skewed = X * np.array([30.0, 0.01]) + np.array([-100.0, 5.0])
+    found = train_global_lipschitz(skewed, y, 1e-2, tol=1e-3, random_state=0)
+    moved = train_global_lipschitz(skewed + 7.0, y, 1e-2, tol=1e-3, random_state=0)
+    assert found.status == moved.status == "global"
+    assert found.lower_bound <= moved.objective
+    assert moved.lower_bound <= found.objective
+
+
+def test_the_estimator_goes_on_to_the_global_optimum():
+    X, y = data(20, 2, 4)
+    model = SafeSNNRegressor(8, lam=0.05, start="random", scope="global", random_state=0).fit(X, y)
+    assert model.solution_.scope == "global"
+    assert model.global_gap_ <= 1e-3
+    assert model.global_bound_ <= model.objective_ <= model.start_objective_
 
 
 def test_duplicates_weights_permutations_and_scales(rng):
