@@ -36,10 +36,11 @@ A gap counts when it is *verified*: the returned point is moved into its cones a
 best lower bound that was proved, the same code for everyone. Our solvers must prove their own gap. "Violation" is the
 largest violation of a cone before that repair, relative to the longest unit. Clarabel gets the loosest of three
 settings that passes, SCS a tenth of the gap as its tolerance, both our merging of equal rows; "rows not merged" is the
-program on all rows. pyscnn gets float64, its own step rules,
-inner tolerances that tighten by themselves, and the optimal output bias, which its model does not have: then its
-program is ours. Its iterates are recorded, and the first that passes counts. "Factor" is the seconds of a method by
-the seconds of the faster of our solvers, to the tightest gap that both reached.
+program on all rows. pyscnn gets float64, columns of unit norm, its own step rules, inner tolerances that tighten by
+themselves, and the optimal output bias, which its model does not have: then its program is ours. Its iterates are
+recorded, and the first that passes counts. "Factor" is the seconds of a method by the seconds of the faster of our
+solvers, to the tightest gap that both reached. A time after ">" is when a method gave up or its limit came; "-" was
+not tried, after a looser gap had used up the limit, or because the problem is too large for the method.
 
 {machine}
 """
@@ -57,7 +58,7 @@ def write_report(source: Path, target: Path) -> None:
 
 
 def _read(source: Path) -> Results:
-    entries = [json.loads(path.read_text()) for path in sorted(source.glob("*.json")) if path.name != "spec.json"]
+    entries = [json.loads(path.read_text()) for path in sorted(source.glob("*.json"))]
     return {(entry["case"], entry["kind"], entry["label"]): entry for entry in entries}
 
 
@@ -148,7 +149,7 @@ def _plot(results: Results, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     problems = [(name, kind) for name in CASES for kind in KINDS if any(key[:2] == (name, kind) for key in results)]
-    figure, axes = plt.subplots(figsize=(8, 1.5 + 0.27 * len(problems)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 2 + 0.27 * len(problems)), layout="constrained")
     for label, title in NAMES.items():
         points = [(row, results.get((*problem, label))) for row, problem in enumerate(problems)]
         solved = [(row, run["cpu"]) for row, entry in points if (run := passing(entry, 1e-6)) is not None]
@@ -170,6 +171,6 @@ def _plot(results: Results, path: Path) -> None:
     axes.invert_yaxis()
     axes.grid(axis="x", which="major", alpha=0.4)
     axes.set_xlabel("CPU seconds to a verified gap of 1e-6 (open: gave up there)")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.08), ncols=2, frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=120)
     plt.close(figure)
