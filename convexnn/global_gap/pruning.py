@@ -24,7 +24,7 @@ def drop_idle(network: Network, share: float = 0.0) -> Network:
 
 
 def merge_cells(network: Network, X: Array) -> Network:
-    """Network with the units of one pattern and sign summed: the same on X, and no larger by the triangle inequality."""
+    """Network with the units of one pattern and sign summed: the same on X, no larger by the triangle inequality."""
     active = X @ network.W.T + network.b >= 0
     keys = np.packbits(np.vstack([active, network.v[None] > 0]), axis=0).T
     group = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
