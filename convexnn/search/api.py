@@ -163,6 +163,8 @@ def _evidence(task: SearchTask, network: Network, best: Search) -> tuple[Activat
 
 
 def _regularizer_of(program: ConeProgram) -> str:
+    if not program.structure().is_squared:
+        raise InvalidInputError(f"patterns are searched for the squared loss, not loss={program.loss.name!r}")
     if isinstance(program, LipschitzProgram):
         return "lipschitz"
     if isinstance(program, ReluGroupLasso) and not isinstance(program, GatedGroupLasso):
