@@ -30,6 +30,9 @@ def shrink(V: Array, threshold: float) -> Array:
 class Split(Protocol):
     """A copy of a linear image of the point, with its own penalty."""
 
+    def strength(self) -> float:
+        """Curvature of the regularizer where the loss has curvature one."""
+
     def curvature(self) -> tuple[Array, Array]:
         """``A'A = diag(a) + (1 1') x diag(b)`` over units: a (p, d + 1) and b (d + 1,)."""
 
@@ -91,6 +94,10 @@ class FixedSplit:
         self.C: Array = np.zeros((len(q), len(scale) - 1))
         self.Y: Array = np.zeros_like(self.C)
 
+    def strength(self) -> float:
+        """See :class:`Split`."""
+        return 2 * self.weight / float(np.sum(self.rows.scale**2))
+
     def curvature(self) -> tuple[Array, Array]:
         """See :class:`Split`."""
         return self.rows.spread(self.root[:, 0] ** 2)
@@ -144,6 +151,10 @@ class JointSplit:
         self.P: Array = np.zeros((size, size))
         self.P[np.arange(self.d), np.arange(self.d)] = self.s
         self.Y: Array = np.zeros_like(self.P)
+
+    def strength(self) -> float:
+        """See :class:`Split`."""
+        return np.inf  # measured: penalties that start below the curvature of the loss only slow this copy down
 
     def curvature(self) -> tuple[Array, Array]:
         """See :class:`Split`."""

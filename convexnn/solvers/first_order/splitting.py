@@ -82,7 +82,8 @@ class Splitting:
         self.U: Array = self.V
         diagonal = np.einsum("jaa->ja", quadratic.blocks)
         size = max(float(diagonal.mean()), SMALLEST_PENALTY)
-        self.penalty = min(size, FIRST_PENALTY * weight * np.sqrt(size)) if weight else size
+        strength = weight * np.sqrt(size) if split is None else split.strength()
+        self.penalty = min(size, FIRST_PENALTY * float(strength))
         self.Y: Array = -quadratic.gradient(start) / self.penalty if start.any() else np.zeros_like(start)
         self.split_penalty = 0.0
         if split is not None:
