@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.metrics import check_scoring
-from sklearn.model_selection import KFold, check_cv
 
 from convexnn.estimators.regressor import SafeSNNRegressor, checked_weights
 from convexnn.estimators.starts import Condensed, condense
@@ -181,6 +178,8 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         self, X: Array, y: Array, weights: Array | None, data: Condensed, seed: int
     ) -> list[tuple[Condensed, Condensed]]:
         """Train and test rows of every fold."""
+        from sklearn.model_selection import KFold, check_cv
+
         if self.cv is None or isinstance(self.cv, int):
             k = 5 if self.cv is None else self.cv
             if k < 2 or len(data.y) < 2:
@@ -241,11 +240,15 @@ def _scores(model: SafeSNNRegressorCV, folds: list[tuple[Condensed, Condensed]],
     """Scores of every fold and weight, shape (folds, k)."""
     if len(folds) < 1:
         raise InvalidInputError("cv gave no fold with samples of positive weight in train and test.")
+    from joblib import Parallel, delayed
+
     jobs = (delayed(_fold_scores)(model, train, test, seed) for train, test in folds)
     return np.array(Parallel(n_jobs=model.n_jobs)(jobs))
 
 
 def _fold_scores(model: SafeSNNRegressorCV, train: Condensed, test: Condensed, seed: int) -> Array:
+    from sklearn.metrics import check_scoring
+
     start = model._start(train, float(model.lams_[-1]), seed)
     found = path(
         train.X,
