@@ -132,7 +132,7 @@ class Bench:
 
     def _child(self, spec: dict[str, Any], target: Path | None, timeout: float) -> str:
         """Run one solver in a fresh process; the reason when it did not come to an end."""
-        source = self.output / f"{target.stem if target else 'data'}.spec"
+        source = self.output / f"{target.stem if target else Path(spec['problem']).stem}.spec"
         source.write_text(json.dumps(spec))
         command = [sys.executable, "-m", "training_parts.child", str(source), str(target)]
         paths = os.pathsep.join([str(HERE), str(ROOT), os.environ.get("PYTHONPATH", "")])

@@ -52,6 +52,9 @@ def write_report(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     baseline = max((entry.get("baseline", 0.0) for entry in results.values()), default=0.0)
     lines = [INTRODUCTION.format(baseline=baseline, machine=_machine(results))]
+    absent = [f"{name} {kind}" for name in CASES for kind in KINDS if not any(k[:2] == (name, kind) for k in results)]
+    if absent:
+        lines += [f"Not measured in this run: {', '.join(absent)}.", ""]
     lines += ["![CPU seconds to a verified gap of 1e-6](training.png)", "", *_table(results), ""]
     (target / "training.md").write_text("\n".join(lines))
     _plot(results, target / "training.png")
