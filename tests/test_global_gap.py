@@ -117,16 +117,27 @@ def test_objective_never_rises_and_bound_never_falls(rng):
     assert bounds == sorted(bounds)
     assert found.objective == values[-1]
     assert found.lower_bound == bounds[-1]
-    again = l2_global_bound(X, y, 0.003, to_original(found.multipliers, X, y))
+    again = l2_global_bound(X, y, 0.003, found.multipliers)
     assert again.lower == pytest.approx(found.lower_bound, rel=2e-4)
     assert len(found.network.v) <= 51
 
 
-def to_original(nu, X, y):
-    """Multipliers of distinct rows on the rows that came (all distinct here)."""
-    given = np.zeros(len(X))
-    given[distinct_rows(X, y).index] = nu
-    return given
+def test_multipliers_prove_the_bound_again_on_repeated_and_weightless_rows(rng):
+    X, y = teacher(rng, 20, 2)
+    X, y, weight = np.vstack([X, X[:7]]), np.r_[y, y[:7] + 0.1], np.r_[0.0, rng.uniform(0.5, 2, 26)]
+    found = train_global(X, y, 0.01, random_state=0, sample_weight=weight)
+    again = l2_global_bound(X, y, 0.01, found.multipliers, sample_weight=weight)
+    assert found.lower_bound * (1 - 2e-4) <= again.lower <= found.objective
+
+
+def test_units_that_are_silent_on_the_data_are_pruned():
+    """Their column of the linear program is zero; scaled by its size the cost was infinite."""
+    W, b = np.array([[1.0], [1.0], [1.0], [-1.0], [-1.0]]), np.array([0.0, -2.0, -9.0, 2.0, -9.0])
+    network = Network.shallow(W, b, np.array([1.0, 1.0, 1.0, 1.0, -1.0]), 0.0)
+    X = np.array([[1.0], [3.0]])
+    pruned = prune(network, X)
+    assert len(pruned.v) <= 3
+    assert pruned(X) == pytest.approx(network(X), abs=1e-9)
 
 
 def test_a_tenth_of_a_second_gives_a_network_and_a_valid_bound(rng):

@@ -85,7 +85,7 @@ def train_global(
     Returns
     -------
     GlobalResult
-        ``multipliers`` (on the distinct rows) prove ``lower_bound`` again through :func:`l2_global_bound`.
+        ``multipliers``, shape (n,), prove ``lower_bound`` again through :func:`l2_global_bound`.
 
     Raises
     ------
@@ -168,7 +168,7 @@ class _Run:
             status,
             self.columns.patterns() if self.solved is None else self.solved[0].patterns,
             solution,
-            self.nu,
+            self.source.given(self.nu),
             tuple(self.history),
             time.perf_counter() - self.began,
         )

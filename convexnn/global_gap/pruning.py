@@ -59,7 +59,8 @@ def prune(network: Network, X: Array) -> Network:
         return network
     active = np.maximum(X @ network.W.T + network.b, 0.0) * network.v
     cost = np.linalg.norm(merge(network), axis=1)
-    scale = np.maximum(np.abs(active).max(axis=0), np.finfo(float).tiny)
+    # a unit that is (almost) silent on X gets a zero column and a price: it is scaled to zero
+    scale = np.maximum(np.abs(active).max(axis=0), np.maximum(1e-100 * cost, np.finfo(float).tiny))
     found = linprog(cost / scale, A_eq=active / scale, b_eq=active.sum(axis=1), method="highs-ds")
     if found.x is None:
         return network

@@ -24,12 +24,15 @@ class TrainingRows:
     y : array, shape (n,)
     weight : array, shape (n,), or None
     distinct : DistinctRows
+    count : int
+        Rows that came, those of weight zero included.
     """
 
     X: Array
     y: Array
     weight: Array | None
     distinct: DistinctRows
+    count: int
 
     @staticmethod
     def of(X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> TrainingRows:
@@ -37,7 +40,14 @@ class TrainingRows:
         distinct = distinct_rows(X, y, sample_weight)
         used = distinct.used
         weight = None if sample_weight is None else np.asarray(sample_weight, dtype=float)[used]
-        return TrainingRows(np.asarray(X, dtype=float)[used], np.asarray(y, dtype=float)[used], weight, distinct)
+        inputs, targets = np.asarray(X, dtype=float), np.asarray(y, dtype=float)
+        return TrainingRows(inputs[used], targets[used], weight, distinct, len(inputs))
+
+    def given(self, nu: Array) -> Array:
+        """Multipliers of all rows that came, shape (count,); one of equal rows carries what they have together."""
+        whole = np.zeros(self.count)
+        whole[self.distinct.index] = nu
+        return whole
 
     def program(self, patterns: ActivationPatterns, lam: float) -> ReluGroupLasso:
         """The l2 program over patterns of the distinct rows; its objective counts every row that came."""
