@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
 
-from convexnn.patterns import sample
+from convexnn.patterns import ActivationPatterns, sample
+from convexnn.program import Dual
 from convexnn.restrictions import ReluGroupLasso, enclosed
 from convexnn.restrictions.enclosed import enclosed_stationarity, two_sum
 from convexnn.restrictions.multipliers import stationarity
@@ -88,3 +89,20 @@ def test_raw_features_of_huge_scale_are_certified():
     patterns = sample(X * scale, 50, random_state=0)
     solution = solve(ReluGroupLasso(X * scale, y, patterns, lam * np.var(y)), solver="interior_point")
     assert solution.status == "optimal"
+
+
+@pytest.mark.parametrize("tiny", [1e-320, 1e-308, 1e-300])
+def test_columns_of_denormal_numbers_prove_nothing_false(tiny):
+    """Their unit of rounding underflows; undefined products once counted as no violation of stationarity at all."""
+    x = np.array([-2.0, 1.0, 1.0 + 1e-9, 3.0])
+    X, y = np.column_stack([x, tiny * np.arange(1, 5)]), np.array([-1.0, 0.5, 0.6, 2.0])
+    pattern = np.array([[False], [False], [True], [True]])
+    program = ReluGroupLasso(X, y, ActivationPatterns(pattern, np.ones(1)), 0.05)
+    z = np.array([[0.5, 0.0, -0.5 - 0.5e-9]])  # feasible, so its objective is an upper bound
+    assert program.violation(z) <= 1e-15
+    for length in (0.0, 1e6, 1e8):
+        rows = length * np.array([[0.0], [1.0], [1.0], [0.0]])
+        Z, error = enclosed_stationarity(program.structure(), program.residual_multiplier(z), rows)
+        assert np.isfinite(Z).all()
+        assert np.isfinite(error).all()
+        assert program.lower_bound(Dual(program.residual_multiplier(z), rows)) <= program.objective(z)

@@ -172,6 +172,19 @@ def test_any_residual_is_moved_to_the_nearest_admissible_one(loss, rng):
             assert ((p - wanted) * (q - p) / s.weight).sum() >= -1e-13 * size**2
 
 
+@each_loss
+def test_residuals_without_digits_prove_nothing_false(loss, rng):
+    """At 1e20 the clipped residuals cannot be moved to sum zero; a sum left over would prove too much."""
+    patterns = ActivationPatterns(np.ones((3, 1), dtype=bool), np.ones(1))
+    program = ReluGroupLasso([[0.0], [1.0], [2.0]], [1.0, -1.0, -1.0], patterns, 1e3, loss=loss)
+    for _ in range(200):
+        size = 10.0 ** rng.uniform(5, 25)
+        residual = (size + rng.normal(size=3) * size * 10.0 ** rng.uniform(-17, -10)) * program.rows.weight
+        p = admissible(program.structure(), residual)
+        assert abs(p.sum()) <= 1e-15 * np.abs(p).sum()
+        assert program.lower_bound(Dual(residual, np.zeros((3, 1)))) <= program.scale * (1 + 1e-12)  # that of lam = inf
+
+
 # -- rows and weights --------------------------------------------------------------------------------
 @each_loss
 def test_repeating_a_row_is_raising_its_weight(loss):

@@ -32,7 +32,7 @@ def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
 
 def _rounded(A: Array, bits: int) -> tuple[Array, Array, Array]:
     """Parts H + L = A exactly, entries of H with ``bits`` bits per column, and the largest |L| of a column."""
-    unit = np.ldexp(1.0, np.frexp(np.abs(A).max(axis=0))[1] - bits)
+    unit = np.maximum(np.ldexp(1.0, np.frexp(np.abs(A).max(axis=0))[1] - bits), np.finfo(float).tiny)
     H = np.rint(A / unit) * unit
     return H, A - H, 0.5 * unit
 
@@ -65,6 +65,7 @@ def enclosed_stationarity(structure: ConeStructure, p: Array, rows: Array) -> tu
     Returns
     -------
     Z, error : arrays, shape (p, d + 1)
+        An infinite error where something overflowed.
     """
     s, total = structure, math.fsum(p)
     high, low = two_sum(p, -s.weight * total)  # the product is wrong by less than EPS |weight total|
@@ -81,4 +82,6 @@ def enclosed_stationarity(structure: ConeStructure, p: Array, rows: Array) -> tu
         rest += carry + part + lost.T @ s.X[k]
         error += bound + EPS * (len(lost) + 8) * (np.abs(lost).T @ np.abs(s.X[k])) + 4 * EPS * np.abs(rest)
     Z = Z + rest
-    return Z, error + EPS * np.abs(Z) + len(p) * np.finfo(float).tiny
+    error += EPS * np.abs(Z) + len(p) * np.finfo(float).tiny
+    usable = np.isfinite(Z) & np.isfinite(error)
+    return np.where(usable, Z, 0.0), np.where(usable, error, np.inf)

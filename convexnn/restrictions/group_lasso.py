@@ -83,7 +83,7 @@ class ReluGroupLasso(ConeProgram):
     def _conjugate(self, Z: Array, error: Array, dual: Dual) -> tuple[float, float]:  # noqa: ARG002
         """``2 lam sum ||u_i|| >= theta <Z, U>`` as long as ``theta max_i ||z_i|| <= 2 lam``."""
         longest = float(np.linalg.norm(np.abs(Z) + error, axis=1).max())
-        return 0.0, 2 * self.lam / longest if longest > 0 else math.inf
+        return 0.0, math.inf if longest == 0 else 2 * self.lam / longest
 
     def _network_regularizer(self, network: Network) -> float:
         return self.lam * float((network.W**2).sum() + (network.b**2).sum() + (network.v**2).sum())

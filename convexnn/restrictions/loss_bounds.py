@@ -74,7 +74,17 @@ def admissible(structure: ConeStructure, residual: Array) -> Array:
         return -float(weight @ np.clip(shifted, low, high)), float(weight @ ((shifted > low) & (shifted < high)))
 
     mu = increasing_root(excess, float(ratio.min()), float(ratio.max()))
-    return weight * np.clip(ratio - mu, low, high)
+    return _balanced(weight * np.clip(ratio - mu, low, high))
+
+
+def _balanced(p: Array) -> Array:
+    """``p`` with its positive or its negative entries scaled down so that the sum is zero.
+
+    Residuals so large that ``ratio - mu`` has no digits left leave a sum, and a sum proves too much.
+    """
+    up, down = float(p.sum(where=p > 0)), -float(p.sum(where=p < 0))
+    shrunk: Array = p * np.where(p > 0, down / up if up > down else 1.0, up / down if down > up else 1.0)
+    return shrunk
 
 
 def loss_bound(structure: ConeStructure, p: Array, rest: float, limit: float) -> float:
@@ -102,7 +112,7 @@ def loss_bound(structure: ConeStructure, p: Array, rest: float, limit: float) ->
     weight, y = structure.weight, structure.targets
     if structure.is_squared:
         return best_scaling(-float(p @ y), 0.25 * float(p @ (p / weight)) + rest, limit)
-    if not np.isfinite(rest) or limit <= 0 or not p.any():
+    if not np.isfinite(rest) or not limit > 0 or not p.any():
         return 0.0
     low, high = structure.sample_loss.slopes(structure.y)
     ratio = np.clip(p / weight, low, high)

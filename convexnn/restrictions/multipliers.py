@@ -63,7 +63,7 @@ def fit_rows(structure: ConeStructure, dual: Dual, offset: Array, metric: Callab
 
 def best_scaling(linear: float, quadratic: float, limit: float) -> float:
     """Maximum of ``theta linear - theta^2 quadratic`` over ``0 <= theta <= limit``; zero when that is not finite."""
-    if not (linear > 0 and quadratic > 0 and math.isfinite(linear) and math.isfinite(quadratic)):
+    if not (linear > 0 and quadratic > 0 and limit > 0 and math.isfinite(linear) and math.isfinite(quadratic)):
         return 0.0
     theta = min(linear / (2 * quadratic), limit)
     value = theta * linear - theta * theta * quadratic

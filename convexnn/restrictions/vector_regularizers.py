@@ -52,7 +52,7 @@ class DirectedNorm:
     def conjugate(self, Z: Array, error: Array, dual: Dual) -> tuple[float, float]:  # noqa: ARG002
         """Zero as long as ``theta max_i |Z_i| <= weight``."""
         longest = float(np.linalg.norm(np.abs(Z) + error, axis=1).max())
-        return 0.0, self.weight / longest if longest > 0 else math.inf
+        return 0.0, math.inf if longest == 0 else self.weight / longest
 
     def cvxpy(self, z: cvxpy.Expression) -> tuple[cvxpy.Expression, list[cvxpy.Constraint]]:
         """``weight sum_i |z_i|``, no constraint."""
