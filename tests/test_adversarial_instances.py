@@ -48,6 +48,16 @@ def test_hostile_instances_with_several_outputs():
     assert optimal >= 0.95 * solved
 
 
+@pytest.mark.parametrize("seed", [994, 1951])
+def test_a_kernel_without_digits_leaves_the_dense_system(seed):
+    """Columns of 1e3 to 1e6: beside the rows of the loss the unit matrix of the Woodbury kernel is roundoff."""
+    found, solved, optimal = run(
+        [seed], lambda problem: (problem.network, list(problem.programs())[-1:]), solver="interior_point"
+    )
+    assert found == []
+    assert solved == optimal == 1
+
+
 @pytest.mark.parametrize("max_iter", [1, 4, 9])
 def test_hostile_instances_cut_short_are_feasible_and_never_worse(max_iter):
     found, solved, optimal = run(range(300, 308), solver="interior_point", max_iter=max_iter)

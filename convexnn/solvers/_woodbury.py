@@ -45,7 +45,10 @@ class WoodburySystem:
         self._design = self._scaled_design()
         kernel = self._design @ self._design.T
         kernel[np.diag_indices(len(kernel))] += 1
-        self._kernel = cholesky_solver(kernel)
+        try:
+            self._kernel = cholesky_solver(kernel)
+        except np.linalg.LinAlgError:  # 1 is roundoff beside the design: no digits are left in this form
+            self._use_dense()
 
     def _scaled_design(self) -> Array:
         """Rows of ``A L``, shape (rows, p (d + 1)), units first."""
@@ -68,14 +71,16 @@ class WoodburySystem:
 
     def solve(self, right: Array, extra: Array) -> tuple[Array, Array]:
         """Solve with a few steps of refinement; once that loses digits, change to the dense system for good."""
-        if self._dense is None:
-            x, error = self._refined_solve(right)
-            if error < WOODBURY_ERROR:
-                return x, extra
-            self._dense = DenseSystem(self.problem, self.block)
-            self._dense.refinements = REFINEMENTS
-            self._dense.factor(self._w)
-        return self._dense.solve(right, extra)
+        if self._dense is not None:
+            return self._dense.solve(right, extra)
+        x, error = self._refined_solve(right)
+        return (x, extra) if error < WOODBURY_ERROR else self._use_dense().solve(right, extra)
+
+    def _use_dense(self) -> DenseSystem:
+        self._dense = DenseSystem(self.problem, self.block)
+        self._dense.refinements = REFINEMENTS
+        self._dense.factor(self._w)
+        return self._dense
 
     def _refined_solve(self, right: Array) -> tuple[Array, float]:
         """Solution and its relative residual in the true operator."""
