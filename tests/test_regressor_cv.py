@@ -22,10 +22,12 @@ from tests._instances import regression
 
 
 def small(**parameters):
-    return SafeSNNRegressorCV(**({"hidden_units": 6, "n_lams": 5, "cv": 3, "random_state": 0} | parameters))
+    return SafeSNNRegressorCV(
+        **({"hidden_units": 6, "n_lams": 5, "cv": 3, "start": "random", "random_state": 0} | parameters)
+    )
 
 
-@parametrize_with_checks([SafeSNNRegressorCV(hidden_units=4, n_lams=3, cv=3, random_state=0)])
+@parametrize_with_checks([SafeSNNRegressorCV(16, regularizer="l2", n_lams=3, cv=3, start="random", random_state=0)])
 @pytest.mark.slow
 def test_sklearn_checks(estimator, check):
     with warnings.catch_warnings():
@@ -59,7 +61,7 @@ def test_the_final_fit_is_the_regressor_s(regularizer):
 
 def test_the_grid_starts_where_something_can_be_gained():
     X, y, _ = regression(n=40)
-    model = small(n_lams=3, lam_ratio=1e-2).fit(X, y)
+    model = small(n_lams=3, lam_ratio=1e-2, start="adam").fit(X, y)
     np.testing.assert_allclose(model.lams_, lam_max(X, y) * np.array([1.0, 0.1, 0.01]))
 
 
@@ -135,12 +137,42 @@ def test_constant_targets_give_the_constant():
         {"cv": 1},
         {"hidden_units": 0},
         {"regularizer": "l1"},
+        {"scope": "everything"},
+        {"scope": "global", "global_tol": 0.0},
+        {"pattern_search": 1.5},
+        {"time_limit": float("nan")},
+        {"cv": KFold(20), "scoring": "r2"},
     ],
 )
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
 def test_unusable_parameters_are_sentences(parameters):
     X, y, _ = regression(n=20)
     with pytest.raises(InvalidInputError):
         small(**parameters).fit(X, y)
+
+
+def test_the_chosen_weight_is_fitted_to_a_global_gap():
+    X, y, net = regression(n=15, d=1)
+    model = small(start=net, regularizer="l2", lams=[0.1, 0.02], scope="global", global_tol=1e-2).fit(X, y)
+    assert model.solution_.scope == "global"
+    assert model.global_bound_ <= model.objective_ <= model.global_bound_ * (1 + 1.1e-2)
+    assert small(start=net, lams=[0.1]).fit(X, y).global_gap_ == np.inf
+
+
+def test_scorers_without_weights_see_repeated_rows():
+    """Copies of a row are merged before the folds, hence weights, which a function of three arguments does not take."""
+    X, y, net = regression(n=20)
+    X, y = np.vstack([X, X[:5]]), np.r_[y, y[:5]]
+    named = small(start=net, lams=[0.1]).fit(X, y)
+    called = small(start=net, lams=[0.1], scoring=lambda m, X, y: -np.mean((m.predict(X) - y) ** 2)).fit(X, y)
+    assert called.best_score_ == pytest.approx(named.best_score_)
+    assert called.best_score_ < 0
+
+
+def test_numpy_integers_are_numbers_of_folds():
+    X, y, net = regression(n=20)
+    numbers = [small(start=net, lams=[0.1], cv=cv).fit(X, y).best_score_ for cv in (3, np.int64(3))]
+    assert numbers[0] == numbers[1]
 
 
 def test_a_time_limit_leaves_honest_scores():

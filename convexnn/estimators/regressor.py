@@ -63,7 +63,7 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         Iterations of the convex solver.
     time_limit : float, optional
         Seconds for the whole fit; the best network found so far is kept.
-    solver : {"auto", "interior_point", "clarabel", "scs", "mosek"}, default="auto"
+    solver : {"auto", "interior_point", "first_order", "clarabel", "scs", "mosek"}, default="auto"
     device : str, default="auto"
         Device of the torch start trainer.
     random_state : int, RandomState or None, default=None
@@ -171,17 +171,16 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         inputs, targets = self._validated(X, y)
         data = condense(inputs, targets, checked_weights(sample_weight, len(inputs)))
         seed = self._seed()
-        start = self._start(data, self.lam, seed)
+        return self._fit_from(self._start(data, self.lam, seed), data, options, seed, began)
+
+    def _fit_from(self, start: Network, data: Condensed, options: RefineOptions, seed: int, began: float) -> Self:
+        """Refine a start network, go on to the global optimum if asked, and store everything that is fitted."""
         result = refine_network(start, data.X, data.y, self._remaining(options, began), sample_weight=data.weight)
         stage = GlobalStage(result)
         if self.scope == "global":
             stage = train_on(result, data, self._remaining(options, began), self.global_tol, seed)
         self.global_bound_, self.global_gap_ = stage.bound, stage.gap
         return self._store(stage.refinement)
-
-    def _fit_from(self, start: Network, data: Condensed, options: RefineOptions) -> Self:
-        """Refine a start network and store everything that is fitted."""
-        return self._store(refine_network(start, data.X, data.y, options, sample_weight=data.weight))
 
     def _store(self, result: Refinement) -> Self:
         self.network_ = result.network

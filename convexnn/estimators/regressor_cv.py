@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import numbers
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 
+from convexnn.estimators.global_stage import require_scope
 from convexnn.estimators.regressor import SafeSNNRegressor, checked_weights
 from convexnn.estimators.starts import Condensed, condense
 from convexnn.exceptions import InvalidInputError
@@ -25,6 +28,8 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 RULES = ("best", "one_standard_error")
+#: Rows up to which integer weights are written out for scoring.
+MOST_REPEATED = 100_000
 
 
 class SafeSNNRegressorCV(SafeSNNRegressor):
@@ -48,7 +53,8 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         of a row are never in train and test at once and the order of the rows does not matter. Anything else is applied
         to the rows as given.
     scoring : str, callable or None, default=None
-        As in scikit-learn, larger is better; default is the negative mean squared error.
+        As in scikit-learn, larger is better; default is the negative mean squared error. Rows with integer weights are
+        repeated for it; other weights are handed over as ``sample_weight``.
     rule : {"best", "one_standard_error"}, default="best"
         The weight with the best mean score, or the largest one whose mean score is within one standard error of that:
         a smaller Lipschitz constant or network at no demonstrable loss.
@@ -57,7 +63,10 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
     regularizer, start, pattern_search, tol, max_iter, time_limit, solver, device, random_state, verbose
         As in :class:`SafeSNNRegressor`. A start that is a trained model has seen all rows: the scores are then too good
         and small weights are favored, so let a trainer start every fold. ``time_limit`` holds for the path of each
-        fold and for the final fit.
+        fold, half of it more for training its start, and for the final fit with its start. ``pattern_search`` is a part
+        of the final fit only.
+    scope, global_tol
+        As in :class:`SafeSNNRegressor`, of the final fit only; scores are those of the convex programs of the folds.
 
     Attributes
     ----------
@@ -72,7 +81,7 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         Of ``lam_`` in ``lams_``.
     best_score_ : float
         Mean score of ``lam_``.
-    network_, solution_, objective_, start_objective_, patterns_, lipschitz_, history_
+    network_, solution_, objective_, start_objective_, global_bound_, global_gap_, patterns_, lipschitz_, history_
         Of the final fit, as in :class:`SafeSNNRegressor`.
 
     Examples
@@ -109,6 +118,8 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         device: str = "auto",
         random_state: Any = None,
         verbose: int = 0,
+        scope: str = "patterns",
+        global_tol: float = 1e-3,
     ) -> None:
         self.hidden_units = hidden_units
         self.regularizer = regularizer
@@ -128,6 +139,8 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+        self.scope = scope
+        self.global_tol = global_tol
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Choose ``lam`` and fit the network on all data.
@@ -150,13 +163,15 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         data = condense(inputs, targets, weights)
         self.lams_ = self._grid(data, seed)
         self._choose(_scores(self, self._folds(inputs, targets, weights, data, seed), seed))
+        began = time.perf_counter()
         start = self._start(data, float(self.lams_[-1]), seed)
-        return self._fit_from(start, data, self._options(self.lam_))
+        return self._fit_from(start, data, self._options(self.lam_), seed, began)
 
     def _require_options(self) -> None:
         if self.rule not in RULES:
             raise InvalidInputError(f"rule must be one of {RULES}, got {self.rule!r}.")
         self._options(1.0)
+        require_scope(self.scope, self.global_tol)
 
     def _grid(self, data: Condensed, seed: int) -> Array:
         if self.lams is not None:
@@ -180,8 +195,8 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         """Train and test rows of every fold."""
         from sklearn.model_selection import KFold, check_cv
 
-        if self.cv is None or isinstance(self.cv, int):
-            k = 5 if self.cv is None else self.cv
+        if self.cv is None or isinstance(self.cv, numbers.Integral):
+            k = 5 if self.cv is None else int(self.cv)
             if k < 2 or len(data.y) < 2:
                 raise InvalidInputError(
                     f"cross-validation needs at least 2 folds and n_samples >= 2 distinct samples, got cv={k} and "
@@ -198,7 +213,10 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
     def _choose(self, scores: Array) -> None:
         mean, spread = scores.mean(axis=0), scores.std(axis=0)
         if not np.isfinite(mean).any():
-            raise InvalidInputError("no weight was reached in every fold within time_limit; raise it.")
+            raise InvalidInputError(
+                f"scoring={self.scoring!r} is NaN in some fold at every weight (R2 needs two test samples); choose "
+                "another scoring or larger folds."
+            )
         best = int(np.nanargmax(mean))
         if self.rule == "one_standard_error":
             error = spread[best] / math.sqrt(max(len(scores) - 1, 1))
@@ -263,8 +281,18 @@ def _fold_scores(model: SafeSNNRegressorCV, train: Condensed, test: Condensed, s
         time_limit=model.time_limit,
     )
     scores = np.full(len(model.lams_), np.nan)
-    weights = {} if (test.weight == test.weight[0]).all() else {"sample_weight": test.weight}
+    X, y, weights = _test_rows(test)
     scorer = check_scoring(_Fitted(found.networks[0]), scoring=model.scoring or "neg_mean_squared_error")
     for index, network in enumerate(found.networks):
-        scores[index] = scorer(_Fitted(network), test.X, test.y, **weights)
+        scores[index] = scorer(_Fitted(network), X, y, **weights)
     return scores
+
+
+def _test_rows(test: Condensed) -> tuple[Array, Array, dict[str, Array]]:
+    """Rows to score, and their weights where repeating rows cannot say the same: not every scorer takes weights."""
+    if (test.weight == test.weight[0]).all():
+        return test.X, test.y, {}
+    if (test.weight == np.round(test.weight)).all() and test.weight.sum() <= MOST_REPEATED:
+        rows = np.repeat(np.arange(len(test.y)), test.weight.astype(int))
+        return test.X[rows], test.y[rows], {}
+    return test.X, test.y, {"sample_weight": test.weight}

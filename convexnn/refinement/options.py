@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,8 @@ class RefineOptions:
             raise InvalidInputError(f"method must be one of {METHODS}, got {self.method!r}.")
         if not (np.isfinite(self.lam) and self.lam > 0):
             raise InvalidInputError(f"lam must be positive and finite, got {self.lam!r}.")
-        if self.pattern_search < 0:
+        if not isinstance(self.pattern_search, numbers.Integral) or self.pattern_search < 0:
             raise InvalidInputError(f"pattern_search must be 0 or more rounds, got {self.pattern_search!r}.")
+        if self.time_limit is not None and not self.time_limit >= 0:
+            raise InvalidInputError(f"time_limit must be None or seconds >= 0, got {self.time_limit!r}.")
         require_solver(self.solver)
