@@ -148,6 +148,26 @@ def test_an_interrupt_keeps_what_is_there(monkeypatch):
         assert len(path(X, y, net, n_lams=20)) == 3
 
 
+@pytest.mark.parametrize("before", [0, 2])
+def test_an_interrupt_between_two_solves_keeps_what_is_there(monkeypatch, before):
+    X, y, net = regression(seed=9)
+    calls = []
+
+    def stopped(program, **options):
+        calls.append(program)
+        if len(calls) > before:
+            raise KeyboardInterrupt
+        return solve(program, **options)
+
+    monkeypatch.setattr("convexnn.paths.grid.solve", stopped)
+    if before:
+        with pytest.warns(ConvergenceWarning, match=f"{before} points"):
+            assert len(path(X, y, net, n_lams=20)) == before
+    else:  # there is nothing to hand back
+        with pytest.raises(KeyboardInterrupt):
+            path(X, y, net, n_lams=20)
+
+
 def test_one_sample_and_constant_targets_need_given_weights():
     net = Network.shallow([[1.0]], [0.0], [1.0], 0.0)
     with pytest.raises(InvalidInputError, match="gains anything"):

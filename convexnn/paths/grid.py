@@ -50,8 +50,9 @@ def path(
     r"""Solve one convex program for many weights ``lam``, from the largest useful one down.
 
     Every point starts from the solution of the one before it, and every point found anywhere competes at every weight:
-    an objective of the path is never above that of a neighbor's network, nor above that of the model whose patterns
-    are used. With ``between``, weights are added until the path is certified *between* its points as well.
+    an objective of the path is never above that of a neighbor's network, nor (but for ``"gated"``) above that of the
+    model whose patterns are used. With ``between``, weights are added until the path is certified *between* its points
+    as well.
 
     Implements: docs/theory/paths.md, Propositions 1 and 2.
 
@@ -101,7 +102,12 @@ def path(
     if between is not None and not between > 10 * options.get("tol", 1e-6):
         raise InvalidInputError(f"between={between!r} was given; expected at least ten times tol")
     run = _Run(programs, options, time.perf_counter())
-    complete = run.solve_all(grid) and (between is None or run.fill(between))
+    try:
+        complete = run.solve_all(grid) and (between is None or run.fill(between))
+    except KeyboardInterrupt:  # between two solves; a solve that is interrupted ends with what it has
+        if not run.points:
+            raise
+        complete = False
     if not complete:
         warnings.warn(
             f"convexnn: the path was cut short at {len(run.points)} points.", ConvergenceWarning, stacklevel=2

@@ -28,6 +28,9 @@ class RegularizationPath(ByValue):
     in lam, hence concave: chords of lower bounds are lower bounds between the grid points, and every network
     found anywhere is an upper bound everywhere. So finitely many solved programs certify the whole interval.
 
+    With ``regularizer="gated"`` losses, penalties, objectives and all that follows from them are of points of the
+    relaxation; ``networks`` are ReLU networks with the same predictions on the data, whose weight decay can be larger.
+
     Attributes
     ----------
     lams : array, shape (k,)
@@ -100,7 +103,7 @@ class RegularizationPath(ByValue):
         Returns
         -------
         lower, upper : float
-            ``upper`` is attained by ``networks[best_at(lam)]``.
+            ``upper`` is attained by ``networks[best_at(lam)]`` (``"gated"``: by the point behind it).
         """
         _require_positive(lam)
         index = self.best_at(lam)
