@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from convexnn.solvers import interior_point
+from convexnn.solvers import interior_point, solve
 from convexnn.solvers._arrow_elimination import symmetric_basis, to_matrix, to_vector
+from convexnn.solvers._full_block import pays_to_split
 from convexnn.solvers.cone_problem import ConeProblem, power_of_two_unit
 from tests._instances import PROGRAMS, joint, regression
 
@@ -111,3 +114,27 @@ def test_symmetric_vectors_are_isometric(d, rng):
     V = symmetric_basis(d, traceless=True)
     assert V.T @ V == pytest.approx(np.eye(V.shape[1]))
     assert all(abs(np.trace(to_matrix(v, d))) < 1e-12 for v in V.T)
+
+
+@spectral
+def test_split_and_whole_inequality_agree(make, monkeypatch):
+    """Many features and few units keep the inequality whole; both forms end at the same verified optimum."""
+    X, y, net = regression(seed=3, n=40, d=12, p=5)
+    found = {}
+    for factor in (0.0, np.inf):
+        monkeypatch.setattr("convexnn.solvers._full_block.SPLIT_FACTOR", factor)
+        found[factor] = solve(make(X, y, net), solver="interior_point")
+        assert found[factor].is_optimal
+    low, high = (found[factor] for factor in (0.0, np.inf))
+    assert low.lower_bound <= high.objective * (1 + 1e-12)
+    assert high.lower_bound <= low.objective * (1 + 1e-12)
+
+
+def test_the_whole_inequality_is_taken_where_features_are_many():
+    def problem(n, d, p):
+        return SimpleNamespace(n=n, size=p * (d + 1), p=p, n_weights=d)
+
+    assert pays_to_split(problem(175, 7, 100))
+    assert pays_to_split(problem(10_000, 20, 100))
+    assert not pays_to_split(problem(100, 60, 20))
+    assert not pays_to_split(problem(1000, 784, 50))  # 308,504 rows would be added

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
-from convexnn.program import Dual, InteriorPair, Program, Proposal, Solution
-from convexnn.solvers._arrow_block import FixedArrow, JointArrow
+from convexnn.program import FEASIBILITY_TOLERANCE, Dual, InteriorPair, Program, Proposal, Solution
+from convexnn.solvers._full_block import spectral_block
 from convexnn.solvers._norm_block import NormBlock
 from convexnn.solvers._vector_parts import boundary, cone_problem, target_unit, vector_block
 from convexnn.solvers._vector_problem import vector_zero_dual
@@ -322,7 +322,8 @@ class _Run:
         if not (np.isfinite(z).all() and np.isfinite(dual.rows).all()):
             return False
         self.incumbent.offer_dual(dual)
-        self.incumbent.offer_point(z, dual)
+        if self.program.violation(z) <= FEASIBILITY_TOLERANCE:
+            self.incumbent.offer_point(z, dual)
         if polish and self.incumbent.gap > self.tol:
             rows = polished_rows(problem, follower.U, follower.slack, follower.rows, block.dual_gradient())
             polished = self.boundary.dual(problem, follower.U, rows, block.matrix())
@@ -343,7 +344,4 @@ def _block(problem: ConeProblem, structure: ConeStructure, unit: float) -> ConeB
     coupling = structure.coupling
     if isinstance(coupling, GroupNorm):
         return NormBlock(problem, coupling.weight / unit)
-    if isinstance(coupling, JointSpectral):
-        return JointArrow(problem, coupling.weight)
-    q = np.concatenate([coupling.q[:1], coupling.q[1:][problem.keep]])
-    return FixedArrow(problem, coupling.weight, q)
+    return spectral_block(problem, coupling)
