@@ -264,7 +264,7 @@ class Logistic(MarginLoss):
         p = -nu * y
         inside = (p >= 0) & (p <= 1)
         q = np.clip(p, 0.0, 1.0)
-        entropy = q * np.log(np.where(q > 0, q, 1.0)) + (1 - q) * np.log(np.where(q < 1, 1 - q, 1.0))
+        entropy = q * np.log(np.where(q > 0, q, 1.0)) + (1 - q) * np.log1p(-np.where(q < 1, q, 0.0))
         return np.where(inside, entropy, np.inf)
 
     def cvxpy(self, f: Any, y: Array) -> Any:

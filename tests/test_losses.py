@@ -182,6 +182,13 @@ def test_logistic_is_accurate_far_out() -> None:
     np.testing.assert_allclose(Logistic().gradient(f, y), [0.0, -1.0, -np.exp(-40.0)], rtol=1e-12)
 
 
+def test_logistic_entropy_keeps_its_digits() -> None:
+    """``-q + q^2/2 + q log q`` for small q: with ``log(1 - q)`` plain, bounds of rare classes came out too high."""
+    q = np.array([1e-20, 1e-12, 1e-8])
+    expected = q * np.log(q) - q + q**2 / 2
+    np.testing.assert_allclose(Logistic().conjugate(-q, np.ones(3)), expected, rtol=1e-14)
+
+
 def test_names() -> None:
     for name, kind in LOSSES.items():
         assert get_loss(name) == kind()

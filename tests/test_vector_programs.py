@@ -12,6 +12,7 @@ from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Dual
 from convexnn.restrictions import (
     LipschitzProgram,
+    OuterGroupLasso,
     OuterLipschitz,
     ReluGroupLasso,
     VectorGatedGroupLasso,
@@ -222,6 +223,26 @@ def test_classwise_dictionary_has_every_distinct_pattern_twice_for_every_output(
     X, Y = np.array([[0.0], [1.0]]), np.eye(2)
     program = VectorGroupLasso.classwise(X, Y, ActivationPatterns(D), 0.1)
     assert program.patterns.n_patterns == 8
+
+
+@pytest.mark.parametrize("kind", [OuterGroupLasso, OuterLipschitz])
+def test_a_decoded_outer_step_may_have_lost_units(kind):
+    X, Y, net = vector_regression()
+    program = kind(net, X, Y, 0.1)
+    z = program.start * (np.arange(len(program.start)) > 0)[:, None]
+    decoded = program.decode(z)
+    np.testing.assert_allclose(program.lift(decoded), z, atol=1e-12)
+    assert program.network_objective(decoded) <= program.objective(z) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-300, 1e-163, 1e-155])
+def test_multipliers_whose_products_underflow_prove_nothing_false(factor):
+    X, Y, net = vector_regression()
+    for kind in (OuterGroupLasso, VectorGroupLasso):
+        program = kind(net, X, Y, 0.1) if kind is OuterGroupLasso else kind.at(net, X, Y, 0.1)
+        best = solve(program, solver="interior_point")
+        dual = Dual(factor * best.dual.residual, factor * best.dual.rows, best.dual.matrix)
+        assert program.lower_bound(dual) <= best.objective
 
 
 def test_refusals_are_sentences():

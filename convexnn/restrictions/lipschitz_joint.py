@@ -80,7 +80,7 @@ class SpectralProgram(ConeProgram):
     def _network_regularizer(self, network: Network) -> float:
         U = self.merge(network)
         bound = maximize(lipsdp_rows(U), tol=LIPSDP_TOL).upper
-        return self.lam * bound**2 + self.ridge * float(U[:, -1] @ U[:, -1])
+        return self.lam * bound * bound + self.ridge * float(U[:, -1] @ U[:, -1])
 
     def _spectral_conjugate(self, Z: Array, error: Array, dual: Dual, q: Array | None) -> float:
         d = self.n_inputs
@@ -164,7 +164,8 @@ class LipschitzProgram(SpectralProgram):
         bounds = [maximize(B, tol=LIPSDP_TOL).upper]
         if dual is not None and dual.matrix is not None and is_usable(dual, self._structure):
             bounds.append(upper_bound(B, self._multiplier(B, dual.matrix)))
-        return self.lam * min(bounds) ** 2
+        best = min(bounds)
+        return self.lam * best * best  # not **, which raises where a product overflows
 
     def _multiplier(self, B: Array, matrix: Array) -> Array:
         """Multiplier on the simplex, ``q_i ~ (b_i'M b_i)^(1/2)`` with M the leading block of the dual matrix."""

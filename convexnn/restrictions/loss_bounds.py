@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from convexnn.exceptions import InvalidInputError
 from convexnn.losses import Loss, MultiMargin, get_loss
 from convexnn.monotone import concave_maximum, increasing_root
-from convexnn.restrictions.multipliers import best_scaling
+from convexnn.restrictions.multipliers import SMALLEST, best_scaling
 from convexnn.structure import ConeStructure
 
 Array = NDArray[np.float64]
@@ -107,12 +107,12 @@ def loss_bound(structure: ConeStructure, p: Array, rest: float, limit: float) ->
     Returns
     -------
     float
-        Nonnegative; zero also when nothing finite can be proved.
+        Nonnegative; zero also when nothing finite can be proved, or underflow has taken the digits.
     """
     weight, y = structure.weight, structure.targets
     if structure.is_squared:
         return best_scaling(-float(p @ y), 0.25 * float(p @ (p / weight)) + rest, limit)
-    if not np.isfinite(rest) or not limit > 0 or not p.any():
+    if not np.isfinite(rest) or not limit > 0 or not np.abs(p).max() > SMALLEST:
         return 0.0
     low, high = structure.sample_loss.slopes(structure.y)
     ratio = np.clip(p / weight, low, high)

@@ -14,6 +14,9 @@ from convexnn.structure import ConeStructure
 
 Array = NDArray[np.float64]
 
+#: Sums of products below this have lost digits to underflow and prove nothing.
+SMALLEST = 1e-280
+
 
 def is_usable(dual: Dual, structure: ConeStructure) -> bool:
     """Whether a dual has the shapes of the program and holds finite numbers."""
@@ -63,7 +66,7 @@ def fit_rows(structure: ConeStructure, dual: Dual, offset: Array, metric: Callab
 
 def best_scaling(linear: float, quadratic: float, limit: float) -> float:
     """Maximum of ``theta linear - theta^2 quadratic`` over ``0 <= theta <= limit``; zero when that is not finite."""
-    if not (linear > 0 and quadratic > 0 and limit > 0 and math.isfinite(linear) and math.isfinite(quadratic)):
+    if not (SMALLEST < linear < math.inf and SMALLEST < quadratic < math.inf and limit > 0):
         return 0.0
     theta = min(linear / (2 * quadratic), limit)
     value = theta * linear - theta * theta * quadratic

@@ -183,9 +183,12 @@ class OuterProgram:
         """
         net = checked_vector_network(network, self.n_inputs, self.n_outputs)
         units, lengths = self._normalized(net)
-        if units.shape != self.units.shape or np.abs(units - self.units).max() > 1e-9 * np.abs(self.units).max():
+        V = outer_weights(net) * lengths[:, None]
+        used = V.any(axis=1)  # the others contribute nothing, as units that decode leaves at zero
+        same = units.shape == self.units.shape
+        if not same or np.abs(units - self.units)[used].max(initial=0.0) > 1e-9 * np.abs(self.units).max():
             raise InvalidInputError("the outer step keeps the hidden units, and this network has other ones")
-        return outer_weights(net) * lengths[:, None]
+        return V
 
     def decode(self, z: Array) -> Network:
         """Network with balanced units and the best output biases."""

@@ -81,7 +81,8 @@ class DirectedLipSDP:
         bounds = [maximize_vector(z, self.directions.T, tol=LIPSDP_TOL).upper]
         if blocks is not None:
             bounds.append(upper_bound_vector(z, self.directions.T, self._multiplier(z, *blocks[:2])))
-        return self.weight * min(bounds) ** 2
+        best = min(bounds)
+        return self.weight * best * best
 
     def blocks(self, dual: Dual | None, d: int) -> tuple[Array, Array, Array] | None:
         """Blocks M (d x d), N (k x k) and P_0 (k x d) of a matrix multiplier; None without a usable one."""

@@ -43,6 +43,8 @@ LOOK_SHARE = 0.25
 NEARLY_FEASIBLE = 1e-6
 #: Relative violation up to which a start competes as it is.
 ROUNDOFF = 1e-9
+#: Of two, in the scale of a feature: its square stays finite.
+LARGEST_POWER = 300
 #: Entries of the pattern matrix up to which one thread is used.
 SMALL_PROBLEM = 2_000_000
 OTHERS = "use solver='interior_point', 'clarabel' or 'scs'"
@@ -168,7 +170,8 @@ def _feature_scale(structure: ConeStructure) -> Array:
     largest = np.abs(structure.X).max(axis=0)
     largest = np.where(largest > 0, largest, 1.0)
     size = largest * np.sqrt(structure.weight @ (structure.X / largest) ** 2)
-    return np.asarray(2.0 ** np.round(np.log2(np.where(size > 0, size, 1.0))))
+    powers = np.round(np.log2(np.where(size > 0, size, 1.0)))
+    return np.asarray(2.0 ** np.clip(powers, -LARGEST_POWER, LARGEST_POWER))
 
 
 @dataclass
@@ -199,6 +202,8 @@ class _Run:
                 status = "stalled"
             if self.incumbent.gap > self.tol and self.splitting is not None and self._is_finite():
                 status = self._last_look(status)
+            if self.incumbent.dual is None:
+                self.incumbent.offer_dual(_zero_dual(self.structure))
         return Proposal(self.incumbent.z, self.incumbent.dual, status, self.iterations, _NAME, self.notes)
 
     def _prepare(self, origin: Array | None) -> Splitting:
