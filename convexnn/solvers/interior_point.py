@@ -323,7 +323,6 @@ class _Run:
             return False
         self.incumbent.offer_dual(dual)
         if self.program.violation(z) <= FEASIBILITY_TOLERANCE:
-            if self.program.violation(z) <= FEASIBILITY_TOLERANCE:
             self.incumbent.offer_point(z, dual)
         if polish and self.incumbent.gap > self.tol:
             rows = polished_rows(problem, follower.U, follower.slack, follower.rows, block.dual_gradient())
