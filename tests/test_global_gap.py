@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -128,6 +130,27 @@ def test_multipliers_prove_the_bound_again_on_repeated_and_weightless_rows(rng):
     found = train_global(X, y, 0.01, random_state=0, sample_weight=weight)
     again = l2_global_bound(X, y, 0.01, found.multipliers, sample_weight=weight)
     assert found.lower_bound * (1 - 2e-4) <= again.lower <= found.objective
+
+
+def test_the_variance_of_repeated_rows_is_rounded_down(rng):
+    """Against exact rational arithmetic; with equal inputs the best constant, with its variance, is the optimum."""
+    for shift in (0.0, 1e6):
+        for _ in range(20):
+            y = shift + rng.normal(size=5)
+            exact = [Fraction(value) for value in y]
+            mean = sum(exact) / 5
+            truth = sum((value - mean) ** 2 for value in exact) / 5
+            rows = distinct_rows(np.zeros((5, 1)), y)
+            assert abs(Fraction(float(rows.y[0])) - mean) <= Fraction(float(rows.mean_error[0]))
+            assert Fraction(l2_global_bound(np.zeros((5, 1)), y, 0.1, rng.normal(size=5)).lower) <= truth
+            assert rows.proved_constant >= 0.999 * float(truth)
+
+
+def test_nothing_is_left_over_when_no_row_is_repeated(rng):
+    """Means of one target were rounded, and their 'variance' of 1e-32 was a bound above the optimum of tiny lam."""
+    rows = distinct_rows(rng.normal(size=(50, 2)), 1e3 + rng.normal(size=50), rng.uniform(size=50))
+    assert rows.constant == 0.0
+    assert l2_global_bound([[0.0], [1.0]], [0.1, 0.7], 1e-40, [0.0, 0.0], sample_weight=[1.0, 3.0]).lower == 0.0
 
 
 def test_units_that_are_silent_on_the_data_are_pruned():

@@ -120,7 +120,7 @@ class _Run:
         self.began, self.accuracy = time.perf_counter(), min(max(0.01 * self.tol, 1e-9), 1e-4)
         self.X1 = homogeneous(self.rows)
         self.columns = Columns(self.rows.X)
-        self.lower, self.nu = self.rows.constant, np.zeros(len(self.X1))
+        self.lower, self.nu = self.rows.proved_constant, np.zeros(len(self.X1))
         self.reference = self._program()
         self.data, self.unit = self.reference.structure(), self.reference.scale
         mean = float(self.rows.y[0] + self.rows.weight @ (self.rows.y - self.rows.y[0]))

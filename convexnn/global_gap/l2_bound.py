@@ -51,15 +51,17 @@ class DualBound(ByValue):
     def of(rows: DistinctRows, lam: float, nu: Array) -> DualBound:
         """Bound of the multipliers ``nu - om sum(nu)``, computed from any numbers nu of shape (n,)."""
         if nu.shape != rows.y.shape or not np.isfinite(nu).all():
-            return DualBound(rows.constant, 0.0, 0.0, lam, math.inf)
+            return DualBound(rows.proved_constant, 0.0, 0.0, lam, math.inf)
         left = abs(math.fsum(nu.tolist())) + len(nu) * UNIT * float(np.abs(nu).max(initial=0.0))
         y = rows.y - rows.y[0]
         y = y - rows.weight @ y
         terms = nu * y
         relative = 4.0 * gamma(len(nu) + 8)
         linear = -math.fsum(terms.tolist()) - relative * float(np.abs(terms).sum()) - 2 * left * float(np.abs(y).max())
+        linear -= (1 + relative) * float(np.abs(nu) @ rows.mean_error) + 2 * left * float(rows.mean_error.max())
         quadratic = 0.25 * float(nu @ (nu / rows.weight)) * (1 + relative) + left * left
-        return DualBound(rows.constant, linear, quadratic, lam, left * float(magnitude(homogeneous(rows), rows.weight)))
+        drift = left * float(magnitude(homogeneous(rows), rows.weight))
+        return DualBound(rows.proved_constant, linear, quadratic, lam, drift)
 
     def limit(self, kappa: float) -> float:
         """Largest scaling theta that an upper bound on kappa allows."""

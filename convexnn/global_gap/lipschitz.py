@@ -136,7 +136,7 @@ class _Run:
     def __init__(self, rows: DistinctRows, lam: float, tol: float, clock: _Clock, rng: np.random.Generator) -> None:
         self.rows, self.lam, self.tol, self.clock, self.rng = rows, lam, tol, clock, rng
         self.columns = Columns(rows.X)
-        self.lower, self.multipliers = rows.constant, _no_multipliers(rows)
+        self.lower, self.multipliers = rows.proved_constant, _no_multipliers(rows)
         self.history: list[GlobalRound] = []
         self.spare, self.expected, self.sharper, self.accuracy = SPARE, 1.0, 1.0, 1e-3
         self.solution: Solution | None = None

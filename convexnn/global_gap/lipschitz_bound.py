@@ -188,10 +188,11 @@ class DualBound:
         y = y - rows.weight @ y
         residue = abs(math.fsum(nu.tolist())) * float(np.abs(y).max())
         rounding = 4 * gamma(n + 8) * float(np.abs(nu) @ (np.abs(y) + 2 * UNIT * np.abs(rows.y)))
+        rounding += 2 * float(np.abs(nu) @ rows.mean_error)
         loss = sum_up(np.nextafter(nu * nu / (4 * rows.weight), np.inf)) * (1 + 64 * UNIT)
         price = product_up(_inverse_norm(multipliers.root), _inverse_norm(multipliers.root), 1 / lam) * (1 + 4 * UNIT)
         linear = -float(nu @ y) - rounding - residue
-        return cls(rows.constant * (1 - 8 * UNIT), linear, loss, price, norm_up(multipliers.linear))
+        return cls(rows.proved_constant, linear, loss, price, norm_up(multipliers.linear))
 
     def lower(self, kappa: float) -> float:
         """The bound for a proved ``kappa``."""

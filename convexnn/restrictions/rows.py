@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.rigorous import UNIT, gamma
 
 Array = NDArray[np.float64]
 
@@ -47,6 +48,8 @@ class DistinctRows:
         Original row numbers with positive weight.
     fresh : array of bool, shape (n,)
         False for a row whose x is that of the row before: they differ in y alone.
+    mean_error : array, shape (n,)
+        Bound on the rounding error of y; zero where nothing was averaged.
     """
 
     X: Array
@@ -57,6 +60,13 @@ class DistinctRows:
     inverse: NDArray[np.intp]
     used: NDArray[np.intp]
     fresh: NDArray[np.bool_]
+    mean_error: Array
+
+    @property
+    def proved_constant(self) -> float:
+        """``constant`` rounded down: its own rounding, and the squares of the errors of y, which only add to it."""
+        squares = float(self.weight @ self.mean_error**2)
+        return max(self.constant * (1 - 4 * gamma(len(self.used) + 8)) - 2 * squares, 0.0)
 
     def select(self, D: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Patterns of the distinct rows from patterns of the original rows.
@@ -152,10 +162,16 @@ def distinct_rows(
     weight = np.bincount(inverse, weights[used])
     shift = targets[used[0]]  # subtracted first: y + 100 keeps its digits, constant targets stay exact
     mean = np.bincount(inverse, weights[used] * (targets[used] - shift)) / weight + shift
+    alone = targets[used[first]]  # the mean of equal targets, without rounding
+    averaged = np.bincount(inverse, targets[used] != alone[inverse]) > 0
+    mean = np.where(averaged, mean, alone)
+    largest = np.zeros(len(mean))
+    np.maximum.at(largest, inverse, np.abs(targets[used] - shift))
+    error = np.where(averaged, 2 * gamma(len(used) + 8) * largest + 2 * UNIT * np.abs(mean), 0.0)
     constant = float(weights[used] @ (targets[used] - mean[inverse]) ** 2)
     if with_targets:
         mean, constant = keys[:, -1].copy(), 0.0
-    return DistinctRows(rows, mean, weight / weight.sum(), constant, used[first], inverse, used, fresh)
+    return DistinctRows(rows, mean, weight / weight.sum(), constant, used[first], inverse, used, fresh, error)
 
 
 def _as_floats(values: ArrayLike, name: str) -> Array:
