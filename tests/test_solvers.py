@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
-from convexnn.program import Dual, Program
+from convexnn.program import Dual, Program, Proposal
 from convexnn.solvers import available_solvers, cvx, registry, solve
 from tests._instances import PROGRAMS, group_lasso, joint, regression, unstructured
 
@@ -45,11 +45,25 @@ def test_unknown_solver_lists_the_names():
 
 @pytest.mark.parametrize(
     "options",
-    [{"tol": 0.0}, {"tol": math.nan}, {"max_iter": 0}, {"max_iter": 1.5}, {"time_limit": 0}, {"start": [[math.nan]]}],
+    [
+        *({"tol": tol} for tol in (0.0, math.nan, "1e-6", None)),
+        *({"max_iter": number} for number in (0, 1.5, math.inf, "3")),
+        *({"time_limit": seconds} for seconds in (0, math.nan, "1")),
+        *({"start": start} for start in ([[math.nan]], [[0.0]], "start", [[1.0], [2.0, 3.0]], regression()[2])),
+    ],
 )
-def test_unusable_options_are_sentences(options):
+@pytest.mark.parametrize("solver", ["auto", "first_order", "clarabel"])
+def test_unusable_options_are_sentences(solver, options):
     with pytest.raises(InvalidInputError, match="expected"):
-        solve(group_lasso(*regression()), **options)
+        solve(group_lasso(*regression()), solver=solver, **options)
+
+
+def test_a_generic_solver_cut_short_is_not_worse_than_the_start(monkeypatch):
+    program = group_lasso(*regression())
+    best = solve(program)
+    poor = Proposal(np.zeros_like(best.z), best.dual, "max_iter", 1, "clarabel")
+    monkeypatch.setattr(registry, "solve_cvxpy", lambda *_, **__: poor)
+    assert solve(program, solver="clarabel", start=best).objective == program.objective(best.z, best.dual)
 
 
 @unlicensed_mosek

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from convexnn.solvers.choice import interior_point_effort
 from convexnn.solvers.cvx import is_installed, mosek_refusal, package_version, require_usable, solve_cvxpy
 from convexnn.solvers.first_order import solve_first_order
 from convexnn.solvers.interior_point import solve_interior_point
+from convexnn.solvers.request import Request, checked_request
 from convexnn.threads import one_thread
 
 Array = NDArray[np.float64]
@@ -128,24 +128,6 @@ def require_solver(solver: str) -> None:
         require_usable(solver)
 
 
-@dataclass(frozen=True)
-class _Request:
-    """The options of one call of :func:`solve`."""
-
-    tol: float
-    max_iter: int
-    time_limit: float | None
-    start: Array | Solution | None
-    verbose: int
-    began: float
-
-    def remaining(self) -> float | None:
-        """Seconds left, at least a thousandth of one."""
-        if self.time_limit is None:
-            return None
-        return max(self.time_limit - (time.perf_counter() - self.began), 1e-3)
-
-
 def solve(
     program: Program,
     *,
@@ -176,7 +158,8 @@ def solve(
     start : array-like, Solution or None
         A point to start from instead of ``program.start``, strictly inside the cones if possible; or the solution
         of a neighbouring program of the same shape (another lam, a few flipped patterns, other weights), of which
-        the interior point method uses points and multipliers. The result is never worse than a feasible start.
+        the interior point method uses points and multipliers. The generic solvers do not start from it. The result
+        is never worse than a feasible start, by more than the tolerance.
     verbose : int
         1 logs a line an iteration to the logger ``convexnn`` at level INFO; 2 lets cvxpy solvers print.
 
@@ -193,7 +176,8 @@ def solve(
     SolverError
         When the named solver is missing, unlicensed or failed; its own error is the cause.
     """
-    request = _check(solver, tol, max_iter, time_limit, start, verbose)
+    require_solver(solver)
+    request = checked_request(program, tol, max_iter, time_limit, start, verbose)
     with one_thread(_is_small(program)):
         return _solve_auto(program, request) if solver == "auto" else _solve_named(program, solver, request)
 
@@ -204,35 +188,13 @@ def _is_small(program: Program) -> bool:
     return structure is not None and structure.D.shape[1] * structure.X.shape[1] <= SMALL_SYSTEM
 
 
-def _check(
-    solver: str, tol: float, max_iter: int, time_limit: float | None, start: ArrayLike | Solution | None, verbose: int
-) -> _Request:
-    require_solver(solver)
-    if not (math.isfinite(tol) and tol > 0):
-        raise InvalidInputError(f"tol={tol!r} was given; expected a positive number such as 1e-6")
-    if int(max_iter) != max_iter or max_iter < 1:
-        raise InvalidInputError(f"max_iter={max_iter!r} was given; expected an integer of at least 1")
-    if time_limit is not None and not time_limit > 0:
-        raise InvalidInputError(f"time_limit={time_limit!r} was given; expected positive seconds or None")
-    return _Request(tol, int(max_iter), time_limit, _check_start(start), verbose, time.perf_counter())
-
-
-def _check_start(start: ArrayLike | Solution | None) -> Array | Solution | None:
-    if start is None:
-        return None
-    point = start.z if isinstance(start, Solution) else np.asarray(start, dtype=float)
-    if not np.isfinite(point).all():
-        raise InvalidInputError("start holds NaN or infinite values; expected a finite point of the program")
-    return start if isinstance(start, Solution) else point
-
-
-def _solve_named(program: Program, solver: str, request: _Request) -> Solution:
+def _solve_named(program: Program, solver: str, request: Request) -> Solution:
     proposal = (_own if solver in OWN_SOLVERS else _generic)(solver)(program, request)
     return evaluate(program, proposal, seconds=time.perf_counter() - request.began, tol=request.tol)
 
 
-def _own(solver: str) -> Callable[[Program, _Request], Proposal]:
-    def run(program: Program, request: _Request) -> Proposal:
+def _own(solver: str) -> Callable[[Program, Request], Proposal]:
+    def run(program: Program, request: Request) -> Proposal:
         method = solve_interior_point if solver == "interior_point" else solve_first_order
         try:
             proposal = method(
@@ -258,10 +220,9 @@ def _nothing_yet(program: Program, solver: str) -> Proposal:
     return Proposal(np.zeros((structure.D.shape[1], structure.X.shape[1])), None, "interrupted", 0, solver)
 
 
-def _no_worse(program: Program, proposal: Proposal, request: _Request) -> Proposal:
+def _no_worse(program: Program, proposal: Proposal, request: Request) -> Proposal:
     """Put the start into a proposal that was cut short before it could do better."""
-    given = request.start.z if isinstance(request.start, Solution) else request.start
-    start = program.start if given is None else given
+    start = request.start_of(program)
     if proposal.status == "solved" or start is None or program.violation(start) > START_TOLERANCE:
         return proposal
     if program.objective(start, proposal.dual) >= program.objective(proposal.z, proposal.dual):
@@ -269,9 +230,9 @@ def _no_worse(program: Program, proposal: Proposal, request: _Request) -> Propos
     return replace(proposal, z=start, notes=(*proposal.notes, "the start is returned unchanged"))
 
 
-def _generic(solver: str) -> Callable[[Program, _Request], Proposal]:
-    def run(program: Program, request: _Request) -> Proposal:
-        return solve_cvxpy(
+def _generic(solver: str) -> Callable[[Program, Request], Proposal]:
+    def run(program: Program, request: Request) -> Proposal:
+        proposal = solve_cvxpy(
             program,
             solver,
             tol=request.tol,
@@ -279,11 +240,12 @@ def _generic(solver: str) -> Callable[[Program, _Request], Proposal]:
             time_limit=request.remaining(),
             verbose=request.verbose,
         )
+        return _no_worse(program, proposal, request)
 
     return run
 
 
-def _solve_auto(program: Program, request: _Request) -> Solution:
+def _solve_auto(program: Program, request: Request) -> Solution:
     """One of the own solvers when there is a structure, else the generic solvers in order of trust."""
     large = _solve_large(program, request)
     if large is not None:
@@ -303,7 +265,7 @@ def _solve_auto(program: Program, request: _Request) -> Solution:
     return min(candidates, key=lambda solution: (solution.gap, solution.objective))
 
 
-def _solve_large(program: Program, request: _Request) -> Solution | None:
+def _solve_large(program: Program, request: Request) -> Solution | None:
     """Solution by the first-order solver where the interior point method would need too much; None where it would not.
 
     Also None where the first-order solver does not know the program.
@@ -320,13 +282,13 @@ def _solve_large(program: Program, request: _Request) -> Solution | None:
     return replace(solution, notes=(*solution.notes, f"first_order, since interior_point would need {need}"))
 
 
-def _is_poor(solution: Solution, request: _Request) -> bool:
+def _is_poor(solution: Solution, request: Request) -> bool:
     """Whether a generic solver may do better: not optimal although it was not cut short."""
     stopped = solution.status in ("time_limit", "interrupted", "max_iter")
     return not stopped and solution.gap > FALLBACK_FACTOR * request.tol
 
 
-def _solve_generic(program: Program, request: _Request, *, required: bool) -> Solution | None:
+def _solve_generic(program: Program, request: Request, *, required: bool) -> Solution | None:
     causes: list[SolverError] = []
     for name in ("mosek", "clarabel", "scs"):
         if name == "mosek" and mosek_refusal() is not None:
