@@ -14,7 +14,6 @@ Methods are those of ``ConeBlock``; cone variables are flat vectors, all cliques
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,6 @@ from convexnn.solvers.cone_problem import ConeProblem
 Array = NDArray[np.float64]
 
 #: Squared eigenvalues of the scaled point that spread farther than this are computed anew from a product of factors.
-WIDEST_SPREAD = 1e10
 WIDEST_SPREAD = 1e10
 #: Total weight on the path, relative to that of the cone rows; 0.2 to 1 differ little.
 SHARE = 0.4
@@ -212,9 +210,9 @@ class ArrowBlock:
     def clipped(self, step: ConeStep, length: float, mu: float) -> Array:
         def clip(a: Array, b: Array, lmbda: Array) -> Array:
             product = _trial(a, lmbda) @ _trial(b, lmbda)
-            values, vectors = np.linalg.eigh(0.5 * (product + product.swapaxes(-1, -2)))
-            change = (vectors * clip_change(values, mu)[..., None, :]) @ vectors.swapaxes(-1, -2)
-            return cast(Array, 2 * change / (lmbda[..., :, None] + lmbda[..., None, :]))
+            product = 0.5 * (product + product.swapaxes(-1, -2))
+            change = _clipped_spectra(product.reshape(-1, *product.shape[-2:]), mu).reshape(product.shape)
+            return 2 * change / (lmbda[..., :, None] + lmbda[..., None, :])
 
         return self._each(clip, step, length)
 
@@ -223,7 +221,6 @@ class ArrowBlock:
         return float(np.vdot(point + length * step.primal, point + length * step.dual))
 
     def max_step(self, step: ConeStep, limit: float) -> float:
-        """One Cholesky test at the step the rows allow; eigenvalues only when it fails."""
         changes = self._parts(step.primal), self._parts(step.dual)
         for a, b, root in zip(*changes, self._roots, strict=True):
             limit = _longest(np.array([a, b]) * root, limit)
@@ -295,6 +292,16 @@ def _scaling(X: Array, S: Array) -> tuple[Array, Array]:
     return L @ (V / np.sqrt(lmbda)[..., None, :]), lmbda
 
 
+def _clipped_spectra(products: Array, mu: float) -> Array:
+    """Changes that pull all eigenvalues into ``[mu / 10, 10 mu]``; zero where they are there already."""
+    low, _, high = _eigenvalue_bounds(products)
+    outside = (low < 0.1 * mu) | (high > 10 * mu)
+    values, vectors = np.linalg.eigh(products[outside])
+    changes = np.zeros_like(products)
+    changes[outside] = (vectors * clip_change(values, mu)[:, None, :]) @ vectors.swapaxes(-1, -2)
+    return changes
+
+
 def _trial(change: Array, lmbda: Array) -> Array:
     moved = change.copy()
     np.einsum("...aa->...a", moved)[:] += lmbda
@@ -307,11 +314,22 @@ def _second_order(a: Array, b: Array, lmbda: Array) -> Array:
 
 
 def _longest(relative: Array, limit: float) -> float:
-    trial = min(limit, 10.0) * 1.001 * relative
-    np.einsum("...aa->...a", trial)[:] += 1
-    try:
-        np.linalg.cholesky(trial)
-    except np.linalg.LinAlgError:
-        smallest = float(np.linalg.eigvalsh(relative).min())
-        return min(limit, -1 / smallest) if smallest < 0 else limit
-    return limit
+    """Longest step up to ``limit`` that leaves every ``I + step relative`` semidefinite."""
+    low, high, _ = _eigenvalue_bounds(relative)
+    blocking = low <= min(float(high.min()), -0.999 / min(limit, 10.0))
+    if not blocking.any():
+        return limit
+    smallest = float(np.linalg.eigvalsh(relative[blocking]).min())
+    return min(limit, -1 / smallest) if smallest < 0 else limit
+
+
+def _eigenvalue_bounds(M: Array) -> tuple[Array, Array, Array]:
+    """Lower and upper bounds on the smallest eigenvalues, upper ones on the largest (Wolkowicz and Styan 1980).
+
+    From the traces of ``M`` and ``M^2``; they spare most of the small eigenvalue problems.
+    """
+    k = M.shape[-1]
+    mean = np.einsum("...aa->...", M) / k
+    deviation = np.sqrt(np.maximum(np.einsum("...ab,...ab->...", M, M) / k - mean * mean, 0.0))
+    root, slip = np.sqrt(max(k - 1.0, 1.0)), 1e-7 * np.abs(mean)  # the difference of squares keeps half of the digits
+    return mean - root * deviation - slip, mean - deviation / root + slip, mean + root * deviation + slip

@@ -11,7 +11,8 @@ other than squared bring variables of their own, their slopes, with what belongs
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,19 @@ class _Direction:
     loss: LossStep
     length: float
     target: _Target
+
+
+def _between(first: Any, second: Any, share: float) -> Any:
+    """``first + share (second - first)``, part by part."""
+    if isinstance(first, _Target | _Direction | ConeStep | LossStep):
+        parts = [(getattr(first, field.name), getattr(second, field.name)) for field in fields(first)]
+        return type(first)(*(_between(a, b, share) for a, b in parts))
+    return first + share * (second - first)
+
+
+def _is_long(trial: _Direction, affine_length: float) -> bool:
+    """Whether a corrector's step is long enough to damp it no further."""
+    return trial.length >= 0.9 or (affine_length > 0.5 and trial.length > 0.5)
 
 
 class PathFollower:
@@ -166,7 +180,16 @@ class PathFollower:
         self._products = self.rows * self.slack
 
     def _direction(self, target: _Target) -> _Direction:
-        """Solve ``slack d_rows + rows d_slack = target.rows`` together with the targets of the cone and the loss."""
+        """Direction of a target, whatever its length."""
+        direction = self._trial(target, -1.0)
+        assert direction is not None
+        return direction
+
+    def _trial(self, target: _Target, least: float) -> _Direction | None:
+        """Solve ``slack d_rows + rows d_slack = target.rows`` together with the targets of the cone and the loss.
+
+        None when the rows alone keep the step from being longer than ``least``.
+        """
         problem, block = self.problem, self.block
         right, extra = block.pull_back(target.cone)
         right += problem.row_adjoint(target.rows / self.slack) - self._residual
@@ -174,9 +197,18 @@ class PathFollower:
         dU, d_extra = self.system.solve(right, extra - self._extra_residual)
         d_slack = problem.row_change(dU)
         d_rows = (target.rows - self.rows * d_slack) / self.slack
+        limit = self._longest_row_step(d_slack, d_rows)
+        if limit <= least:
+            return None
         cone, loss = block.expand(dU, d_extra, target.cone), self.term.expand(dU, target.loss)
-        length = self.term.max_step(loss, self._longest_row_step(d_slack, d_rows))
-        return _Direction(dU, d_slack, d_rows, cone, loss, block.max_step(cone, length), target)
+        length = block.max_step(cone, self.term.max_step(loss, limit))
+        return _Direction(dU, d_slack, d_rows, cone, loss, length, target)
+
+    def _damped(self, full: _Direction, half: _Direction, damping: float) -> _Direction:
+        """Direction at another damping than 1 and 1/2, without a solve: directions are affine in their targets."""
+        mixed = cast(_Direction, _between(full, half, 2 - 2 * damping))
+        limit = self.term.max_step(mixed.loss, self._longest_row_step(mixed.d_slack, mixed.d_rows))
+        return replace(mixed, length=self.block.max_step(mixed.cone, limit))
 
     def _longest_row_step(self, d_slack: Array, d_rows: Array) -> float:
         rate = -float((d_slack / self.slack).min(initial=0.0))
@@ -200,14 +232,14 @@ class PathFollower:
             block.affine() + block.centring(self.kappa * mu),
             term.affine() + term.centring(mu),
         )
-        best = None
-        for damping in (1.0, 0.5, 0.1):
-            trial = self._direction(target.plus(second, damping))
-            if best is None or trial.length > 1.05 * best.length:
+        full = best = self._direction(target.plus(second))
+        if _is_long(full, affine_length):
+            return full
+        half = self._direction(target.plus(second, 0.5))
+        trials = [half] if _is_long(half, affine_length) else [half, self._damped(full, half, 0.1)]
+        for trial in trials:
+            if trial.length > 1.05 * best.length:
                 best = trial
-            if trial.length >= 0.9 or (affine_length > 0.5 and trial.length > 0.5):
-                break
-        assert best is not None
         return best
 
     def _gondzio(self, direction: _Direction, mu: float) -> _Direction:
@@ -223,8 +255,9 @@ class PathFollower:
                 self.block.clipped(direction.cone, trial, self.kappa * mu),
                 self.term.clipped(direction.loss, trial, mu),
             )
-            better = self._direction(direction.target.plus(change))
-            if better.length <= 1.01 * direction.length + 0.01:
+            least = 1.01 * direction.length + 0.01
+            better = self._trial(direction.target.plus(change), least)
+            if better is None or better.length <= least:
                 break
             direction = better
         return direction
