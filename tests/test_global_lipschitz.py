@@ -90,6 +90,9 @@ def test_a_larger_kappa_never_raises_the_bound():
     best = train_global_lipschitz(X, y, 0.05, tol=1e-4)
     cut = lipschitz_global_bound(X, y, 0.05, best.multipliers, time_limit=1e-9)
     assert cut.lower <= best.lower_bound * (1 + 1e-9)
+    for wrong in ({"time_limit": -1.0}, {"tol": 0.0}):
+        with pytest.raises(InvalidInputError, match=next(iter(wrong))):
+            lipschitz_global_bound(X, y, 0.05, best.multipliers, **wrong)
 
 
 # -- training -----------------------------------------------------------------------------------------
@@ -243,7 +246,7 @@ def test_a_huge_weight_leaves_the_constant():
     assert found.objective == pytest.approx(1.0, rel=1e-3)  # the variance of standardized targets
 
 
-@pytest.mark.parametrize("wrong", [{"tol": 0.0}, {"lam": -1.0}, {"time_limit": 0.0}])
+@pytest.mark.parametrize("wrong", [{"tol": 0.0}, {"lam": -1.0}, {"time_limit": 0.0}, {"max_rounds": -1}])
 def test_bad_options_are_refused(wrong):
     X, y = data(5, 1)
     options = {"lam": 0.1, **wrong}

@@ -7,6 +7,7 @@ violated price is a new pattern, and a proof that no price is violated is a boun
 from __future__ import annotations
 
 import math
+import numbers
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -78,6 +79,7 @@ def train_global_lipschitz(
     time_limit : float, optional
         Wall-clock seconds; the best network and the best bound so far come back.
     max_rounds : int
+        At least 0.
     random_state : int, optional
         Of local pricing; the bound does not depend on chance.
     sample_weight : array-like, shape (n,), optional
@@ -95,6 +97,8 @@ def train_global_lipschitz(
     """
     if not (math.isfinite(tol) and tol > 0):
         raise InvalidInputError(f"tol={tol!r} was given; expected a positive number such as 1e-3")
+    if not isinstance(max_rounds, numbers.Integral) or max_rounds < 0:
+        raise InvalidInputError(f"max_rounds={max_rounds!r} was given; expected an integer >= 0")
     rows = distinct_rows(X, y, sample_weight)
     clock = _Clock(math.inf if time_limit is None else positive(time_limit, "time_limit"))
     run = _Run(rows, positive(lam, "lam"), tol, clock, np.random.default_rng(random_state))

@@ -95,7 +95,7 @@ def lipschitz_global_bound(
     sample_weight: ArrayLike | None = None,
     wanted: float = math.inf,
     tol: float = 1e-6,
-    time_limit: float = math.inf,
+    time_limit: float | None = None,
 ) -> LipschitzBound:
     """Lower bound on ``mean((f(x_i) - y_i)^2) + lam LipSDP(f)^2`` over ReLU networks f of one hidden layer, any width.
 
@@ -114,8 +114,8 @@ def lipschitz_global_bound(
         The search for the pricing maximum stops when this lower bound is proved.
     tol : float
         Relative accuracy of the pricing maximum.
-    time_limit : float
-        Seconds; the bound so far is valid.
+    time_limit : float, optional
+        Wall-clock seconds; the bound so far is valid.
 
     Returns
     -------
@@ -124,11 +124,14 @@ def lipschitz_global_bound(
     Raises
     ------
     InvalidInputError
-        For data that cannot be used or multipliers of another shape.
+        For data or options that cannot be used or multipliers of another shape.
     """
     rows = distinct_rows(X, y, sample_weight)
     _check_shapes(rows, multipliers)
-    return bound_on_rows(rows, positive(lam, "lam"), multipliers, wanted=wanted, tol=tol, time_limit=time_limit)
+    limit = math.inf if time_limit is None else positive(time_limit, "time_limit")
+    return bound_on_rows(
+        rows, positive(lam, "lam"), multipliers, wanted=wanted, tol=positive(tol, "tol"), time_limit=limit
+    )
 
 
 def bound_on_rows(

@@ -26,7 +26,7 @@ class SearchOptions:
     rounds : int
         At least 0. A search that has not improved for ``patience`` rounds ends earlier.
     max_units : int or None
-        Most hidden units; None: as many as the start has.
+        Most hidden units; None: as many as the start has. A start with more comes back when nothing smaller is better.
     n_starts : int
         Searches in all; the first starts at the given network, the others at disturbed copies of it.
     n_jobs : int or None
