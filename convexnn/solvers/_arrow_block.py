@@ -30,6 +30,8 @@ WIDEST_SPREAD = 1e10
 SHARE = 0.4
 #: Largest eigenvalue of the spectral part relative to its bound at the start.
 START_LEVEL = 0.25
+#: The same with fixed corners.
+FIXED_START_LEVEL = 0.5
 
 
 class ArrowBlock:
@@ -41,6 +43,7 @@ class ArrowBlock:
     separable = True
     n_extra = 0
     share = SHARE
+    start_level = START_LEVEL
     fixed_corner = False
 
     def __init__(self, problem: ConeProblem, weight: float) -> None:
@@ -84,8 +87,8 @@ class ArrowBlock:
             spectrum, axes = np.linalg.eigh((E / q[:, None]).T @ E)
             # a centre that is all bias would have to be endless to reach the level
             top = max(float(spectrum[-1]), np.finfo(float).tiny)
-            self.x = self._bound(np.maximum(spectrum, 0) * min(START_LEVEL / top, self.longest**2 / self.x), mu)
-            squared = min(START_LEVEL * self.x / top, self.longest**2)
+            self.x = self._bound(np.maximum(spectrum, 0) * min(self.start_level / top, self.longest**2 / self.x), mu)
+            squared = min(self.start_level * self.x / top, self.longest**2)
             W = (axes * (share / (self.x - squared * spectrum))) @ axes.T
         self.W = 0.5 * (W + W.T)
         E = E * np.sqrt(squared)
@@ -266,6 +269,7 @@ class FixedArrow(ArrowBlock):
     """``weight x`` with ``[[x I, C'], [C, I]] >= 0``, ``C = diag(q)^(-1/2) B / 2`` for fixed q."""
 
     fixed_corner = True
+    start_level = FIXED_START_LEVEL
 
     def __init__(self, problem: ConeProblem, weight: float, q: Array) -> None:
         super().__init__(problem, weight)

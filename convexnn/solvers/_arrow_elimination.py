@@ -174,7 +174,8 @@ class ArrowElimination:
         """Right-hand side in the units, (p, d), once y is eliminated; keeps what :meth:`recover` needs."""
         d = self.d
         R12 = R[:, :d, d]
-        total = R[:, :d, :d].sum(axis=0) + R_rest
+        self._leading = R[:, :d, :d].sum(axis=0)
+        total = self._leading + R_rest
         if self.fixed_corner:
             share = R[:, d, d] / self.e
             R12 = R12 - self.c * share[:, None]
@@ -219,8 +220,9 @@ class ArrowElimination:
     def _imbalance(self, dW: Array, dz: Array, dr: Array) -> Array:
         """``sum_i dY_i + dT``."""
         d = self.d
-        left = self.Q[:, :d] @ bordered(dW, dz, dr)
-        changes = (self._R[:, :d, :d] - left @ self.Q[:, :, :d]).sum(axis=0)
+        left = (bordered(dW, dz, dr) @ self.Q[:, :, :d]).reshape(-1, d)
+        # one long product instead of a sum of short ones
+        changes = self._leading - self.Q[:, :, :d].reshape(-1, d).T @ left
         return np.asarray(changes + self._R_rest - self.Q_rest @ dW @ self.Q_rest)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dger
 
 from convexnn.solvers._dense_system import REFINEMENTS, DenseSystem, Operator, cholesky_solver
 from convexnn.solvers.cone_block import ConeBlock
@@ -27,6 +28,7 @@ class WoodburySystem:
     def __init__(self, problem: ConeProblem, block: ConeBlock) -> None:
         self.problem, self.block = problem, block
         self._dense: DenseSystem | None = None
+        self._gates = np.repeat(problem.D, problem.d1, axis=1).astype(float, copy=False)
         self.refinements = REFINEMENTS
 
     def factor(self, w: Array) -> None:
@@ -52,17 +54,19 @@ class WoodburySystem:
 
     def _scaled_design(self) -> Array:
         """Rows of ``A L``, shape (rows, p (d + 1)), units first."""
-        problem, n = self.problem, self.problem.n
-        loss = problem.X @ self._factors.transpose(1, 0, 2).reshape(problem.d1, -1)
-        gated = loss.reshape(n, problem.p, problem.d1)
-        gated *= problem.D[:, :, None]
+        problem, n, shared = self.problem, self.problem.n, self._operator.shared
+        design = np.empty((n + (0 if shared is None else len(shared)), problem.size))
+        loss, root = design[:n], np.sqrt(problem.curvature)
+        factors = self._factors.transpose(1, 0, 2).reshape(problem.d1, -1)
+        np.matmul(root[:, None] * problem.X, factors, out=loss)
+        loss *= self._gates
         # the free output bias takes off the weighted mean
-        loss -= problem.centring @ loss
-        loss *= np.sqrt(problem.curvature)[:, None]
-        if self._operator.shared is None:
-            return loss
-        shared = (self._operator.shared.transpose(1, 0, 2) @ self._factors).transpose(1, 0, 2)
-        return np.vstack([loss, shared.reshape(len(shared), -1)])
+        mean = np.sqrt(problem.centring) @ loss
+        dger(-1.0, mean, np.sqrt(problem.centring), a=loss.T, overwrite_a=1)
+        if shared is not None:
+            rest = design[n:].reshape(shared.shape).transpose(1, 0, 2)
+            np.matmul(shared.transpose(1, 0, 2), self._factors, out=rest)
+        return design
 
     def _base_solve(self, right: Array) -> Array:
         v = (right.T[:, None, :] @ self._factors).ravel()
