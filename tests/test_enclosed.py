@@ -13,6 +13,7 @@ from convexnn.program import Dual
 from convexnn.restrictions import ReluGroupLasso, enclosed
 from convexnn.restrictions.enclosed import enclosed_stationarity, two_sum
 from convexnn.restrictions.multipliers import stationarity
+from convexnn.restrictions.spectral import conjugate
 from convexnn.solvers import solve
 from convexnn.structure import ConeStructure, GroupNorm
 
@@ -106,3 +107,11 @@ def test_columns_of_denormal_numbers_prove_nothing_false(tiny):
         assert np.isfinite(Z).all()
         assert np.isfinite(error).all()
         assert program.lower_bound(Dual(program.residual_multiplier(z), rows)) <= program.objective(z)
+
+
+def test_roundoff_around_zero_is_covered():
+    """Multipliers that cancel to zero in floating point need not be zero: the conjugate of ``error`` alone counts."""
+    error = np.full((2, 1), 1e-8)
+    covered = conjugate(np.zeros((2, 1)), None, 1.0, None, error)
+    assert covered >= conjugate(error, None, 1.0, None) * (1 - 1e-12) > 0  # the worst multiplier within the error
+    assert conjugate(np.zeros((2, 1)), None, 1.0, None, 0 * error) == 0

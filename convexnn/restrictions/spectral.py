@@ -48,7 +48,7 @@ def conjugate(P: Array, M: Array | None, weight: float, q: Array | None, error: 
     float
         Valid for every M; infinite or nan only by overflow.
     """
-    size = float(np.abs(P).max())
+    size = float(max(np.abs(P).max(), 0.0 if error is None else error.max()))
     if size == 0:
         return 0.0
     root = np.ones(len(P)) if q is None else np.sqrt(q)
