@@ -10,6 +10,7 @@ from convexnn.global_gap.faces import Boxes, cone_bound, tightened
 from convexnn.global_gap.kappa import magnitude, reduce_rows, response
 from convexnn.global_gap.oracle import kappa_upper
 from convexnn.global_gap.pricing import candidates, cell_ascent, local_search
+from convexnn.global_gap.signs import kappa_upper_signs
 
 
 def instance(rng, n=30, rank=3, ones=True):
@@ -147,3 +148,14 @@ def test_cell_ascent_never_descends(rng):
     assert better.best >= start.best * (1 - 1e-12)
     values = better.signs * response(reduced.rows, reduced.nu, better.directions)
     assert values == pytest.approx(better.values)
+
+
+@pytest.mark.parametrize("method", [kappa_upper, kappa_upper_signs])
+@pytest.mark.parametrize("scale", [1e-160, 1e-110, 1e110])
+def test_extreme_scales_do_not_under_or_overflow(rng, method, scale):
+    """At 1e-160 the squares of a linear form were zero, and so was its length: the bound was below the value."""
+    X, nu = rng.normal(size=(6, 2)), rng.normal(size=6)
+    plain, scaled = method(X, nu), method(X * scale, nu)
+    assert scaled.upper == pytest.approx(plain.upper * scale, rel=2e-3)
+    assert scaled.upper >= plain.lower * scale * (1 - 1e-9)
+    assert method(X, nu * scale).upper >= plain.lower * scale * (1 - 1e-9)

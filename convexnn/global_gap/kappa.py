@@ -7,7 +7,7 @@ and hands back a :class:`KappaBracket`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 
 #: Singular values below this share of the largest one are left to :attr:`ReducedRows.slack`.
 RANK = 1e-11
+#: Largest entries of rows and multipliers between which nothing over- or underflows.
+SAFE = 1e-60, 1e60
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,18 @@ class KappaBracket(ByValue):
     signs: Array
     nodes: int
     status: str
+
+    def times(self, *factors: float) -> KappaBracket:
+        """Bracket of the rows and multipliers times positive factors."""
+        return replace(self, upper=product_up(self.upper, *factors), lower=self.lower * math.prod(factors))
+
+
+def power_of_two(A: Array) -> float:
+    """Divisor that brings entries whose products leave the range of floats to size one, without rounding."""
+    size = float(np.abs(A).max(initial=0.0))
+    if size == 0 or not math.isfinite(size) or SAFE[0] < size < SAFE[1]:
+        return 1.0
+    return math.ldexp(1.0, math.frexp(size)[1] - 1)
 
 
 def response(X: Array, nu: Array, W: Array) -> Array:

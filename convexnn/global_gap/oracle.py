@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.global_gap.boxes import kappa_boxes
-from convexnn.global_gap.kappa import KappaBracket, ReducedRows, reduce_rows, response
+from convexnn.global_gap.kappa import KappaBracket, ReducedRows, power_of_two, reduce_rows, response
 from convexnn.global_gap.signs import kappa_signs
 
 Array = NDArray[np.float64]
@@ -41,6 +42,10 @@ def kappa_upper(
     KappaBracket
         ``upper`` is proved whenever the search ends; ``lower`` is the value at the first direction.
     """
+    a, b = power_of_two(X), power_of_two(nu)
+    if (a, b) != (1.0, 1.0):
+        options: dict[str, Any] = {"tol": tol, "time_limit": time_limit, "stop_above": stop_above}
+        return kappa_upper(X / a, nu / b, target=target / a / b, **options).times(a, b)
     reduced = reduce_rows(X, nu)
     goal = max(reduced.target(target), 0.0)
     found = _bracket(reduced, goal, tol, time_limit, stop_above)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.global_gap.kappa import KappaBracket, reduce_rows, response
+from convexnn.global_gap.kappa import KappaBracket, power_of_two, reduce_rows, response
 from convexnn.global_gap.signs_majorants import Majorant, Piece, majorant_bound
 from convexnn.global_gap.signs_relaxation import Moments, relax
 from convexnn.restrictions.cones import least_distance, nonnegative_fit
@@ -97,6 +97,10 @@ def kappa_upper_signs(
     KappaBracket
         ``directions[0]`` is the witness of ``lower``, in the coordinates of X.
     """
+    a, b = power_of_two(X), power_of_two(nu)
+    if (a, b) != (1.0, 1.0):
+        found = kappa_upper_signs(X / a, nu / b, target=target / a / b, tol=tol, time_limit=time_limit)
+        return found.times(a, b)
     reduced = reduce_rows(X, nu)
     goal = max(reduced.target(target), 0.0)
     found = kappa_signs(reduced.rows, reduced.nu, target=goal, tol=tol, time_limit=time_limit)
