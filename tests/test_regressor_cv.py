@@ -27,7 +27,9 @@ def small(**parameters):
     )
 
 
-@parametrize_with_checks([SafeSNNRegressorCV(16, regularizer="l2", n_lams=3, cv=3, start="random", random_state=0)])
+@parametrize_with_checks(
+    [SafeSNNRegressorCV(40, regularizer="l2", n_lams=3, lam_ratio=1e-4, cv=2, start="random", random_state=0)]
+)
 @pytest.mark.slow
 def test_sklearn_checks(estimator, check):
     with warnings.catch_warnings():
