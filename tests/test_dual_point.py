@@ -9,6 +9,7 @@ from convexnn import InvalidInputError, train_global
 from convexnn.global_gap import best_dual_point, dual_point, kappa_upper
 from convexnn.global_gap.dual_point import BallProof, Cuts, proved_kappa
 from convexnn.global_gap.kappa import magnitude, response
+from convexnn.global_gap.l2_bound import DualBound
 
 
 def teacher(rng, n=40, d=2):
@@ -94,3 +95,9 @@ def test_many_columns_use_the_conic_program(rng):
     found = train_global(X, y, 0.3, tol=0.05, random_state=0, time_limit=30)
     assert found.status == "global"
     assert found.lower_bound <= found.objective
+
+
+def test_underflowed_products_prove_nothing():
+    """A quadratic part of 5e-324 has no digits left; the best scaling by it is no bound."""
+    assert DualBound(0.0, 1e-160, 5e-324, 0.1, 0.0).lower(1e-161) == 0.0
+    assert DualBound(0.0, 1.0, 1.0, 0.1, 0.0).lower(0.1) == 0.25

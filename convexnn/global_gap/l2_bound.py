@@ -21,6 +21,7 @@ from convexnn.exceptions import InvalidInputError
 from convexnn.global_gap.kappa import KappaBracket, magnitude
 from convexnn.global_gap.oracle import kappa_upper
 from convexnn.restrictions.base import positive
+from convexnn.restrictions.multipliers import SMALLEST
 from convexnn.restrictions.rows import DistinctRows, distinct_rows
 from convexnn.rigorous import UNIT, gamma
 from convexnn.values import ByValue
@@ -76,7 +77,7 @@ class DualBound(ByValue):
         return self.constant + theta * self.linear - theta * theta * self.quadratic
 
     def _best(self, limit: float) -> float:
-        if not (self.linear > 0 and self.quadratic > 0 and math.isfinite(self.quadratic)):
+        if not (self.linear > SMALLEST and SMALLEST < self.quadratic < math.inf):
             return 0.0
         return min(self.linear / (2 * self.quadratic), limit)
 
