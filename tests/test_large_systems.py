@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from convexnn.exceptions import SolverWarning
 from convexnn.patterns import extract
 from convexnn.restrictions import LipschitzProgram, ReluGroupLasso
 from convexnn.solvers import _dense_system, choice, cone_problem, interior_point, newton_system, solve
@@ -84,7 +85,16 @@ def test_auto_stays_with_what_knows_the_program(monkeypatch):
     X, y, net = regression(6, 40, 3, 8)
     program = ReluGroupLasso(X, y, extract(net, X), 1e-2, start=net, loss="huber")
     monkeypatch.setattr(choice, "MOST_SECONDS", 0.0)
-    assert solve(program).solver == "interior_point"
+    with pytest.warns(SolverWarning, match="will need"):
+        assert solve(program).solver == "interior_point"
+
+
+def test_auto_warns_of_a_poor_end_on_a_large_program(monkeypatch):
+    X, y, net = regression(6, 40, 3, 8)
+    program = ReluGroupLasso(X, y, extract(net, X), 1e-2, start=net)
+    monkeypatch.setattr(choice, "MOST_MEMORY", 0.0)
+    with pytest.warns(SolverWarning, match="max_iter"):
+        assert solve(program, tol=1e-9, max_iter=1).gap > 1e-7
 
 
 def test_effort_grows_with_the_sizes():

@@ -267,12 +267,13 @@ def _scores(model: SafeSNNRegressorCV, folds: list[tuple[Condensed, Condensed]],
 def _fold_scores(model: SafeSNNRegressorCV, train: Condensed, test: Condensed, seed: int) -> Array:
     from sklearn.metrics import check_scoring
 
-    start = model._start(train, float(model.lams_[-1]), seed)
+    start: Any = model._start(train, float(model.lams_[-1]), seed)
+    gated = model.regularizer == "gated"  # the relaxation is only the way: what is fitted has cones
     found = path(
         train.X,
         train.y,
-        start,
-        regularizer=model.regularizer,
+        extract(start, train.X).with_both_signs() if gated else start,
+        regularizer="l2" if gated else model.regularizer,
         lams=model.lams_,
         sample_weight=train.weight,
         tol=model.tol,

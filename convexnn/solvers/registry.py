@@ -274,11 +274,14 @@ def _solve_large(program: Program, request: Request) -> Solution | None:
     effort = None if structure is None else interior_point_effort(structure)
     if effort is None or effort.is_affordable:
         return None
+    need = f"about {effort.memory / 2**30:.1f} GiB and {effort.seconds:.0f} s"
     try:
         solution = _solve_named(program, "first_order", request)
-    except SolverError:
+    except SolverError as error:
+        _warn(f"{error}; the interior point method will need {need}")
         return None
-    need = f"about {effort.memory / 2**30:.1f} GiB and {effort.seconds:.0f} s"
+    if solution.gap > FALLBACK_FACTOR * request.tol:
+        _warn(f"the first-order solver ended {solution.status!r} at gap {solution.gap:.1e}")
     return replace(solution, notes=(*solution.notes, f"first_order, since interior_point would need {need}"))
 
 
