@@ -151,7 +151,7 @@ def test_a_clone_keeps_a_fitted_start(rng):
         warnings.simplefilter("ignore", ConvergenceWarning)
         mlp = MLPRegressor(hidden_layer_sizes=(4,), max_iter=20, random_state=0).fit(X, y)
     network = Network.from_sklearn(mlp)
-    for start in (network, mlp, FrozenEstimator(mlp), small().fit(X, y)):
+    for start in (network, mlp, FrozenEstimator(mlp), small(lam=0.1).fit(X, y)):
         model = clone(SafeSNNRegressor(start=start))
         assert not hasattr(model, "network_")
         expected = SafeSNNRegressor(start=start).fit(X, y)
