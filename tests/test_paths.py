@@ -214,3 +214,10 @@ def test_display_shows_the_numbers_of_the_path():
     np.testing.assert_allclose(display.held_out_, ((found.predict(X) - y) ** 2).mean(axis=1))
     with pytest.raises(InvalidInputError, match="both"):
         PathDisplay(found, X)
+
+
+@pytest.mark.parametrize("options", [{"lams": ["large"]}, {"n_lams": "many"}, {"lam_ratio": "small"}])
+def test_words_for_numbers_are_refused_in_a_sentence(options):
+    X, y, net = regression(seed=10)
+    with pytest.raises(InvalidInputError, match="got"):
+        path(X, y, net, **options)

@@ -18,6 +18,7 @@ from convexnn.estimators.starts import Condensed, condense
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.paths import path
+from convexnn.paths.lams import check_spacing, checked_lams, lams_below
 from convexnn.patterns import extract
 from convexnn.restrictions import lam_max
 
@@ -175,19 +176,11 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
 
     def _grid(self, data: Condensed, seed: int) -> Array:
         if self.lams is not None:
-            grid = np.unique(np.asarray(self.lams, dtype=float).ravel())[::-1]
-            if len(grid) == 0 or not np.isfinite(grid).all() or not (grid > 0).all():
-                raise InvalidInputError(f"lams must hold finite positive numbers, got {self.lams!r}.")
-            return np.ascontiguousarray(grid)
-        if int(self.n_lams) != self.n_lams or self.n_lams < 1 or not 0 < self.lam_ratio < 1:
-            raise InvalidInputError(
-                f"n_lams must be an integer >= 1, lam_ratio in (0, 1), got {self.n_lams!r}, {self.lam_ratio!r}."
-            )
+            return checked_lams(self.lams)
+        check_spacing(self.n_lams, self.lam_ratio)
         top = _largest_useful(self, data, seed)
-        ratio = 1.0 if self.n_lams == 1 else self.lam_ratio
         # where nothing can be gained at any weight (constant targets) every weight gives the same constant
-        grid_down: Array = (top if top > 0 else 1.0) * np.geomspace(1.0, ratio, int(self.n_lams))
-        return grid_down
+        return lams_below(top if top > 0 else 1.0, self.n_lams, self.lam_ratio)
 
     def _folds(
         self, X: Array, y: Array, weights: Array | None, data: Condensed, seed: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,21 +14,17 @@ from sklearn.exceptions import ConvergenceWarning
 
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network, as_network
+from convexnn.paths.lams import check_spacing, checked_lams, lams_below
 from convexnn.paths.result import RegularizationPath
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Proposal, Solution, evaluate
-from convexnn.restrictions import GatedGroupLasso, LipschitzProgram, ReluGroupLasso, lam_max
+from convexnn.restrictions import lam_max
 from convexnn.restrictions.base import ConeProgram
+from convexnn.restrictions.catalog import PROGRAMS
 from convexnn.restrictions.rows import check_inputs
 from convexnn.solvers import solve
 
 Array = NDArray[np.float64]
-
-PROGRAMS: dict[str, Callable[..., ConeProgram]] = {
-    "lipschitz": LipschitzProgram,
-    "l2": ReluGroupLasso,
-    "gated": GatedGroupLasso,
-}
 
 #: Points at most when the grid is refined until it is certified between its points as well.
 MOST_POINTS = 500
@@ -98,7 +94,7 @@ def path(
     True
     """
     programs = _Programs(X, y, patterns, regularizer, sample_weight)
-    grid = _checked_grid(lams) if lams is not None else programs.default_grid(n_lams, lam_ratio)
+    grid = checked_lams(lams) if lams is not None else programs.default_grid(n_lams, lam_ratio)
     if between is not None and not between > 10 * options.get("tol", 1e-6):
         raise InvalidInputError(f"between={between!r} was given; expected at least ten times tol")
     run = _Run(programs, options, time.perf_counter())
@@ -137,22 +133,11 @@ class _Programs:
         )
 
     def default_grid(self, n_lams: int, ratio: float) -> Array:
-        if int(n_lams) != n_lams or n_lams < 1 or not 0 < ratio < 1:
-            raise InvalidInputError(
-                f"n_lams={n_lams!r}, lam_ratio={ratio!r} were given; expected an integer >= 1 and a number in (0, 1)"
-            )
+        check_spacing(n_lams, ratio)
         top = lam_max(self.X, self.y, self.patterns, regularizer=self.regularizer, sample_weight=self.sample_weight)
         if top == 0:
             raise InvalidInputError("no lam > 0 gains anything on these targets; give lams to solve all the same")
-        grid: Array = top * np.geomspace(1.0, ratio, int(n_lams)) if n_lams > 1 else np.array([top])
-        return grid
-
-
-def _checked_grid(lams: ArrayLike) -> Array:
-    grid = np.unique(np.asarray(lams, dtype=float).ravel())[::-1]
-    if len(grid) == 0 or not np.isfinite(grid).all() or not (grid > 0).all():
-        raise InvalidInputError(f"lams must hold finite positive numbers, got {lams!r}")
-    return np.ascontiguousarray(grid)
+        return lams_below(top, n_lams, ratio)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +17,7 @@ from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Solution
 from convexnn.refinement.options import RefineOptions
-from convexnn.restrictions import GatedGroupLasso, LipschitzProgram, ReluGroupLasso
-from convexnn.restrictions.base import ConeProgram
+from convexnn.restrictions.catalog import PROGRAMS
 from convexnn.search import SearchOptions, TrainingObjective, continued, search_from
 from convexnn.solvers import solve
 from convexnn.training import Trainer, pretrain
@@ -28,12 +26,6 @@ from convexnn.training.fitting import start_penalty
 
 Array = NDArray[np.float64]
 History = list[dict[str, Any]]
-
-PROGRAMS: dict[str, Callable[..., ConeProgram]] = {
-    "lipschitz": LipschitzProgram,
-    "l2": ReluGroupLasso,
-    "gated": GatedGroupLasso,
-}
 
 
 class BestSoFar:

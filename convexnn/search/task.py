@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,8 +14,8 @@ from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Solution
-from convexnn.restrictions import LipschitzProgram, ReluGroupLasso
 from convexnn.restrictions.base import ConeProgram
+from convexnn.restrictions.catalog import PROGRAMS
 from convexnn.restrictions.rows import DistinctRows, distinct_rows
 from convexnn.search.objective import TrainingObjective
 from convexnn.search.options import SearchOptions
@@ -25,8 +24,6 @@ from convexnn.structure import ConeStructure
 
 Array = NDArray[np.float64]
 Bool = NDArray[np.bool_]
-
-PROGRAMS: dict[str, Callable[..., ConeProgram]] = {"lipschitz": LipschitzProgram, "l2": ReluGroupLasso}
 
 #: A unit with a smaller share of the regularizer than this times the largest share is dead.
 DEAD = 1e-5

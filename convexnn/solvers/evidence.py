@@ -14,7 +14,7 @@ from scipy.optimize import nnls
 
 from convexnn.program import Dual, Program, relative_gap
 from convexnn.solvers.cone_problem import ConeProblem
-from convexnn.structure import ConeStructure, FixedSpectral, JointSpectral
+from convexnn.structure import ConeStructure, FixedSpectral, GroupNorm, JointSpectral
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -23,6 +23,15 @@ IntArray = NDArray[np.intp]
 POLISH_ROWS = 40
 #: Shares of the trace tried by :func:`spread_variants`.
 TRACE_SHARES = (3e-10, 3e-9, 3e-8, 1e-7, 3e-7)
+
+
+def zero_dual(structure: ConeStructure) -> Dual:
+    """Multipliers that belong to the zero network: its slopes, no rows, a multiple of the identity."""
+    matrix = None
+    if not isinstance(structure.coupling, GroupNorm):
+        matrix = structure.coupling.weight * np.eye(structure.n_weights + structure.D.shape[1] + 1)
+    zero = np.zeros((structure.D.shape[1], structure.X.shape[1]))
+    return Dual(structure.slopes(zero), np.zeros(structure.D.shape), matrix)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from convexnn.solvers._vector_problem import vector_zero_dual
 from convexnn.solvers.centre import analytic_centres, interior_points
 from convexnn.solvers.cone_block import ConeBlock
 from convexnn.solvers.cone_problem import ConeProblem
-from convexnn.solvers.evidence import Incumbent, polished_rows, push_inside, spread_variants
+from convexnn.solvers.evidence import Incumbent, polished_rows, push_inside, spread_variants, zero_dual
 from convexnn.solvers.path_following import PathFollower
 from convexnn.structure import ConeStructure, FixedSpectral, GroupNorm, JointSpectral
 from convexnn.vector_structure import VectorStructure
@@ -139,11 +139,7 @@ def _zero_dual(structure: ConeStructure) -> Dual:
     """Multipliers of the zero network for constant targets."""
     if isinstance(structure, VectorStructure):
         return vector_zero_dual(structure)
-    matrix = None
-    if not isinstance(structure.coupling, GroupNorm):
-        matrix = structure.coupling.weight * np.eye(structure.n_weights + structure.D.shape[1] + 1)
-    zero = np.zeros((structure.D.shape[1], structure.X.shape[1]))
-    return Dual(structure.slopes(zero), np.zeros(structure.D.shape), matrix)
+    return zero_dual(structure)
 
 
 class _TimeUpError(Exception):

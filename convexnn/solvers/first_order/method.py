@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
-from convexnn.program import Dual, Program, Proposal, Solution
+from convexnn.program import Program, Proposal, Solution
 from convexnn.solvers.cone_problem import power_of_two_unit
-from convexnn.solvers.evidence import Incumbent
+from convexnn.solvers.evidence import Incumbent, zero_dual
 from convexnn.solvers.first_order.cones import WorkingRows
 from convexnn.solvers.first_order.evidence import Coordinates, Multipliers, feasible_point
 from convexnn.solvers.first_order.quadratic import Quadratic
@@ -123,7 +123,7 @@ def solve_first_order(
         incumbent.offer_point(origin, None)
     unit = power_of_two_unit(structure)
     if unit == 0 or shape[0] == 0:
-        return Proposal(zero, _zero_dual(structure), "solved", 0, _NAME)
+        return Proposal(zero, zero_dual(structure), "solved", 0, _NAME)
     run = _Run(program, structure, unit, incumbent, tol, computing or Computing(), verbose)
     with _threads(structure):
         return run.run(origin, max_iter, math.inf if time_limit is None else began + time_limit)
@@ -154,13 +154,6 @@ def _require_structure(program: Program) -> ConeStructure:
     if not structure.coupling.weight > 0:
         raise SolverError(f"solver='first_order' needs a positive regularizer weight; {OTHERS}")
     return structure
-
-
-def _zero_dual(structure: ConeStructure) -> Dual:
-    matrix = None
-    if not isinstance(structure.coupling, GroupNorm):
-        matrix = structure.coupling.weight * np.eye(structure.n_weights + structure.D.shape[1] + 1)
-    return Dual(-2 * structure.weight * structure.y_centred, np.zeros(structure.D.shape), matrix)
 
 
 def _feature_scale(structure: ConeStructure) -> Array:
@@ -203,7 +196,7 @@ class _Run:
             if self.incumbent.gap > self.tol and self.splitting is not None and self._is_finite():
                 status = self._last_look(status)
             if self.incumbent.dual is None:
-                self.incumbent.offer_dual(_zero_dual(self.structure))
+                self.incumbent.offer_dual(zero_dual(self.structure))
         return Proposal(self.incumbent.z, self.incumbent.dual, status, self.iterations, _NAME, self.notes)
 
     def _prepare(self, origin: Array | None) -> Splitting:
