@@ -243,6 +243,12 @@ def evaluate(program: Program, proposal: Proposal, *, seconds: float, tol: float
     )
 
 
+def global_gap_of(objective: float, bound: float, scale: float) -> float:
+    """Relative gap to a global bound; ``inf`` where the bound lies clearly above the objective: that is no evidence."""
+    contradicted = relative_gap(bound, objective, scale) > FEASIBILITY_TOLERANCE
+    return math.inf if contradicted else relative_gap(objective, bound, scale)
+
+
 def with_global_bound(solution: Solution, bound: float, *, scale: float, tol: float) -> Solution:
     """Solution that also says how far it is from the best network of any width.
 
@@ -261,8 +267,6 @@ def with_global_bound(solution: Solution, bound: float, *, scale: float, tol: fl
     Solution
         A bound clearly above the objective contradicts it and counts as none.
     """
-    gap = relative_gap(solution.objective, bound, scale)
-    if relative_gap(bound, solution.objective, scale) > FEASIBILITY_TOLERANCE:
-        gap = math.inf
+    gap = global_gap_of(solution.objective, bound, scale)
     proved = gap <= tol and solution.violation <= FEASIBILITY_TOLERANCE
     return replace(solution, scope="global" if proved else "patterns", global_gap=gap)

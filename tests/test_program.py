@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convexnn.program import FEASIBILITY_TOLERANCE, Dual, Program, Proposal, evaluate, relative_gap
+from convexnn.program import FEASIBILITY_TOLERANCE, Dual, Program, Proposal, evaluate, global_gap_of, relative_gap
 
 
 class Parabola:
@@ -142,3 +142,10 @@ def test_values_print_pickle_and_compare() -> None:
     assert propose(1.0, 2.0) == propose(1.0, 2.0)
     assert propose(1.0, 2.0) != propose(3.0, 2.0)
     assert a != "solution"
+
+
+def test_a_global_bound_above_the_objective_is_no_evidence():
+    assert global_gap_of(2.0, 1.0, 4.0) == 0.5
+    assert global_gap_of(2.0, 2.0 * (1 + 1e-12), 4.0) == 0.0  # roundoff
+    assert global_gap_of(2.0, 2.1, 4.0) == math.inf
+    assert global_gap_of(2.0, -math.inf, 4.0) == math.inf

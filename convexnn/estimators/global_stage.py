@@ -13,7 +13,7 @@ from convexnn.exceptions import InvalidInputError
 from convexnn.global_gap.l2 import train_global
 from convexnn.global_gap.lipschitz import train_global_lipschitz
 from convexnn.global_gap.result import GlobalResult
-from convexnn.program import relative_gap, with_global_bound
+from convexnn.program import global_gap_of, with_global_bound
 from convexnn.refinement import Refinement, RefineOptions, TrainingObjective
 
 SCOPES = ("patterns", "global")
@@ -98,4 +98,4 @@ def train_on(result: Refinement, data: Condensed, options: RefineOptions, tol: f
         history=[*result.history, row],
         status="improved" if better else result.status,
     )
-    return GlobalStage(refined, found.lower_bound, relative_gap(value, found.lower_bound, scale))
+    return GlobalStage(refined, found.lower_bound, global_gap_of(value, found.lower_bound, scale))

@@ -27,7 +27,7 @@ from convexnn.global_gap.pruning import drop_idle, prune
 from convexnn.global_gap.result import GlobalResult, GlobalRound
 from convexnn.global_gap.training_rows import TrainingRows
 from convexnn.network import Network
-from convexnn.program import Solution, relative_gap, with_global_bound
+from convexnn.program import Solution, global_gap_of, with_global_bound
 from convexnn.restrictions import ReluGroupLasso
 from convexnn.restrictions.base import positive
 from convexnn.restrictions.units import balanced, checked_network, hidden
@@ -135,7 +135,7 @@ class _Run:
     @property
     def gap(self) -> float:
         """Relative global gap so far."""
-        return relative_gap(self.objective, self.lower, self.unit)
+        return global_gap_of(self.objective, self.lower, self.unit)
 
     @property
     def left(self) -> float:

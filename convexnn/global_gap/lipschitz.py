@@ -28,7 +28,7 @@ from convexnn.global_gap.lipschitz_columns import Columns, units
 from convexnn.global_gap.lipschitz_pricing import RampProblem, Ramps, local_search
 from convexnn.global_gap.result import GlobalResult, GlobalRound
 from convexnn.network import Network
-from convexnn.program import Dual, Solution, relative_gap
+from convexnn.program import Dual, Solution, global_gap_of, relative_gap
 from convexnn.restrictions import LipschitzProgram
 from convexnn.restrictions.base import positive
 from convexnn.restrictions.rows import DistinctRows, distinct_rows
@@ -159,7 +159,7 @@ class _Run:
 
     @property
     def gap(self) -> float:
-        return relative_gap(self.objective, self.lower, self.unit)
+        return global_gap_of(self.objective, self.lower, self.unit)
 
     def follow(self, max_rounds: int) -> str:
         """Rounds until the gap passes, nothing is left to try, or a limit is hit; returns the status."""

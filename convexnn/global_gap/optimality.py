@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from convexnn.global_gap.l2 import train_global
 from convexnn.global_gap.result import GlobalResult
-from convexnn.program import relative_gap
+from convexnn.program import global_gap_of
 from convexnn.restrictions.rows import distinct_rows
 from convexnn.restrictions.units import checked_network
 from convexnn.values import ByValue
@@ -90,4 +90,4 @@ def optimality_gap(
     size = float((network.W**2).sum() + (network.b**2).sum() + (network.v**2).sum())
     objective = float(rows.weight @ residual**2) + rows.constant + lam * size
     variance = float(rows.weight @ (rows.y - rows.weight @ rows.y) ** 2) + rows.constant
-    return OptimalityGap(objective, found.lower_bound, relative_gap(objective, found.lower_bound, variance), found)
+    return OptimalityGap(objective, found.lower_bound, global_gap_of(objective, found.lower_bound, variance), found)
