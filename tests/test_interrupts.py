@@ -121,7 +121,8 @@ def test_an_interrupted_fit_is_never_worse(rng):
 
 
 SCRIPT = """
-import sys, numpy as np
+import signal, sys, numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from convexnn.network import Network
 from convexnn.patterns import extract
 from convexnn.restrictions import LipschitzProgram
