@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.network import Network
-from convexnn.structure import ConeStructure
 from convexnn.values import ByValue
 
 if TYPE_CHECKING:
@@ -45,6 +44,36 @@ class Dual(ByValue):
     residual: Array
     rows: Array
     matrix: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PolynomialDual(ByValue):
+    """Multipliers of a training program of polynomial networks: slopes of the losses, and random attacks.
+
+    Margin term t is attacked at ``x + delta`` with mean ``shifts[t]`` and covariance
+    ``sum_k variances[t, k] u_k u_k'``, the ``u_k`` being the columns of ``directions[groups[t]]``. Any numbers of
+    these shapes give a valid lower bound: attacks that are too strong are weakened first.
+
+    Parameters
+    ----------
+    slopes : array, shape (N,)
+        Minus the slope of the loss in each margin term, nonnegative at an optimum; terms and their order are those of
+        :class:`convexnn.quadratic.structure.QuadraticStructure`.
+    shifts : array, shape (N, d)
+        Mean of the attack on each term, raw input units.
+    variances : array, shape (N, k), or None
+        Nonnegative; None for attacks without a random part.
+    directions : array, shape (groups, d, k), or None
+        Directions of the variances, for every group of terms.
+    groups : array of int, shape (N,), or None
+        Which directions belong to a term; None stands for the first ones.
+    """
+
+    slopes: Array
+    shifts: Array
+    variances: Array | None = None
+    directions: Array | None = None
+    groups: NDArray[np.intp] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +108,13 @@ class InteriorPair(ByValue):
 class Proposal(ByValue):
     """What a solver hands over: a point, multipliers if it has any, and how it ended.
 
+    The multipliers are a :class:`Dual`, or a :class:`PolynomialDual` for a program of polynomial networks.
     ``status`` is the solver's own word and is never published as evidence:
     ``"solved"``, ``"max_iter"``, ``"time_limit"``, ``"interrupted"``, ``"stalled"``, ``"inaccurate"`` or ``"failed"``.
     """
 
     z: Array
-    dual: Dual | None
+    dual: Any
     status: str
     iterations: int
     solver: str
@@ -100,7 +130,7 @@ class Solution(ByValue):
     ----------
     z : array
         Primal point, in the program's own variables.
-    dual : Dual or None
+    dual : Dual, PolynomialDual or None
         Multipliers behind ``lower_bound``.
     objective : float
         Value of the program at ``z`` (an upper bound on its optimum when ``violation`` is zero).
@@ -126,7 +156,7 @@ class Solution(ByValue):
     """
 
     z: Array = field(repr=False)
-    dual: Dual | None = field(repr=False)
+    dual: Any = field(repr=False)
     objective: float
     lower_bound: float
     gap: float
@@ -161,22 +191,25 @@ class Program(Protocol):
     def scale(self) -> float:
         """Objective of the zero network (the variance of the targets): the unit of an absolute gap."""
 
-    def structure(self) -> ConeStructure | None:
-        """What a structured solver reads, or None when the program has no such structure."""
+    def structure(self) -> Any:
+        """What a structured solver reads, or None when the program has no such structure.
 
-    def objective(self, z: Array, dual: Dual | None = None) -> float:
+        A :class:`convexnn.structure.ConeStructure` or a :class:`convexnn.quadratic.structure.QuadraticStructure`.
+        """
+
+    def objective(self, z: Array, dual: Any = None) -> float:
         """Value at ``z``; a dual may carry a multiplier that tightens the (always valid) evaluation."""
 
     def violation(self, z: Array) -> float:
         """Largest relative constraint violation at ``z``, zero when feasible."""
 
-    def lower_bound(self, dual: Dual) -> float:
-        """Lower bound on the optimum, valid for every ``dual``."""
+    def lower_bound(self, dual: Any) -> float:
+        """Lower bound on the optimum, valid for every ``dual`` of the program's kind."""
 
     def as_cvxpy(self) -> cvxpy.Problem:
         """The program as the paper states it, with named variables and labelled constraints."""
 
-    def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
+    def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Any]:
         """Point and multipliers of a solved problem made by :meth:`as_cvxpy`."""
 
     def lift(self, network: Network) -> Array:
