@@ -5,6 +5,7 @@ Every reader returns plain ``(layers, activation)`` and names what it cannot rep
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.activations import Activation, Identity, LeakyReLU, ReLU, Sigmoid, Tanh
+from convexnn.activations import Activation, Identity, LeakyReLU, Polynomial, ReLU, Sigmoid, Tanh
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -56,12 +57,47 @@ def flatten_torch(module: torch.nn.Module, path: str = "") -> Iterator[tuple[str
             yield label, child
 
 
+@functools.cache
+def polynomial_layer() -> type[torch.nn.Module]:
+    """Class ``PolynomialLayer(a, b, c)`` of torch modules ``t -> a t^2 + b t + c``, which torch does not have.
+
+    Made on the first call, since its base is torch's; pickles find it as an attribute of this module.
+    """
+    import torch
+
+    class PolynomialLayer(torch.nn.Module):
+        """``a t^2 + b t + c`` elementwise; the coefficients are fixed, not trained."""
+
+        def __init__(self, a: float, b: float, c: float) -> None:
+            super().__init__()
+            self.coefficients = (float(a), float(b), float(c))
+
+        def forward(self, t: torch.Tensor) -> torch.Tensor:
+            a, b, c = self.coefficients
+            return (a * t + b) * t + c
+
+        def extra_repr(self) -> str:
+            return "a={}, b={}, c={}".format(*self.coefficients)
+
+    PolynomialLayer.__qualname__ = PolynomialLayer.__name__
+    return PolynomialLayer
+
+
+def __getattr__(name: str) -> Any:
+    if name == "PolynomialLayer":
+        return polynomial_layer()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def torch_activation(module: torch.nn.Module) -> Activation | None:
     """The activation that a torch layer computes, or None when it is not one we know."""
     from torch import nn
 
     if type(module) is nn.LeakyReLU and 0 <= module.negative_slope < 1:
         return LeakyReLU(float(module.negative_slope))
+    if type(module) is polynomial_layer():
+        coefficients: Any = module.coefficients
+        return Polynomial(*coefficients)
     known = {nn.ReLU: ReLU, nn.Tanh: Tanh, nn.Sigmoid: Sigmoid}
     for kind, activation in known.items():
         if type(module) is kind:
@@ -108,7 +144,7 @@ def layers_from_torch(module: torch.nn.Module) -> tuple[Layers, Activation]:
         elif not _does_nothing(layer):
             raise UnsupportedModelError(
                 f"Layer {label!r} is {layer}; supported are Linear, ReLU, LeakyReLU with a slope in [0, 1), Tanh, "
-                f"Sigmoid, Dropout, Identity and Flatten()."
+                f"Sigmoid, PolynomialLayer, Dropout, Identity and Flatten()."
             )
     return tuple(layers), _single_activation(activations, len(layers))
 
@@ -161,6 +197,7 @@ def layers_to_torch(layers: Layers, activation: Activation, dtype: torch.dtype |
         "sigmoid": nn.Sigmoid,
         "identity": nn.Identity,
         "leaky_relu": lambda: nn.LeakyReLU(activation.parameters[0]),
+        "polynomial": lambda: polynomial_layer()(*activation.parameters),
     }
     if activation.name not in makers:
         raise UnsupportedModelError(f"torch has no layer for the activation {activation.name!r}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 
 import numpy as np
@@ -11,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from torch import nn
 
-from convexnn.activations import LeakyReLU, Polynomial
+from convexnn.activations import Activation, LeakyReLU, Polynomial
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.interop import flatten_torch, is_sklearn_mlp, is_torch_module, linear_layers, write_linear
 from convexnn.network import Network, as_network
@@ -152,9 +154,31 @@ def test_unsupported_layers_are_named(name) -> None:
         Network.from_torch(build())
 
 
-def test_torch_has_no_polynomial_layer(rng) -> None:
-    with pytest.raises(UnsupportedModelError, match="polynomial"):
-        random_network(rng, activation=Polynomial()).to_torch()
+def test_polynomial_networks_go_to_torch_and_back(rng, tmp_path) -> None:
+    network = random_network(rng, activation=Polynomial(0.2, -0.7, 0.1))
+    module = network.to_torch()
+    assert Network.from_torch(module) == network
+    X = torch.from_numpy(rng.standard_normal((9, network.n_inputs)))
+    np.testing.assert_allclose(module(X).detach().numpy().ravel(), network(X.numpy()).ravel(), rtol=1e-12, atol=1e-12)
+    X.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(module(X)[:, 0].sum(), X)
+    slopes = network.gradient(X.detach().numpy()).reshape(9, -1, network.n_inputs)[:, 0]
+    np.testing.assert_allclose(gradient.numpy(), slopes, rtol=1e-11, atol=1e-12)
+    assert Network.from_torch(pickle.loads(pickle.dumps(module))) == network
+    assert Network.from_torch(copy.deepcopy(module)) == network
+    assert Network.load(network.save(tmp_path / "polynomial.npz")) == network
+    assert "a=0.2, b=-0.7, c=0.1" in repr(module)
+
+
+def test_torch_has_no_layer_for_an_unknown_activation(rng) -> None:
+    class Sine(Activation):
+        name = "sine"
+
+        def __call__(self, z):
+            return np.sin(z)
+
+    with pytest.raises(UnsupportedModelError, match="sine"):
+        random_network(rng, activation=Sine()).to_torch()
 
 
 def test_reading_leaves_the_module_alone(rng) -> None:
