@@ -9,6 +9,7 @@ from convexnn.training.lipsdp_regularizer import LipSDPRegularizer
 from convexnn.training.options import Progress, TrainingOptions
 from convexnn.training.pretraining import pretrain
 from convexnn.training.registry import TRAINERS, get_trainer
+from convexnn.training.sharpness_aware import SAMTrainer
 from convexnn.training.vector_alternating import VectorAlternation, alternate_vector
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "LipSDPRegularizer",
     "LipschitzTrainer",
     "Progress",
+    "SAMTrainer",
     "SGDTrainer",
     "Trainer",
     "TrainingOptions",
