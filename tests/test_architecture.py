@@ -28,6 +28,7 @@ ARROWS: tuple[tuple[str, ...], ...] = (
     ("activations", "losses", "threats", "rigorous", "archive", "threads"),
     ("lipsdp", "interop"),
     ("network",),
+    ("quadratic",),
     ("structure",),
     ("vector_structure",),
     ("program", "certificate"),
