@@ -102,6 +102,11 @@ class Squared(Loss):
         """2."""
         return np.full(len(f), 2.0)
 
+    def best_constant(self, f: Array, y: Array, weight: Array) -> float:
+        """Weighted mean of ``y - f``."""
+        gaps = y - f
+        return float(gaps[0] + weight @ (gaps - gaps[0]) / weight.sum())
+
 
 @dataclass(frozen=True)
 class Huber(Loss):

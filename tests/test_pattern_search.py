@@ -278,8 +278,23 @@ def test_a_program_is_a_start(regularizer):
         pattern_search(program, X, y + 1)
     with pytest.raises(InvalidInputError, match="gated"):
         pattern_search(GatedGroupLasso(X, y, extract(network, X), 1e-2), X, y)
-    with pytest.raises(InvalidInputError, match="squared loss"):
-        pattern_search(type(program)(X, y, extract(network, X), 1e-2, loss="huber"), X, y)
+    robust = type(program)(X, y, extract(network, X), 1e-2, loss="huber")
+    found = pattern_search(robust, X, y, rounds=1)
+    assert found.objective < robust.network_objective(robust.decode(solve(robust).z))
+
+
+@pytest.mark.parametrize("loss", ["squared_hinge", "logistic", "hinge"])
+@pytest.mark.parametrize("regularizer", REGULARIZERS)
+def test_margin_losses_are_searched_with_conflicting_labels(regularizer, loss):
+    X, y, network = problem(13)
+    X, y = np.vstack([X, X[:4]]), np.r_[np.where(y > np.median(y), 1.0, -1.0), np.ones(4)]  # some rows have both labels
+    result = pattern_search(network, X, y, regularizer=regularizer, lam=1e-2, loss=loss, rounds=2, max_units=8)
+    objective = TrainingObjective(X, y, None, regularizer, 1e-2, loss)
+    assert result.objective == objective(result.network) < 0.9 * objective(network)
+    solved = PROGRAMS[regularizer](X, y, extract(network, X), 1e-2, loss=loss)
+    assert result.objective < solve(solved).objective
+    with pytest.raises(InvalidInputError, match="targets -1"):
+        pattern_search(network, X, y + 0.5, loss=loss)
 
 
 def test_what_cannot_be_meant_is_refused():

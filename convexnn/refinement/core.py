@@ -136,7 +136,7 @@ def refine(
     needs_relu(parts.head)
     features = parts.body(X)
     targets, weights = _checked_targets(features, y, sample_weight)
-    objective = TrainingObjective(features, targets, weights, regularizer, lam)
+    objective = TrainingObjective(features, targets, weights, regularizer, lam, chosen.loss)
     found = refine_network(parts.head, features, targets, chosen, sample_weight=weights, start=start)
     changed = parts.put_back(found.network) if found.status == "improved" else model
     network = split_model(changed, layers).head
@@ -167,7 +167,7 @@ def refine_network(
     """Refine a shallow scalar ReLU network on checked arrays; see :func:`refine`."""
     began = time.perf_counter()
     trainer = None if start is None else start_trainer(start, options.lam)
-    objective = TrainingObjective(X, y, sample_weight, options.regularizer, options.lam)
+    objective = TrainingObjective(X, y, sample_weight, options.regularizer, options.lam, options.loss)
     state = BestSoFar(network, objective(network), objective, began)
     patterns = extract(network, X)
     solution: Solution | None = None

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.losses import Loss
+from convexnn.restrictions.loss_bounds import scalar_loss
 from convexnn.solvers import require_solver
 
 REGULARIZERS = ("lipschitz", "l2", "gated")
@@ -27,6 +29,7 @@ class RefineOptions:
     max_iter: int = 200
     time_limit: float | None = None
     verbose: int = 0
+    loss: str | Loss = "squared"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, before any work is done."""
@@ -40,4 +43,5 @@ class RefineOptions:
             raise InvalidInputError(f"pattern_search must be 0 or more rounds, got {self.pattern_search!r}.")
         if self.time_limit is not None and not self.time_limit >= 0:
             raise InvalidInputError(f"time_limit must be None or seconds >= 0, got {self.time_limit!r}.")
+        scalar_loss(self.loss)
         require_solver(self.solver)

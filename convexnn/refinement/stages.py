@@ -66,6 +66,7 @@ def train_further(state: BestSoFar, trainer: Trainer, options: RefineOptions) ->
         target.y,
         method=trainer,
         start=state.network,
+        loss=target.loss,
         sample_weight=target.sample_weight,
         random_state=0,
         time_limit=None if left is None else left / 2,
@@ -91,6 +92,7 @@ def first_solve(
         target.X,
         target.y,
         lam=options.lam,
+        loss=target.loss,
         sample_weight=target.sample_weight,
         solver=options.solver,
         solver_tol=options.tol,
@@ -149,6 +151,7 @@ def _solve_program(
         lam=options.lam,
         sample_weight=target.sample_weight,
         start=state.network,
+        loss=target.loss,
     )
     solution = solve(
         program,

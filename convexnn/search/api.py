@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.losses import Loss
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Solution
 from convexnn.restrictions import GatedGroupLasso, LipschitzProgram, ReluGroupLasso
 from convexnn.restrictions.base import ConeProgram, positive
+from convexnn.restrictions.loss_bounds import check_loss_targets, scalar_loss
 from convexnn.restrictions.rows import check_inputs
 from convexnn.restrictions.units import checked_network
 from convexnn.search.engine import Search
@@ -35,13 +37,14 @@ def pattern_search(
     regularizer: str = "lipschitz",
     lam: float = 1e-2,
     sample_weight: ArrayLike | None = None,
+    loss: str | Loss = "squared",
     **options: Any,
 ) -> SearchResult:
     """Search for better activation patterns, each step solved to optimality and kept only if it is better.
 
     A convex training program is optimal for its patterns only. Starting from a network (or a program), rounds of moves
     propose other patterns; for each proposal the convex program is solved and its network's own objective
-    ``mean((f(x) - y)^2) + lam R(f)`` recomputed. The moves:
+    ``mean(l(f(x); y)) + lam R(f)`` recomputed. The moves:
 
     * ``"price"``: units that the network does not have, by their reduced cost against the multipliers (column
       generation);
@@ -53,12 +56,14 @@ def pattern_search(
     ----------
     start : Network, torch.nn.Sequential, fitted MLPRegressor, or ConeProgram
         A shallow ReLU network with one output. Of a :class:`~convexnn.LipschitzProgram` or
-        :class:`~convexnn.ReluGroupLasso` the patterns, ``regularizer`` and ``lam`` are taken.
+        :class:`~convexnn.ReluGroupLasso` the patterns, ``regularizer``, ``lam`` and ``loss`` are taken.
     X : array-like, shape (n, d)
     y : array-like, shape (n,)
     regularizer : {"lipschitz", "l2"}
     lam : float
     sample_weight : array-like, shape (n,), optional
+    loss : str or Loss, default="squared"
+        "squared", "huber", "hinge", "squared_hinge" or "logistic"; targets -1 / +1 for the last three.
     **options
         See :class:`SearchOptions`: ``moves``, ``rounds``, ``max_units``, ``n_starts``, ``n_jobs``, ``random_state``,
         ``time_limit``, ``patience``, ``solver``, ``tol``, ``max_iter``.
@@ -86,11 +91,13 @@ def pattern_search(
     chosen = SearchOptions(**options)
     inputs = check_inputs(X)
     if isinstance(start, ConeProgram):
-        regularizer, lam = _regularizer_of(start), start.lam
+        regularizer, lam, loss = _regularizer_of(start), start.lam, start.loss
     if regularizer not in REGULARIZERS:
         raise InvalidInputError(f"patterns are searched for regularizer in {REGULARIZERS}, got {regularizer!r}.")
     weight = None if sample_weight is None else np.asarray(sample_weight, dtype=float)
-    objective = TrainingObjective(inputs, np.asarray(y, dtype=float), weight, regularizer, positive(lam, "lam"))
+    targets = np.asarray(y, dtype=float)
+    check_loss_targets(scalar_loss(loss), targets)
+    objective = TrainingObjective(inputs, targets, weight, regularizer, positive(lam, "lam"), loss)
     deadline = np.inf if chosen.time_limit is None else time.perf_counter() + chosen.time_limit
     if isinstance(start, ConeProgram):
         task = _task(objective, chosen, start.patterns.n_patterns, deadline)
@@ -163,8 +170,6 @@ def _evidence(task: SearchTask, network: Network, best: Search) -> tuple[Activat
 
 
 def _regularizer_of(program: ConeProgram) -> str:
-    if not program.structure().is_squared:
-        raise InvalidInputError(f"patterns are searched for the squared loss, not loss={program.loss.name!r}")
     if isinstance(program, LipschitzProgram):
         return "lipschitz"
     if isinstance(program, ReluGroupLasso) and not isinstance(program, GatedGroupLasso):

@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 
 from convexnn.lipsdp import gradient, maximize, stack
 from convexnn.lipsdp.ascent import ascend
+from convexnn.losses import get_loss
 from convexnn.network import Network
 from convexnn.search.task import SearchTask
 
@@ -36,7 +37,8 @@ class _Objective:
         size = float(np.sqrt(rows.weight @ ((rows.X - mean) ** 2).sum(axis=1)))
         self.scale = size if target.regularizer == "lipschitz" and size > 0 else 1.0
         self.X = (rows.X - self.origin) / self.scale
-        self.y = rows.y - rows.weight @ rows.y
+        self.loss = get_loss(target.loss)
+        self.y = rows.y if self.loss.binary else rows.y - rows.weight @ rows.y
         variance = float(rows.weight @ self.y**2)
         self.unit = variance if variance > 1e-16 * float(rows.weight @ rows.y**2) else 1.0
         self.factor: Array | None = None
@@ -59,7 +61,7 @@ class _Objective:
         W, b, v = self.split(z)
         rows = self.task.rows
         active = np.maximum(self.X @ W.T + b, 0.0)
-        c = float(rows.weight @ (rows.y - active @ v))
+        c = self.loss.best_constant(active @ v, rows.y, rows.weight)
         W = W / self.scale
         return Network.shallow(W, b - W @ self.origin, v, c)
 
@@ -71,13 +73,14 @@ class _Objective:
         weight = self.task.rows.weight
         inner = self.X @ W.T + b
         active = np.maximum(inner, 0.0)
-        residual = active @ v - self.y
-        residual = residual - weight @ residual
-        slope = 2 * weight * residual
+        f = active @ v
+        f = f + self.loss.best_constant(f, self.y, weight)
+        slope = weight * self.loss.gradient(f, self.y)
         back = (inner > 0) * slope[:, None] * v
         penalty, dW, db, dv = self._penalty(W, b, v)
         parts = [(back.T @ self.X + dW).ravel(), back.sum(axis=0) + db, active.T @ slope + dv]
-        return (float(weight @ residual**2) + penalty) / self.unit, np.concatenate(parts) / self.unit
+        loss = float(weight @ self.loss.value(f, self.y))
+        return (loss + penalty) / self.unit, np.concatenate(parts) / self.unit
 
     def _penalty(self, W: Array, b: Array, v: Array) -> tuple[float, Array, Array, Array]:
         lam = self.task.objective.lam

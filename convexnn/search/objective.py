@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.certificates.lipschitz import lipschitz
+from convexnn.losses import Loss, get_loss
 from convexnn.network import Network
 
 Array = NDArray[np.float64]
@@ -15,18 +16,24 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TrainingObjective:
-    """``mean((f(x_i) - y_i)^2) + lam R(f)``, weighted, recomputed from the network alone."""
+    """``mean(l(f(x_i); y_i)) + lam R(f)``, weighted, recomputed from the network alone.
+
+    ``l`` is ``(f - y)^2`` or another loss of :mod:`convexnn.losses`; margin losses take targets -1 / +1. With several
+    outputs (``y`` of shape (n, k)) it is summed over them.
+    """
 
     X: Array
     y: Array
     sample_weight: Array | None
     regularizer: str
     lam: float
+    loss: str | Loss = "squared"
 
     def __call__(self, network: Network) -> float:
         """Objective of ``network``; for ``"lipschitz"`` R is the square of the certified LipSDP bound."""
-        loss = float(np.average((network(self.X) - self.y) ** 2, weights=self.sample_weight))
-        return loss + self.lam * self.penalty(network)
+        losses = get_loss(self.loss).value(network(self.X), self.y)
+        mean = np.average(losses.reshape(len(losses), -1).sum(axis=1), weights=self.sample_weight)
+        return float(mean) + self.lam * self.penalty(network)
 
     def penalty(self, network: Network) -> float:
         """R: ``L^2`` or the sum of squares of all hidden weights, hidden biases and outer weights."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
+from convexnn.losses import Squared, get_loss
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Solution
@@ -144,7 +145,13 @@ class SearchTask:
     @cached_property
     def rows(self) -> DistinctRows:
         """The distinct rows, as the programs see them."""
-        return distinct_rows(self.objective.X, self.objective.y, self.objective.sample_weight)
+        target = self.objective
+        return distinct_rows(target.X, target.y, target.sample_weight, with_targets=not self.is_squared)
+
+    @property
+    def is_squared(self) -> bool:
+        """Whether the loss is the squared one: then rows of equal inputs are one row."""
+        return isinstance(get_loss(self.objective.loss), Squared)
 
     @property
     def expired(self) -> bool:
@@ -159,13 +166,15 @@ class SearchTask:
 
     def program(self, D: Bool, s: Array) -> ConeProgram:
         """The convex program of the cells ``(D, s)`` on the distinct rows."""
-        target = self.objective
+        target, fresh = self.objective, self.rows.fresh
+        first = np.maximum.accumulate(np.where(fresh, np.arange(len(fresh)), 0))  # equal inputs have one pattern
         return PROGRAMS[target.regularizer](
             target.X,
             target.y,
-            ActivationPatterns(self.original(D), s),
+            ActivationPatterns(self.original(D[first]), s),
             lam=target.lam,
             sample_weight=target.sample_weight,
+            loss=target.loss,
         )
 
     def solve(self, cells: Cells) -> SearchPoint | None:

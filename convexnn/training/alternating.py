@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
+from convexnn.losses import Loss
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import FEASIBILITY_TOLERANCE, Solution
@@ -90,6 +91,7 @@ class _Task:
     lam: float
     sample_weight: ArrayLike | None
     ridge: float
+    loss: str | Loss
     solver: str
     solver_tol: float
     max_iter: int
@@ -102,7 +104,14 @@ class _Task:
 
     def restriction(self, network: Network, patterns: ActivationPatterns) -> LipschitzRestriction:
         return LipschitzRestriction.at(
-            network, self.X, self.y, self.lam, patterns=patterns, sample_weight=self.sample_weight, ridge=self.ridge
+            network,
+            self.X,
+            self.y,
+            self.lam,
+            patterns=patterns,
+            sample_weight=self.sample_weight,
+            ridge=self.ridge,
+            loss=self.loss,
         )
 
 
@@ -121,6 +130,7 @@ def alternating_minimization(
     max_iter: int = 200,
     time_limit: float | None = None,
     ridge: float = RIDGE,
+    loss: str | Loss = "squared",
 ) -> AlternatingResult:
     """Improve a shallow ReLU network by Algorithm 1, without ever making it worse.
 
@@ -156,6 +166,8 @@ def alternating_minimization(
         Seconds in all; the best network so far is returned.
     ridge : float
         Weight of the squared merged biases (Lipschitz only).
+    loss : str or Loss
+        "squared", "huber", "hinge", "squared_hinge" or "logistic"; targets -1 / +1 for the last three.
 
     Returns
     -------
@@ -175,7 +187,7 @@ def alternating_minimization(
     began = time.perf_counter()
     deadline = np.inf if time_limit is None else began + time_limit
     inputs = check_inputs(X)
-    task = _Task(inputs, y, lam, sample_weight, ridge, solver, solver_tol, max_iter, deadline)
+    task = _Task(inputs, y, lam, sample_weight, ridge, loss, solver, solver_tol, max_iter, deadline)
     ordered = sort_by_sign(checked_network(network, inputs.shape[1]))
     patterns = extract(ordered, inputs)  # line 2: once, for all units
     if regularizer == "l2":
@@ -193,7 +205,8 @@ def sort_by_sign(network: Network) -> Network:
 
 
 def _group_lasso(task: _Task, network: Network, patterns: ActivationPatterns, began: float) -> AlternatingResult:
-    program = ReluGroupLasso(task.X, task.y, patterns, task.lam, sample_weight=task.sample_weight, start=network)
+    weight = task.sample_weight
+    program = ReluGroupLasso(task.X, task.y, patterns, task.lam, sample_weight=weight, start=network, loss=task.loss)
     start = program.network_objective(network)
     solution = task.solve(program)
     candidate, value = _better(program, solution, network, start)
@@ -253,11 +266,11 @@ def _ending(solution: Solution) -> str | None:
 
 def _constant(task: _Task, network: Network, patterns: ActivationPatterns) -> AlternatingResult:
     """Return a network without weights as it is: every unit is dead in (8), only its output bias is set right."""
-    program = ReluGroupLasso(task.X, task.y, patterns, task.lam, sample_weight=task.sample_weight)
+    program = ReluGroupLasso(task.X, task.y, patterns, task.lam, sample_weight=task.sample_weight, loss=task.loss)
     zeros = np.zeros((patterns.n_patterns, program.n_inputs + 1))
-    residual = network(program.rows.X) - program.rows.y
+    losses = program.loss.value(network(program.rows.X), program.rows.y)
     ridge = task.ridge * float(((network.v * network.b) ** 2).sum())
-    start = float(program.rows.weight @ residual**2) + program.rows.constant + ridge
+    start = float(program.rows.weight @ losses) + program.rows.constant + ridge
     fitted = program.decode(zeros)
     value = program.objective(zeros)
     return AlternatingResult(*((fitted, value) if value < start else (network, start)), start, (), None, "converged")
