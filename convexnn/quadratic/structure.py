@@ -180,7 +180,7 @@ class QuadraticStructure:
         return float(self.governing_share @ self.term_loss(self.governing(w)))
 
     def dual_value(self, s: Array) -> float:
-        """``-sum share_t (phi*(-s_t) + s_t offset_t)``: the part of the Lagrangian that does not see the network.
+        """``-sum share_t (phi*(-s_t) - s_t offset_t)``: the part of the Lagrangian that does not see the network.
 
         Parameters
         ----------
@@ -198,7 +198,7 @@ class QuadraticStructure:
         conjugate = self.term_conjugate(total)
         present = self.governing_share > 0
         value = -float(self.governing_share[present] @ conjugate[present]) if present.any() else 0.0
-        return value - float((self.share * s) @ self.offset)
+        return value + float((self.share * s) @ self.offset)
 
 
 @dataclass(frozen=True, eq=False)
