@@ -222,6 +222,14 @@ class Program(Protocol):
         """The non-convex training objective of a network, by which "never worse" is judged."""
 
 
+@runtime_checkable
+class Remarking(Protocol):
+    """A program with something to say about a solved point besides its numbers, such as that it is trivial."""
+
+    def remarks(self, z: Array) -> tuple[str, ...]:
+        """One clause each; recomputed from the point."""
+
+
 def relative_gap(objective: float, lower_bound: float, scale: float) -> float:
     """Gap relative to the objective, or to 1e-6 of the objective of the zero network when that is larger.
 
@@ -259,6 +267,7 @@ def evaluate(program: Program, proposal: Proposal, *, seconds: float, tol: float
     # a bound clearly above the objective is no better evidence than one clearly below it
     contradiction = relative_gap(lower, objective, program.scale)
     passed = gap <= tol and violation <= FEASIBILITY_TOLERANCE and contradiction <= max(tol, FEASIBILITY_TOLERANCE)
+    remarks = program.remarks(proposal.z) if isinstance(program, Remarking) else ()
     unproved = "inaccurate" if proposal.status in ("solved", "optimal") else proposal.status
     return Solution(
         z=proposal.z,
@@ -271,7 +280,7 @@ def evaluate(program: Program, proposal: Proposal, *, seconds: float, tol: float
         iterations=proposal.iterations,
         seconds=seconds,
         solver=proposal.solver,
-        notes=proposal.notes,
+        notes=(*proposal.notes, *remarks),
         interior=proposal.interior,
     )
 

@@ -5,6 +5,7 @@ from convexnn.restrictions.group_lasso import ReluGroupLasso
 from convexnn.restrictions.lam_max import lam_max
 from convexnn.restrictions.lipschitz_fixed import LipschitzRestriction
 from convexnn.restrictions.lipschitz_joint import LipschitzProgram
+from convexnn.restrictions.polynomial import PolynomialProgram
 from convexnn.restrictions.vector_group_lasso import VectorGatedGroupLasso, VectorGroupLasso
 from convexnn.restrictions.vector_lipschitz import VectorLipschitzProgram
 from convexnn.restrictions.vector_outer import OuterGroupLasso, OuterLipschitz
@@ -15,6 +16,7 @@ __all__ = [
     "LipschitzRestriction",
     "OuterGroupLasso",
     "OuterLipschitz",
+    "PolynomialProgram",
     "ReluGroupLasso",
     "VectorGatedGroupLasso",
     "VectorGroupLasso",
