@@ -15,6 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.certificate import Certificate, register_check
+from convexnn.certificates.deep_lipschitz import (
+    check_deep_lipsdp,
+    default_deep_method,
+    estimate_deep_lipsdp,
+    propose_deep_lipsdp,
+)
 from convexnn.certificates.lipschitz_lmi import lmi_multiplier
 from convexnn.certificates.max_gradient import check_max_gradient, propose_max_gradient
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
@@ -33,7 +39,7 @@ from convexnn.rigorous import UNIT, ldexp_up, product_up, row_norms_up, spectral
 
 Array = NDArray[np.float64]
 Multiplier = dict[str, Array]
-METHODS = {2: ("lipsdp", "lmi", "product"), np.inf: ("max_gradient", "product")}
+METHODS = {2: ("lipsdp", "lmi", "deep_lipsdp", "product"), np.inf: ("max_gradient", "product")}
 
 
 def lipschitz(
@@ -49,10 +55,12 @@ def lipschitz(
         Anything `as_network` takes.
     norm : {2, inf}, default 2
         Norm of inputs and outputs.
-    method : {"lipsdp", "lmi", "product", "max_gradient"}, optional
-        Default: "lipsdp" for norm 2 and "max_gradient" for norm inf on one hidden layer, "product" for deeper networks.
+    method : {"lipsdp", "lmi", "deep_lipsdp", "product", "max_gradient"}, optional
+        Default: "lipsdp" for norm 2 and "max_gradient" for norm inf on one hidden layer; for deeper networks
+        "deep_lipsdp" for norm 2 up to 160 inputs and hidden units together, else "product".
         "lipsdp" solves LipSDP by its small concave form; "lmi" solves the matrix inequality of the paper by cvxpy and
-        repairs its multiplier; "product" multiplies the norms of the layers (any depth).
+        repairs its multiplier; "deep_lipsdp" is LipSDP for any depth by a barrier method; "product" multiplies the
+        norms of the layers (any depth).
     tol : float, default 1e-8
         Relative gap between the bound and the value of LipSDP (or of the max-gradient program) to reach.
     solver : str, default "auto"
@@ -73,11 +81,12 @@ def lipschitz(
     network = as_network(network)
     if norm not in METHODS:
         raise InvalidInputError(f"norm must be 2 or inf, got {norm!r}.")
-    method = method or (METHODS[norm][0] if network.is_shallow else "product")
+    deep = default_deep_method(network) if norm == 2 else "product"
+    method = method or (METHODS[norm][0] if network.is_shallow else deep)
     if method not in METHODS[norm]:
         raise InvalidInputError(f"With norm={norm} the methods are {METHODS[norm]}, got {method!r}.")
     slopes_of(network)
-    if method != "product":
+    if method not in ("product", "deep_lipsdp"):
         _require_shallow(network, method)
     name = f"{method}_{'linf' if norm == np.inf else 'l2'}" if method == "product" else method
     multiplier, lower, details = _PROPOSALS[name](network, tol, solver)
@@ -108,7 +117,7 @@ def lipschitz_pairs(network: Any, *, norm: float = 2, method: str | None = None,
         With k >= 2 outputs.
     norm : {2, inf}, default 2
         Norm of the inputs, in which the radius is measured.
-    method : {"lipsdp", "lmi", "product", "max_gradient"}, optional
+    method : {"lipsdp", "lmi", "deep_lipsdp", "product", "max_gradient"}, optional
         As in `lipschitz`.
     tol : float, default 1e-8
         Relative gap.
@@ -224,7 +233,7 @@ def _require_shallow(network: Network, method: str) -> None:
     if not network.is_shallow:
         raise UnsupportedModelError(
             f"method={method!r} needs one hidden layer; this network has {len(network.layers) - 1}. "
-            "Use method='product', which holds for every depth."
+            "Use method='deep_lipsdp' or 'product', which hold for every depth."
         )
 
 
@@ -277,6 +286,8 @@ def _plain_bound(name: str, network: Network, multiplier: Multiplier) -> float:
         return float(np.prod([np.linalg.norm(W, 2) for W in layers]) * slope**depth)
     if name == "product_linf":
         return float(np.prod([np.linalg.norm(W, np.inf) for W in layers]) * slope**depth)
+    if name == "deep_lipsdp":
+        return estimate_deep_lipsdp(network, multiplier)
     if name == "max_gradient":
         return _estimate_max_gradient(network, multiplier)
     if network.n_outputs > 1:
@@ -309,6 +320,7 @@ def _estimate_vector(network: Network, q: Array) -> float:
 _PROPOSALS = {
     "lipsdp": _propose_lipsdp,
     "lmi": _propose_lmi,
+    "deep_lipsdp": propose_deep_lipsdp,
     "product_l2": _propose_nothing,
     "product_linf": _propose_nothing,
     "max_gradient": propose_max_gradient,
@@ -316,6 +328,7 @@ _PROPOSALS = {
 _CHECKS = {
     "lipsdp": check_lipsdp,
     "lmi": check_lipsdp,
+    "deep_lipsdp": check_deep_lipsdp,
     "product_l2": check_product_l2,
     "product_linf": check_product_linf,
     "max_gradient": check_max_gradient,
