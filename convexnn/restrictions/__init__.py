@@ -6,6 +6,7 @@ from convexnn.restrictions.lam_max import lam_max
 from convexnn.restrictions.lipschitz_fixed import LipschitzRestriction
 from convexnn.restrictions.lipschitz_joint import LipschitzProgram
 from convexnn.restrictions.polynomial import PolynomialProgram
+from convexnn.restrictions.polynomial_multiclass import MulticlassPolynomialProgram
 from convexnn.restrictions.vector_group_lasso import VectorGatedGroupLasso, VectorGroupLasso
 from convexnn.restrictions.vector_lipschitz import VectorLipschitzProgram
 from convexnn.restrictions.vector_outer import OuterGroupLasso, OuterLipschitz
@@ -14,6 +15,7 @@ __all__ = [
     "GatedGroupLasso",
     "LipschitzProgram",
     "LipschitzRestriction",
+    "MulticlassPolynomialProgram",
     "OuterGroupLasso",
     "OuterLipschitz",
     "PolynomialProgram",
