@@ -138,10 +138,8 @@ class PolynomialProgram:
             return {"loss": math.inf, "regularizer": math.inf}
         with np.errstate(over="ignore", invalid="ignore"):
             loss = self._structure.loss_value(worst_cases(self._structure, point).values)
-        return {
-            "loss": math.inf if math.isnan(loss) else loss,
-            "regularizer": self.lam * math.fsum(point[:, :, -1, -1].ravel().tolist()),
-        }
+            regularizer = self.lam * float(point[:, :, -1, -1].sum())
+        return {"loss": math.inf if math.isnan(loss) else loss, "regularizer": regularizer}
 
     def objective(self, z: ArrayLike, dual: PolynomialDual | None = None) -> float:
         """Value at ``z`` by exact worst cases on the data: an upper bound on the optimum when ``z`` is feasible."""

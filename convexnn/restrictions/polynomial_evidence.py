@@ -54,7 +54,7 @@ def proved_bound(structure: QuadraticStructure, dual: PolynomialDual) -> float:
         limit = structure.lam / steepest * (1 - 8 * UNIT)
         if not (math.isfinite(steepest) and limit > 0 and slopes.any()):
             return 0.0
-        return max(0.0, _best_value(structure, slopes, limit))
+        return max(0.0, float(_best_value(structure, slopes, limit)))
 
 
 def _usable(structure: QuadraticStructure, dual: PolynomialDual) -> bool:

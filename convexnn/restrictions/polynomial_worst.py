@@ -44,6 +44,7 @@ def worst_cases(structure: QuadraticStructure, z: Array) -> WorstCases:
     Returns
     -------
     WorstCases
+        Values ``-inf`` where numbers overflow.
     """
     M = z[0] - z[1]
     values, shifts = np.empty(structure.n_terms), np.zeros((structure.n_terms, structure.n_features))
@@ -58,10 +59,13 @@ def _of_pair(structure: QuadraticStructure, pair: ScorePair, M: Array) -> tuple[
     X = structure.X[structure.rows[pair.terms]]
     XQ = X @ Q
     values = pair.signs * (((XQ + 2 * q) * X).sum(axis=1) + h)
+    stretch = np.ones(len(q)) if structure.metric is None else 1 / np.sqrt(structure.metric)
+    curvature, gradient = stretch[:, None] * Q * stretch, (XQ + q) * stretch
+    if not (np.isfinite(values).all() and np.isfinite(curvature).all() and np.isfinite(gradient).all()):
+        return np.full(len(X), -np.inf), np.zeros_like(X)
     if structure.radius == 0:
         return values, np.zeros_like(X)
-    stretch = np.ones(len(q)) if structure.metric is None else 1 / np.sqrt(structure.metric)
-    eigenvalues, V = np.linalg.eigh(stretch[:, None] * Q * stretch)
-    linear = pair.signs[:, None] * (((XQ + q) * stretch) @ V)
+    eigenvalues, V = np.linalg.eigh(curvature)
+    linear = pair.signs[:, None] * (gradient @ V)
     found = minimize_over_ball(pair.signs[:, None] * eigenvalues, linear, structure.radius)
     return values + found.values, stretch * (found.steps @ V.T)
