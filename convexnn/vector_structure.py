@@ -3,11 +3,12 @@
 Unit i contributes ``relu(x'w_i) vh_i`` with a unit vector ``vh_i`` that is given. In the variables ``w_i`` (rows of
 ``U``, last column the bias)::
 
-    min_U  sum_k weight_k |f_k - y_k|^2 + constant + ridge |U[:, -1]|^2 + coupling(U)
+    min_U  sum_k weight_k l(f_k; y_k) + constant + ridge |U[:, -1]|^2 + coupling(U)
     s.t.   S_ki x_k'w_i >= 0,   S = 2 D - 1                         for all rows k, units i
 
-    f_k = sum_i D_ki (x_k'w_i) vh_i + c,   c free (minimized out exactly: predictions are centred)
+    f_k = sum_i D_ki (x_k'w_i) vh_i + c,   c free (minimized out exactly)
 
+The loss ``l`` is summed over the outputs; for the squared one minimizing c out is the same as centring predictions.
 With one output ``vh_i = +-1`` and ``u_i = vh_i w_i`` are the variables of :mod:`convexnn.structure`.
 """
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.structure import ConeStructure, GroupNorm, JointSpectral
+from convexnn.structure import ConeStructure, GroupNorm, JointSpectral, balanced_slopes
 
 Array = NDArray[np.float64]
 
@@ -79,7 +80,12 @@ class VectorStructure(ConeStructure):
             ridge=self.ridge,
             n_weights=self.n_weights,
             coupling=kind(self.coupling.weight),
+            sample_loss=self.sample_loss,
         )
+
+    def column(self, c: int) -> ConeStructure:
+        """The rows and the targets of one output."""
+        return replace(self.twin(), y=self.y[:, c], constant=0.0)
 
     def of_units(self, index: NDArray[np.intp]) -> VectorStructure:
         """The same program with some of the units only."""
@@ -97,17 +103,39 @@ class VectorStructure(ConeStructure):
         return image
 
     def output_bias(self, U: Array) -> Array:
-        """The best output bias for ``U``: weighted means of ``y - prediction``, shape (outputs,)."""
-        bias: Array = self.y[0] + self.weight @ (self.y - self.y[0] - self.raw_predict(U))
-        return bias
+        """The best output bias for ``U``, shape (outputs,): means of ``y - prediction`` for the squared loss."""
+        raw, mean = self.raw_predict(U), self.y[0] + self.weight @ (self.y - self.y[0])
+        if self.is_squared:
+            bias: Array = self.y[0] + self.weight @ (self.y - self.y[0] - raw)
+            return bias
+        centred = raw - self.weight @ raw
+        offset = np.zeros(len(mean)) if self.sample_loss.binary else mean
+        return np.asarray(offset - self.weight @ raw + self._constants(centred))
+
+    def _constants(self, f: Array) -> Array:
+        """Best constants to add to predictions (n, outputs), shape (outputs,)."""
+        pairs = zip(f.T, self.targets.T, strict=True)
+        return np.array([self.sample_loss.best_constant(own, y, self.weight) for own, y in pairs])
+
+    def fitted(self, U: Array) -> Array:
+        """Predictions at the best biases, to be compared with ``targets``, shape (n, outputs)."""
+        centred = self.predict(U)
+        return centred if self.is_squared else centred + self._constants(centred)
 
     def slopes(self, U: Array) -> Array:
-        """Gradient ``2 weight_k (f_k - y_k)`` of the loss in the predictions, shape (n, outputs)."""
-        slopes: Array = 2 * self.weight[:, None] * (self.predict(U) - self.y_centred)
-        return slopes
+        """Gradient ``weight_k l'(f_k; y_k)`` of the loss in the predictions, shape (n, outputs)."""
+        if self.is_squared:
+            slopes: Array = 2 * self.weight[:, None] * (self.predict(U) - self.y_centred)
+            return slopes
+        pairs = zip(self.fitted(U).T, self.targets.T, strict=True)
+        columns = [self.weight * balanced_slopes(self.sample_loss, own, y, self.weight) for own, y in pairs]
+        return np.stack(columns, axis=1)
 
     def loss(self, U: Array) -> float:
-        """Weighted mean squared error (summed over the outputs) at the best intercept, without the ridge."""
+        """Weighted mean loss (summed over the outputs) at the best intercept, without the ridge."""
+        if not self.is_squared:
+            losses = self.sample_loss.value(self.fitted(U), self.targets)
+            return float(self.weight @ losses.sum(axis=1)) + self.constant
         error = self.predict(U) - self.y_centred
         return float(np.vdot(error, self.weight[:, None] * error)) + self.constant
 

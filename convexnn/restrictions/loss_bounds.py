@@ -112,16 +112,29 @@ def loss_bound(structure: ConeStructure, p: Array, rest: float, limit: float) ->
     weight, y = structure.weight, structure.targets
     if structure.is_squared:
         return best_scaling(-float(p @ y), 0.25 * float(p @ (p / weight)) + rest, limit)
+    return sampled_bound(structure.sample_loss, y, weight, p, rest, limit)
+
+
+def sampled_bound(loss: Loss, y: Array, weight: Array, p: Array, rest: float, limit: float) -> float:
+    """The bound of :func:`loss_bound` for a loss that is not the squared one.
+
+    Parameters
+    ----------
+    loss : Loss
+    y, weight, p : array, shape (n,)
+        Targets, positive weights, and multipliers from :func:`admissible`.
+    rest, limit : float
+    """
     if not np.isfinite(rest) or not limit > 0 or not np.abs(p).max() > SMALLEST:
         return 0.0
-    low, high = structure.sample_loss.slopes(structure.y)
+    low, high = loss.slopes(y)
     ratio = np.clip(p / weight, low, high)
     steepest = float(np.max(ratio / np.where(ratio < 0, low, high), initial=0.0, where=ratio != 0))
     if steepest > 0:
         limit = min(limit, 1 / steepest)
 
     def value(theta: float) -> float:
-        conjugate = structure.sample_loss.conjugate(np.clip(theta * ratio, low, high), y)
+        conjugate = loss.conjugate(np.clip(theta * ratio, low, high), y)
         return -float(weight @ conjugate) - theta * theta * rest
 
     return max(0.0, concave_maximum(value, limit))

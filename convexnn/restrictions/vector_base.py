@@ -2,31 +2,33 @@
 
 With ``w_i`` as rows of ``U`` and ``x_k = (x, 1)``::
 
-    minimize    sum_k om_k |sum_i D_ki (x_k'w_i) vh_i + c - y_k|^2 + ridge |U[:, -1]|^2 + R(U)     over U, c
+    minimize    sum_k om_k l(sum_i D_ki (x_k'w_i) vh_i + c; y_k) + ridge |U[:, -1]|^2 + R(U)     over U, c
     subject to  (2 D_ki - 1) x_k'w_i >= 0
 
+The loss ``l`` is ``|f - y|^2`` or another of :mod:`convexnn.losses`, summed over the outputs: with targets -1 / +1 a
+margin loss is that of one class against the rest, for every class.
 The output directions ``vh_i = v_i / |v_i|`` are given; lengths ``|v_i|`` are part of ``w_i``.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.losses import Loss
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Dual
 from convexnn.restrictions.base import ConeProgram
 from convexnn.restrictions.cones import nonnegative_fit
-from convexnn.restrictions.multipliers import best_scaling
-from convexnn.restrictions.reference import cone_rows, labelled_dual, row_multipliers
-from convexnn.restrictions.rows import DistinctRows, distinct_rows
-from convexnn.restrictions.vector_reference import vector_squared_loss
+from convexnn.restrictions.reference import cone_rows, labelled_dual, read_dual
+from convexnn.restrictions.rows import DistinctRows
+from convexnn.restrictions.vector_losses import network_loss, rows_for, vector_admissible, vector_loss_bound
+from convexnn.restrictions.vector_reference import vector_mean_loss
 from convexnn.restrictions.vector_regularizers import DirectedRegularizer
 from convexnn.restrictions.vector_units import (
     checked_vector_network,
@@ -43,17 +45,6 @@ if TYPE_CHECKING:
     import cvxpy
 
 Array = NDArray[np.float64]
-
-
-def distinct_vector_rows(X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> DistinctRows:
-    """Distinct rows with weighted mean targets (n, outputs); targets of one output may be a vector."""
-    targets = np.asarray(y, dtype=float)
-    targets = targets[:, None] if targets.ndim == 1 else targets
-    if targets.ndim != 2 or targets.shape[1] == 0:
-        raise InvalidInputError(f"y has shape {targets.shape}; expected (n_samples, n_outputs)")
-    columns = [distinct_rows(X, column, sample_weight) for column in targets.T]
-    constant = math.fsum(column.constant for column in columns)
-    return replace(columns[0], y=np.stack([column.y for column in columns], axis=1), constant=constant)
 
 
 class VectorProgram(ConeProgram):
@@ -76,6 +67,9 @@ class VectorProgram(ConeProgram):
         Lifted into :attr:`start`.
     ridge : float
         Weight of the squared biases.
+    loss : str or Loss
+        "squared", "huber", "hinge", "squared_hinge" or "logistic", summed over the outputs; targets -1 / +1 for the
+        last three.
 
     Raises
     ------
@@ -97,6 +91,7 @@ class VectorProgram(ConeProgram):
         sample_weight: ArrayLike | None = None,
         start: Any = None,
         ridge: float = 0.0,
+        loss: str | Loss = "squared",
     ) -> None:
         unit = lengths_and_directions(directions)[1]
         if not isinstance(patterns, ActivationPatterns) or len(unit) != patterns.n_patterns:
@@ -104,7 +99,7 @@ class VectorProgram(ConeProgram):
                 f"{len(unit)} directions were given for {patterns!r}; expected one for each pattern"
             )
         self.directions = np.repeat(unit, patterns.counts, axis=0)
-        super().__init__(X, y, patterns, lam, sample_weight=sample_weight, start=start, ridge=ridge)
+        super().__init__(X, y, patterns, lam, sample_weight=sample_weight, start=start, ridge=ridge, loss=loss)
 
     @classmethod
     def at(
@@ -121,7 +116,7 @@ class VectorProgram(ConeProgram):
         classwise : bool
             Add every distinct pattern with the directions ``+-e_c`` of every output: more freedom, more units.
         **options
-            ``sample_weight``, and ``ridge`` where the program has one.
+            ``sample_weight``, ``loss``, and ``ridge`` where the program has one.
         """
         dictionary = dictionary_at(network, X)
         if classwise:
@@ -138,7 +133,7 @@ class VectorProgram(ConeProgram):
         return cls(X, y, *classwise_dictionary(patterns, outputs), lam, **options)
 
     def _distinct(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> DistinctRows:
-        rows = distinct_vector_rows(X, y, sample_weight)
+        rows = rows_for(self.loss, X, y, sample_weight)
         if rows.y.shape[1] != self.directions.shape[1]:
             raise InvalidInputError(
                 f"y has {rows.y.shape[1]} output(s) and the directions have {self.directions.shape[1]} entries"
@@ -153,11 +148,12 @@ class VectorProgram(ConeProgram):
             weight=self.rows.weight,
             constant=self.rows.constant,
             D=D,
-            S=2 * D - 1 if self.has_cones else np.zeros_like(D),
+            S=self.rows.fresh[:, None] * (2 * D - 1) if self.has_cones else np.zeros_like(D),
             ridge=self.ridge,
             n_weights=self.n_weights,
             coupling=self._coupling(),
             directions=self.directions,
+            sample_loss=self.loss,
         )
 
     def _coupling(self) -> VectorCoupling:  # type: ignore[override]
@@ -190,26 +186,25 @@ class VectorProgram(ConeProgram):
     def lower_bound(self, dual: Dual) -> float:
         """Lower bound on the optimum, valid for every ``dual``; see :meth:`ConeProgram.lower_bound`.
 
-        The residual multiplier has shape (n, outputs); its columns are centred.
+        The residual multiplier has shape (n, outputs); its columns are centred (and clipped to slopes of the loss).
 
         Implements: docs/theory/vector_program.md, Proposition 2.
         """
         if not self._is_usable(dual):
             return -math.inf
         s = self._structure
-        p = dual.residual - s.weight[:, None] * dual.residual.sum(axis=0)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            p = vector_admissible(s, dual.residual)
             Z, error = self._stationarity(p, np.maximum(dual.rows, 0.0))
             if not np.isfinite(Z).all():
                 return s.constant
-            linear = -float(np.vdot(p, s.y_centred))
-            quadratic = 0.25 * float(np.vdot(p, p / s.weight[:, None]))
+            rest = 0.0
             if self.n_weights <= self.n_inputs:
                 bias = np.abs(Z[:, -1]) + error[:, -1]
-                quadratic += 0.25 * float(bias @ bias) / self.ridge
+                rest = 0.25 * float(bias @ bias) / self.ridge
                 Z[:, -1] = error[:, -1] = 0.0
             penalty, limit = self._conjugate(Z, error, dual)
-            value = best_scaling(linear, quadratic + penalty, limit)
+            value = vector_loss_bound(s, p, rest + penalty, limit)
         return s.constant + value
 
     def _stationarity(self, p: Array, rows: Array) -> tuple[Array, Array]:
@@ -272,12 +267,11 @@ class VectorProgram(ConeProgram):
         For a feasible ``z``, that of ``decode(z)`` is at most ``objective(z)`` up to roundoff.
         """
         net = checked_vector_network(network, self.n_inputs, self.n_outputs)
-        residual = net(self.rows.X).reshape(self.rows.y.shape) - self.rows.y
-        return float(self.rows.weight @ (residual**2).sum(axis=1)) + self.rows.constant + self._network_regularizer(net)
+        return network_loss(self.loss, self.rows, net) + self._network_regularizer(net)
 
     # -- multipliers --------------------------------------------------------------------------------
     def residual_multiplier(self, z: Array) -> Array:
-        """Multiplier ``2 om_k (prediction - y_k)`` of the prediction equation at a point, shape (n, outputs)."""
+        """Multiplier ``om_k l'(prediction; y_k)`` of the prediction equation at a point, shape (n, outputs)."""
         return self._structure.slopes(self._point(z))
 
     def refine(self, z: Array, dual: Dual) -> Dual:
@@ -285,6 +279,7 @@ class VectorProgram(ConeProgram):
         if not self._structure.has_cones:
             return dual
         s = self._structure
+        dual = Dual(vector_admissible(s, dual.residual), dual.rows, dual.matrix)
         wanted = s.adjoint(dual.residual) + self._offsets(dual)
         rows = np.maximum(dual.rows, 0.0)
         for i, metric in enumerate(self._metrics(z, dual)):
@@ -308,14 +303,14 @@ class VectorProgram(ConeProgram):
         U = cp.Variable((self.patterns.n_patterns, self.n_inputs + 1), name="U")
         c = cp.Variable(self.n_outputs, name="c")
         penalty, constraints = self.penalty.cvxpy(U[:, : self.n_weights])
-        objective = vector_squared_loss(self._structure, U, c) + penalty
+        loss, predictions = vector_mean_loss(self._structure, U, c)
+        objective = loss + penalty
         if self.ridge:
             objective += self.ridge * cp.sum_squares(U[:, -1])
-        return cp.Problem(cp.Minimize(objective), [*cone_rows(self._structure, U), *constraints])
+        return cp.Problem(cp.Minimize(objective), [*cone_rows(self._structure, U), *predictions, *constraints])
 
     def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
         """Point, moved into the cones, and multipliers, row by row refitted where that proves more."""
         raw = problem.var_dict["U"].value
         U = self.repair(raw)
-        rows = row_multipliers(self._structure, problem)
-        return U, self.refine(U, Dual(self.residual_multiplier(raw), rows, labelled_dual(problem, "lmi")))
+        return U, self.refine(U, read_dual(self._structure, problem, raw, labelled_dual(problem, "lmi")))

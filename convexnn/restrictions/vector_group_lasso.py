@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.losses import Loss
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.restrictions.cones import least_distance
@@ -49,6 +50,8 @@ class VectorGroupLasso(VectorProgram):
     sample_weight : array-like, shape (n,), or None
     start : Network or None
         Lifted into :attr:`start`.
+    loss : str or Loss
+        See :class:`~convexnn.restrictions.vector_base.VectorProgram`.
     """
 
     name = "l2-regularized program with several outputs"
@@ -63,8 +66,9 @@ class VectorGroupLasso(VectorProgram):
         *,
         sample_weight: ArrayLike | None = None,
         start: Any = None,
+        loss: str | Loss = "squared",
     ) -> None:
-        super().__init__(X, y, patterns, directions, lam, sample_weight=sample_weight, start=start)
+        super().__init__(X, y, patterns, directions, lam, sample_weight=sample_weight, start=start, loss=loss)
 
     @property
     def n_weights(self) -> int:
@@ -100,6 +104,8 @@ class VectorGatedGroupLasso(VectorGroupLasso):
     sample_weight : array-like, shape (n,), or None
     start : Network or None
         Lifted into :attr:`start`.
+    loss : str or Loss
+        See :class:`~convexnn.restrictions.vector_base.VectorProgram`.
     """
 
     name = "gated relaxation with several outputs"

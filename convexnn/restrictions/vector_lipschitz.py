@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import block_diag
 
+from convexnn.losses import Loss
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Dual
@@ -58,6 +59,8 @@ class VectorLipschitzProgram(VectorProgram):
         Lifted into :attr:`start`.
     ridge : float
         Positive weight of the squared biases: the direction that nothing else bounds.
+    loss : str or Loss
+        See :class:`~convexnn.restrictions.vector_base.VectorProgram`.
     """
 
     name = "joint Lipschitz program with several outputs"
@@ -73,9 +76,11 @@ class VectorLipschitzProgram(VectorProgram):
         sample_weight: ArrayLike | None = None,
         start: Any = None,
         ridge: float = RIDGE,
+        loss: str | Loss = "squared",
     ) -> None:
         positive(ridge, "ridge")
-        super().__init__(X, y, patterns, directions, lam, sample_weight=sample_weight, start=start, ridge=ridge)
+        options: dict[str, Any] = {"sample_weight": sample_weight, "start": start, "ridge": ridge, "loss": loss}
+        super().__init__(X, y, patterns, directions, lam, **options)
 
     @property
     def n_weights(self) -> int:

@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.losses import Loss
 from convexnn.network import Network
 from convexnn.program import Dual
 from convexnn.restrictions.base import positive
 from convexnn.restrictions.lipschitz_joint import RIDGE
-from convexnn.restrictions.multipliers import best_scaling
+from convexnn.restrictions.loss_bounds import check_loss_targets, scalar_loss
 from convexnn.restrictions.reference import labelled_dual
 from convexnn.restrictions.units import hidden
-from convexnn.restrictions.vector_base import distinct_vector_rows
+from convexnn.restrictions.vector_losses import network_loss, rows_for, vector_admissible, vector_loss_bound
+from convexnn.restrictions.vector_reference import loss_of_predictions
 from convexnn.restrictions.vector_regularizers import DirectedLipSDP, DirectedNorm, DirectedRegularizer
 from convexnn.restrictions.vector_units import checked_vector_network, lengths_and_directions, outer_weights
 from convexnn.vector_structure import OuterStructure, VectorCoupling, VectorGroupNorm, VectorSpectral
@@ -36,7 +38,7 @@ class OuterProgram:
 
     ::
 
-        minimize    sum_k om_k |sum_i relu(x_k'wh_i) v_i + c - y_k|^2 + R(v) + sum_i penalty_i |v_i|^2     over v, c
+        minimize    sum_k om_k l(sum_i relu(x_k'wh_i) v_i + c; y_k) + R(v) + sum_i penalty_i |v_i|^2     over v, c
 
     Parameters
     ----------
@@ -46,14 +48,25 @@ class OuterProgram:
     y : array-like, shape (n, outputs)
     lam : float
     sample_weight : array-like, shape (n,), or None
+    loss : str or Loss
+        See :class:`~convexnn.restrictions.vector_base.VectorProgram`.
     """
 
     name = "outer step"
 
     def __init__(
-        self, network: Any, X: ArrayLike, y: ArrayLike, lam: float, *, sample_weight: ArrayLike | None = None
+        self,
+        network: Any,
+        X: ArrayLike,
+        y: ArrayLike,
+        lam: float,
+        *,
+        sample_weight: ArrayLike | None = None,
+        loss: str | Loss = "squared",
     ) -> None:
-        self.rows = distinct_vector_rows(X, y, sample_weight)
+        self.loss = scalar_loss(loss)
+        self.rows = rows_for(self.loss, X, y, sample_weight)
+        check_loss_targets(self.loss, self.rows.y)
         self.lam = positive(lam, "lam")
         self.n_inputs, self.n_outputs = self.rows.X.shape[1], self.rows.y.shape[1]
         net = checked_vector_network(network, self.n_inputs, self.n_outputs)
@@ -92,6 +105,7 @@ class OuterProgram:
             coupling=self._coupling(),
             directions=lengths_and_directions(self.units[:, :-1])[1],
             penalties=self._penalties(),
+            sample_loss=self.loss,
         )
 
     @property
@@ -127,8 +141,8 @@ class OuterProgram:
         if not self._is_usable(dual):
             return -math.inf
         s = self._structure
-        p = dual.residual - s.weight[:, None] * dual.residual.sum(axis=0)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            p = vector_admissible(s, dual.residual)
             G = np.where(s.penalties[:, None] > 0, dual.rows, 0.0)
             Z = -s.adjoint(p) - G
             size = np.abs(p) + s.weight[:, None] * np.abs(p).sum(axis=0)
@@ -138,9 +152,8 @@ class OuterProgram:
             ridge = np.divide(
                 (G**2).sum(axis=1), 4 * s.penalties, out=np.zeros_like(s.penalties), where=s.penalties > 0
             )
-            quadratic = 0.25 * float(np.vdot(p, p / s.weight[:, None])) + float(ridge.sum())
             conjugate, limit = self.penalty.conjugate(Z, error, dual)
-            return s.constant + best_scaling(-float(np.vdot(p, s.y_centred)), quadratic + conjugate, limit)
+            return s.constant + vector_loss_bound(s, p, float(ridge.sum()) + conjugate, limit)
 
     def _is_usable(self, dual: Dual) -> bool:
         shapes = [(dual.residual, self.rows.y.shape), (dual.rows, self._start.shape)]
@@ -159,18 +172,19 @@ class OuterProgram:
         s = self._structure
         V = cp.Variable(self._start.shape, name="V")
         c = cp.Variable((1, self.n_outputs), name="c")
-        root = np.sqrt(s.weight)[:, None]
         prediction = s.D @ V + np.ones((len(s.y), 1)) @ c
         penalty, constraints = self.penalty.cvxpy(V)
         ridge = cp.sum_squares(cp.multiply(np.sqrt(s.penalties)[:, None], V))
-        objective = cp.sum_squares(cp.multiply(root, prediction - s.y)) + s.constant + penalty + ridge
-        return cp.Problem(cp.Minimize(objective), constraints)
+        loss, predictions = loss_of_predictions(s, prediction)
+        return cp.Problem(cp.Minimize(loss + penalty + ridge), [*predictions, *constraints])
 
     def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
         """Point and multipliers."""
         V = problem.var_dict["V"].value
         ridge = 2 * self._structure.penalties[:, None] * V
-        return V, Dual(self._structure.slopes(V), ridge, labelled_dual(problem, "lmi"))
+        slopes = labelled_dual(problem, "predictions")
+        slopes = self._structure.slopes(V) if slopes is None else slopes
+        return V, Dual(slopes, ridge, labelled_dual(problem, "lmi"))
 
     # -- networks -----------------------------------------------------------------------------------
     def lift(self, network: Any) -> Array:
@@ -202,8 +216,7 @@ class OuterProgram:
         """Objective of the non-convex training problem at a network with the same hidden units."""
         net = checked_vector_network(network, self.n_inputs, self.n_outputs)
         V = self.lift(net)
-        residual = net(self.rows.X).reshape(self.rows.y.shape) - self.rows.y
-        loss = float(self.rows.weight @ (residual**2).sum(axis=1)) + self.rows.constant
+        loss = network_loss(self.loss, self.rows, net)
         return loss + self._structure.bias_penalty(V) + self._network_penalty(net, V)
 
     def _network_penalty(self, network: Network, V: Array) -> float:  # noqa: ARG002
@@ -251,9 +264,10 @@ class OuterLipschitz(OuterProgram):
         *,
         sample_weight: ArrayLike | None = None,
         ridge: float = RIDGE,
+        loss: str | Loss = "squared",
     ) -> None:
         self.ridge = positive(ridge, "ridge")
-        super().__init__(network, X, y, lam, sample_weight=sample_weight)
+        super().__init__(network, X, y, lam, sample_weight=sample_weight, loss=loss)
 
     def _normalized(self, network: Network) -> tuple[Array, Array]:
         lengths, directions = lengths_and_directions(network.W)

@@ -107,7 +107,7 @@ class LogisticTerm:
 
     def start(self, U: Array, mu: float) -> None:  # noqa: ARG002
         problem = self.problem
-        self.intercept = problem.best_constant(U)
+        self.intercept: float | Array = problem.best_constant(U)
         margin = np.clip(problem.y * (problem.raw_predict(U) + self.intercept), -FARTHEST, FARTHEST)
         self.p, self.q = 1 / (1 + np.exp(margin)), 1 / (1 + np.exp(-margin))
         self._note(U)
@@ -141,10 +141,10 @@ class LogisticTerm:
         self.problem.set_curvature(self.problem.weight * self.p * self.q)
 
     def affine(self) -> Array:
-        return np.zeros(self.problem.n)
+        return np.zeros(len(self.problem.y))
 
     def centring(self, mu: float) -> Array:  # noqa: ARG002
-        return np.zeros(self.problem.n)
+        return np.zeros(len(self.problem.y))
 
     def _change(self, step: LossStep) -> Array:
         return -self.problem.y * step.nu / self.problem.weight
@@ -156,7 +156,7 @@ class LogisticTerm:
         return -self.problem.y * (logs + dp / (self.p * self.q))
 
     def clipped(self, step: LossStep, length: float, mu: float) -> Array:  # noqa: ARG002
-        return np.zeros(self.problem.n)
+        return np.zeros(len(self.problem.y))
 
     def _shift(self, target: Array) -> Array:
         """What ``nu`` changes by at unchanged predictions, negated."""
@@ -168,7 +168,7 @@ class LogisticTerm:
     def expand(self, dU: Array, target: Array) -> LossStep:
         problem = self.problem
         shift, raw = self._shift(target), problem.raw_predict(dU)
-        intercept = float((shift - self.nu).sum() / problem.curvature.sum() - problem.centring @ raw)
+        intercept = problem.intercept_step(shift - self.nu, raw)
         return LossStep(intercept, problem.curvature * (raw + intercept) - shift, np.zeros((2, 0)))
 
     def max_step(self, step: LossStep, limit: float) -> float:
@@ -196,13 +196,13 @@ class PiecewiseTerm:
         low, high = problem.sample_loss.slopes(problem.y)
         self.limits = problem.weight * np.vstack([high, low])
         self.has = np.isfinite(self.limits)
-        self.q = np.zeros(problem.n) if isinstance(problem.sample_loss, Hinge) else 0.5 / problem.weight
+        self.q = np.zeros(len(problem.y)) if isinstance(problem.sample_loss, Hinge) else 0.5 / problem.weight
         self.signs = np.array([[1.0], [-1.0]])
         self.weights = SHARE * problem.size / max(self.has.sum(), 1) * self.has
         self.degree = float(self.weights.sum())
 
     def start(self, U: Array, mu: float) -> None:
-        self.intercept = self.problem.best_constant(U)
+        self.intercept: float | Array = self.problem.best_constant(U)
         self.nu = self._central(self._offset(U), mu)
         self.multipliers = mu * self.weights / self._slack()
         self._note(U)
@@ -273,7 +273,7 @@ class PiecewiseTerm:
     def expand(self, dU: Array, target: Array) -> LossStep:
         problem = self.problem
         shift, raw = self._shift(target), problem.raw_predict(dU)
-        intercept = float((shift - self.nu).sum() / problem.curvature.sum() - problem.centring @ raw)
+        intercept = problem.intercept_step(shift - self.nu, raw)
         nu = problem.curvature * (raw + intercept) - shift
         return LossStep(intercept, nu, (target + self.signs * self.multipliers * nu) / self.slack)
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from convexnn.solvers._norm_block import NormBlock
 from convexnn.solvers._vector_block import VectorJointBlock
+from convexnn.solvers._vector_losses import OuterLossProblem, VectorLossProblem
 from convexnn.solvers._vector_outer import OuterBoundary, OuterNormBlock, OuterProblem
 from convexnn.solvers._vector_problem import VectorBoundary, VectorConeProblem, vector_unit
 from convexnn.solvers.cone_block import ConeBlock
@@ -27,9 +28,9 @@ def target_unit(structure: ConeStructure) -> float:
 def cone_problem(structure: ConeStructure, unit: float, keep: IntArray) -> ConeProblem:
     """The structure in the layout of the interior point method."""
     if isinstance(structure, OuterStructure):
-        return OuterProblem(structure, unit, keep)
+        return (OuterProblem if structure.is_squared else OuterLossProblem)(structure, unit, keep)
     if isinstance(structure, VectorStructure):
-        return VectorConeProblem(structure, unit, keep)
+        return (VectorConeProblem if structure.is_squared else VectorLossProblem)(structure, unit, keep)
     return ConeProblem(structure, unit, keep)
 
 

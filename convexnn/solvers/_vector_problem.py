@@ -19,7 +19,12 @@ IntArray = NDArray[np.intp]
 
 
 def vector_unit(structure: VectorStructure) -> float:
-    """Power of two nearest the root of the summed variance of the targets; 0 when they are constant up to roundoff."""
+    """Power of two nearest the root of the summed variance of the targets; 0 when they are constant up to roundoff.
+
+    Targets -1 / +1 have the unit 1.
+    """
+    if structure.sample_loss.binary:
+        return 1.0 if np.ptp(structure.y, axis=0).any() else 0.0
     variance = float((structure.weight @ structure.y_centred**2).sum())
     magnitude = float(np.abs(structure.y).max(initial=0.0))
     if variance <= (1e-14 * magnitude) ** 2:
@@ -123,4 +128,5 @@ def vector_zero_dual(structure: VectorStructure) -> Dual:
         matrix = structure.coupling.weight * np.eye(structure.n_weights + k + p)
     outer = isinstance(structure, OuterStructure)  # whose rows belong to the ridge
     rows = np.zeros((len(structure.directions), structure.y.shape[1]) if outer else structure.D.shape)
-    return Dual(-2 * structure.weight[:, None] * structure.y_centred, rows, matrix)
+    points = structure.directions.shape[0], structure.n_weights if outer else structure.X.shape[1]
+    return Dual(structure.slopes(np.zeros(points)), rows, matrix)

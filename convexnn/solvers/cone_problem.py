@@ -97,6 +97,9 @@ class ConeProblem:
         Indices of the units that take part.
     """
 
+    #: Whether all outputs share their curvatures, as the systems that exploit directions need.
+    one_curvature = True
+
     def __init__(self, structure: ConeStructure, unit: float, keep: IntArray) -> None:
         self.shift = _shift(structure)
         self.X = np.array(structure.X, order="C")
@@ -180,6 +183,10 @@ class ConeProblem:
         """Best output bias at a point."""
         return self.sample_loss.best_constant(self.raw_predict(U), self.y, self.weight)
 
+    def intercept_step(self, defect: Array, raw: Array) -> float:
+        """Change of the output bias in a Newton step: ``sum(defect) / sum(curvature)`` minus the centre of ``raw``."""
+        return float(defect.sum() / self.curvature.sum() - self.centring @ raw)
+
     def fitted(self, U: Array) -> Array:
         """Predictions at the best output bias, shape (n,)."""
         raw = self.raw_predict(U)
@@ -224,7 +231,11 @@ class ConeProblem:
     def longest_start(self) -> float:
         """Longest initial unit: many times the length at which one unit alone predicts values like the targets."""
         length = np.sqrt(self.weight @ self.y**2 / (self.weight @ (self.X * self.X).sum(axis=1)))
-        return float((LONGEST_LOGISTIC_START if isinstance(self.sample_loss, Logistic) else LONGEST_START) * length)
+        return float(self.longest_factor() * length)
+
+    def longest_factor(self) -> float:
+        """How many times that length an initial unit may have."""
+        return LONGEST_LOGISTIC_START if isinstance(self.sample_loss, Logistic) else LONGEST_START
 
     def gradient(self, U: Array) -> Array:
         """Gradient of :meth:`loss`, shape (d + 1, p)."""

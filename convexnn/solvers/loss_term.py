@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 class LossStep:
     """Change of the intercept, of ``nu`` and of the two multipliers (2, n); empty where there are none."""
 
-    intercept: float
+    intercept: float | Array  # several outputs: one for every prediction
     nu: Array
     pairs: Array
 

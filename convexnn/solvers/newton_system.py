@@ -41,6 +41,8 @@ def newton_system(problem: ConeProblem, block: ConeBlock) -> NewtonSystem:
     """Pick the cheapest system for this problem."""
     if block.n_extra:
         return BorderedSystem(problem, cast(BorderedBlock, block))
+    if not problem.one_curvature:
+        return DenseSystem(problem, block)
     outputs = problem.directions.shape[1]
     if outputs > 1 and block.rank == 0:
         groups = orthogonal_groups(problem.directions)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from convexnn.exceptions import InvalidInputError, SolverError
+from convexnn.losses import Loss
 from convexnn.network import Network, as_network
 from convexnn.program import FEASIBILITY_TOLERANCE, Program, Solution
 from convexnn.restrictions.units import hidden
@@ -89,6 +90,7 @@ def alternate_vector(
     lam: float,
     *,
     regularizer: str = "lipschitz",
+    loss: str | Loss = "squared",
     classwise: bool = False,
     max_rounds: int = 10,
     tol: float = 1e-4,
@@ -105,9 +107,12 @@ def alternate_vector(
         One hidden ReLU layer.
     X : array-like, shape (n, d)
     y : array-like, shape (n, outputs)
+        Numbers, or -1 / +1 for the margin losses: one class against the rest, for every class.
     lam : float
         Positive weight of the regularizer.
     regularizer : {"lipschitz", "l2"}
+    loss : str or Loss
+        "squared", "huber", "hinge", "squared_hinge" or "logistic", summed over the outputs.
     classwise : bool
         Add every pattern in the directions ``+-e_c`` of every output to the first program: more units, better starts.
     max_rounds : int
@@ -133,7 +138,8 @@ def alternate_vector(
         raise InvalidInputError(
             f"unknown options {sorted(unknown)}; expected sample_weight, solver, solver_tol, time_limit"
         )
-    return _Alternation(as_network(network), X, y, lam, regularizer, options).run(max_rounds, tol, classwise)
+    chosen = {**options, "loss": loss}
+    return _Alternation(as_network(network), X, y, lam, regularizer, chosen).run(max_rounds, tol, classwise)
 
 
 class _Alternation:
@@ -144,12 +150,12 @@ class _Alternation:
     ) -> None:
         self.X, self.y, self.lam = X, y, lam
         self.inner, self.outer = STEPS[regularizer]
-        self.sample_weight = options.get("sample_weight")
+        self.data = {"sample_weight": options.get("sample_weight"), "loss": options["loss"]}
         self.solver, self.solver_tol = options.get("solver", "auto"), options.get("solver_tol", 1e-6)
         limit = options.get("time_limit")
         self.deadline = np.inf if limit is None else time.perf_counter() + limit
         self.network = network
-        self.judge = self.inner.at(network, X, y, lam, sample_weight=self.sample_weight)
+        self.judge = self.inner.at(network, X, y, lam, **self.data)
         self.start_objective = self.objective = self.judge.network_objective(network)
         self.history: list[VectorStep] = []
 
@@ -159,7 +165,7 @@ class _Alternation:
             for number in range(max_rounds):
                 before = self.objective
                 self._step(self._inner_program(classwise and number == 0))
-                self._step(self.outer(self.network, self.X, self.y, self.lam, sample_weight=self.sample_weight))
+                self._step(self.outer(self.network, self.X, self.y, self.lam, **self.data))
                 if time.perf_counter() >= self.deadline:
                     status = "time_limit"
                     break
@@ -174,8 +180,7 @@ class _Alternation:
         return VectorAlternation(self.network, self.objective, self.start_objective, tuple(self.history), status)
 
     def _inner_program(self, classwise: bool) -> Program:
-        weight = self.sample_weight
-        return self.inner.at(self.network, self.X, self.y, self.lam, classwise=classwise, sample_weight=weight)
+        return self.inner.at(self.network, self.X, self.y, self.lam, classwise=classwise, **self.data)
 
     def _step(self, program: Program) -> None:
         left = self.deadline - time.perf_counter()
