@@ -109,7 +109,7 @@ def minimize_over_ball(
     on ``1 / |e(mu)| = 1 / radius``, concave in ``mu``, rises monotonically to the root; where no multiplier fills the
     ball (the hard case), a step along the lowest eigenvector does. O(n d) a Newton step, about five of them.
 
-    Implements: convexnn, exact trust region.
+    Implements: convexnn, Proposition 2 of docs/theory/quadratic_worst_cases.md, for diagonal matrices.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def smoothed_over_ball(
     ``radius^2``: its expected value is not below the exact minimum, and exceeds it by at most ``nu (d + 1)``. The value
     is differentiable in L and g, with derivatives ``e^2 + nu / (L + mu)`` and ``2 e``.
 
-    Implements: convexnn, smoothed trust region.
+    Implements: convexnn, Proposition 4 of docs/theory/quadratic_worst_cases.md.
 
     Parameters
     ----------
