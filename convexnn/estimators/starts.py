@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.exceptions import InvalidInputError
+from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.model_parts import needs_relu
 from convexnn.network import Network, as_network
 from convexnn.patterns import sample_gates
@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Condensed:
-    """Distinct (input, target) rows in canonical order, with summed weights.
+    """Distinct (input, target) rows in canonical order, with summed weights; targets (n,) or (n, outputs).
 
     Repeating a row, giving it weight two, or permuting rows leaves these arrays unchanged, hence the fit.
     """
@@ -75,7 +75,10 @@ def start_network(
         )
         return result.network
     network = as_network(start)
-    needs_relu(network)
+    outputs = 1 if data.y.ndim == 1 else data.y.shape[1]
+    needs_relu(network if outputs == 1 else network.select(0))
+    if network.n_outputs != outputs:
+        raise UnsupportedModelError(f"start must have {outputs} outputs, one a class; this one has {network!r}.")
     if not network.is_shallow or network.n_inputs != data.X.shape[1]:
         raise InvalidInputError(f"start must have one hidden layer and {data.X.shape[1]} inputs, got {network!r}.")
     return network
@@ -84,9 +87,12 @@ def start_network(
 def _sampled(data: Condensed, hidden_units: int, seed: int) -> Network:
     """Sampled gates with outer weights too small to matter: the fit starts at the best constant."""
     W, b = sample_gates(data.X, hidden_units, random_state=seed)
-    signs = np.where(np.arange(len(W)) % 2 == 0, 1.0, -1.0)
-    mean = float(np.average(data.y, weights=data.weight))
-    spread = float(np.sqrt(np.average((data.y - mean) ** 2, weights=data.weight)))
+    targets = data.y.reshape(len(data.y), -1)
+    units, outputs = np.arange(len(W)), targets.shape[1]
+    signs = np.where(units // outputs % 2 == 0, 1.0, -1.0)
+    mean = np.average(targets, axis=0, weights=data.weight)
+    spread = float(np.sqrt(np.average((targets - mean) ** 2, axis=0, weights=data.weight).max()))
     active = np.maximum(data.X @ W.T + b, 0.0).max(axis=0)
     size = 1e-6 * spread / (len(W) * np.maximum(active, np.finfo(float).tiny))
-    return Network.shallow(W, b, signs * np.where(active > 0, size, 0.0), mean)
+    directions = np.eye(outputs)[:, units % outputs]  # every unit speaks to one output
+    return Network.shallow(W, b, directions * (signs * np.where(active > 0, size, 0.0)), mean)

@@ -18,8 +18,10 @@ from convexnn.model_parts import needs_relu, split_model
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Solution
+from convexnn.refinement.best import BestSoFar, History
 from convexnn.refinement.options import RefineOptions
-from convexnn.refinement.stages import BestSoFar, History, first_solve, search, train_further
+from convexnn.refinement.stages import first_solve, search, train_further
+from convexnn.refinement.vector import require_vector
 from convexnn.search import TrainingObjective
 from convexnn.training import Trainer
 from convexnn.training.data import refuse_overflow
@@ -164,7 +166,12 @@ def refine_network(
     sample_weight: Array | None = None,
     start: str | Trainer | None = None,
 ) -> Refinement:
-    """Refine a shallow scalar ReLU network on checked arrays; see :func:`refine`."""
+    """Refine a shallow ReLU network on checked arrays; see :func:`refine`.
+
+    With several outputs ``y`` has shape (n, k) and the loss is summed over them.
+    """
+    if network.n_outputs > 1:
+        require_vector(options)
     began = time.perf_counter()
     trainer = None if start is None else start_trainer(start, options.lam)
     objective = TrainingObjective(X, y, sample_weight, options.regularizer, options.lam, options.loss)

@@ -5,56 +5,25 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from convexnn.exceptions import InvalidInputError
-from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
 from convexnn.program import Solution
+from convexnn.refinement.best import BestSoFar
 from convexnn.refinement.options import RefineOptions
+from convexnn.refinement.vector import solve_vector
 from convexnn.restrictions.catalog import PROGRAMS
-from convexnn.search import SearchOptions, TrainingObjective, continued, search_from
+from convexnn.search import SearchOptions, continued, search_from
 from convexnn.solvers import solve
 from convexnn.training import Trainer, pretrain
 from convexnn.training.alternating import alternating_minimization
 from convexnn.training.fitting import start_penalty
 
 Array = NDArray[np.float64]
-History = list[dict[str, Any]]
-
-
-class BestSoFar:
-    """Best network so far, its objective, and the history of accepted steps."""
-
-    def __init__(self, network: Network, value: float, objective: TrainingObjective, began: float) -> None:
-        self.network, self.value, self.objective, self.began = network, value, objective, began
-        self.origin = network
-        self.history: History = []
-        self.record("start")
-
-    def record(self, stage: str) -> None:
-        """Add a row to the history."""
-        self.history.append({"stage": stage, "objective": self.value, "seconds": time.perf_counter() - self.began})
-
-    def offer(self, network: Network, stage: str) -> bool:
-        """Keep ``network`` when it is strictly better."""
-        value = self.objective(network)
-        better = value < self.value
-        if better:
-            self.network, self.value = network, value
-        self.record(stage)
-        return better
-
-    def left(self, options: RefineOptions) -> RefineOptions:
-        """The options with what is left of the time limit."""
-        if options.time_limit is None:
-            return options
-        return replace(options, time_limit=max(options.time_limit - (time.perf_counter() - self.began), 1e-3))
 
 
 def train_further(state: BestSoFar, trainer: Trainer, options: RefineOptions) -> None:
@@ -81,6 +50,8 @@ def first_solve(
     state: BestSoFar, patterns: ActivationPatterns, options: RefineOptions
 ) -> tuple[Solution | None, ActivationPatterns]:
     """The convex program (or Algorithm 1) that the options name, from the patterns of the start."""
+    if state.network.n_outputs > 1:
+        return solve_vector(state, patterns, options)
     if options.regularizer == "gated":
         return _gated(state, patterns, options)
     if options.regularizer == "l2" or options.method == "joint":

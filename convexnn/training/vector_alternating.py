@@ -196,7 +196,7 @@ class _Alternation:
         """Leave out tiny units where that does not raise the objective; only at the end, for they may grow again."""
         if not any(step.accepted for step in self.history):
             return
-        network = _without_dead_units(self.network, TINY)
+        network = without_dead_units(self.network, TINY)
         value = self.judge.network_objective(network)
         if value <= self.objective:
             self.network, self.objective = network, value
@@ -205,7 +205,7 @@ class _Alternation:
         """Take the network of a solution if it is feasible and its recomputed objective is lower."""
         accepted = False
         if solution.violation <= FEASIBILITY_TOLERANCE:
-            network = _without_dead_units(program.decode(solution.z), 0.0)
+            network = without_dead_units(program.decode(solution.z), 0.0)
             value = self.judge.network_objective(network)
             accepted = value < self.objective
             if accepted:
@@ -213,7 +213,7 @@ class _Alternation:
         return VectorStep(program.name, self.objective, solution.gap, solution.status, accepted)
 
 
-def _without_dead_units(network: Network, share: float) -> Network:
+def without_dead_units(network: Network, share: float) -> Network:
     """Drop units of at most this share of the largest one; one unit stays."""
     V = outer_weights(network)
     size = np.linalg.norm(V, axis=1) * np.linalg.norm(hidden(network), axis=1)
