@@ -1,0 +1,214 @@
+"""Column generation over neurons with certified optimality, for programs of polynomial networks.
+
+The variables are the neurons of a network, so every iterate is feasible. A round minimizes the smoothed objective over
+the neurons at hand (L-BFGS at first, truncated Newton steps at the end), reads slopes and attacks off the worst cases,
+which are a dual point, bounds the optimum by scaling it into ``kappa(G) <= lam``, and adds the neurons that violate
+this. Between rounds the network is compressed to the rank of its matrices: a minimum with superfluous neurons is
+degenerate, and their weights would fade only like one over the number of steps.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.exceptions import SolverError
+from convexnn.program import Program, Proposal, Solution
+from convexnn.quadratic.structure import QuadraticStructure
+from convexnn.solvers.column_generation.columns import Columns, best_columns
+from convexnn.solvers.column_generation.descent import lbfgs
+from convexnn.solvers.column_generation.evidence import Incumbent
+from convexnn.solvers.column_generation.neurons import Neurons, compressed
+from convexnn.solvers.column_generation.newton import NewtonOptions, newton
+from convexnn.solvers.column_generation.objective import Evaluation, Objective
+from convexnn.solvers.column_generation.starts import first_neurons, neurons_of_point
+from convexnn.solvers.column_generation.term_losses import term_loss
+from convexnn.solvers.column_generation.worst_cases import WorstCases
+
+Array = NDArray[np.float64]
+logger = logging.getLogger("convexnn")
+
+#: Iterations of L-BFGS in the first round and in later ones.
+FIRST, LATER = 100, 15
+#: Neurons that enter in a round, for each class and sign.
+COLUMNS = 10
+#: Eigenvalues relative to the trace that count as zero when the network is compressed.
+RANK_TOLERANCE = 1e-6
+#: Excess of the norm of the moments up to which a round counts as solved, and the smoothing is lowered.
+SOLVED = 0.02
+#: The unsmoothed gap that the last smoothing may leave, relative to the tolerance.
+FINEST = 0.1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop.
+
+    Parameters
+    ----------
+    tol : float
+        Relative gap.
+    rounds : int
+    deadline : float or None
+        On the clock of ``time.perf_counter``.
+    """
+
+    tol: float
+    rounds: int
+    deadline: float | None
+
+    def passed(self) -> bool:
+        """Whether the deadline is over."""
+        return self.deadline is not None and time.perf_counter() >= self.deadline
+
+
+def solve_column_generation(
+    program: Program,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 200,
+    time_limit: float | None = None,
+    start: Array | Solution | None = None,
+    verbose: int = 0,
+) -> Proposal:
+    """Solve a program of polynomial networks by column generation over neurons.
+
+    Parameters
+    ----------
+    program : Program
+        Its structure must be a :class:`convexnn.quadratic.structure.QuadraticStructure`.
+    tol : float
+        Relative gap to stop at.
+    max_iter : int
+        Rounds.
+    time_limit : float or None
+        Seconds.
+    start : array, shape (2, C, d + 1, d + 1), Solution or None
+        Point to start from; the result is not worse.
+    verbose : int
+        1 logs a line a round.
+
+    Returns
+    -------
+    Proposal
+        With a dual point. Its status is "solved", "max_iter", "time_limit", "interrupted" or "stalled".
+
+    Raises
+    ------
+    SolverError
+        When the program offers no such structure.
+    """
+    structure = program.structure()
+    if not isinstance(structure, QuadraticStructure):
+        raise SolverError(
+            f"column_generation needs the structure of a polynomial program, which {program.name!r} has not; "
+            "solver='auto' finds one that fits"
+        )
+    deadline = None if time_limit is None else time.perf_counter() + time_limit
+    point = start.z if isinstance(start, Solution) else start
+    run = Run(structure, Limits(tol, max_iter, deadline), verbose)
+    return run.solve(None if point is None or not np.any(point) else neurons_of_point(np.asarray(point, dtype=float)))
+
+
+class Run:
+    """One call of the solver."""
+
+    def __init__(self, structure: QuadraticStructure, limits: Limits, verbose: int) -> None:
+        self.structure, self.limits, self.verbose = structure, limits, verbose
+        self.worst = WorstCases(structure)
+        self.mu = 0.3
+        self.loss = term_loss(structure, self.mu)
+        self.objective = Objective(self.worst, self.loss)
+        self.scale = structure.loss_value(np.zeros(structure.n_terms))
+        self.objective.smoothing = 1e-3 * self.scale / (structure.n_features + 1)
+        nothing = Neurons(np.zeros((0, structure.n_features)), np.zeros(0, np.intp), np.zeros(0), structure.n_classes)
+        self.best = Incumbent(nothing)
+        self.best.offer_point(nothing, self.scale)
+        self.rounds = 0
+
+    def solve(self, start: Neurons | None) -> Proposal:
+        """Rounds until the gap, a limit or the user ends them."""
+        try:
+            status = self._solve(start)
+        except KeyboardInterrupt:
+            status = "interrupted"
+        return Proposal(self.best.neurons.point(), self.best.dual, status, self.rounds, "column_generation")
+
+    def _solve(self, start: Neurons | None) -> str:
+        if self._zero_is_best():
+            return "solved"
+        if start is None:
+            neurons = first_neurons(self.worst, self.structure.n_features + 1)
+        else:
+            neurons = start
+            self._offer(neurons)
+        for index in range(1, self.limits.rounds + 1):
+            self.rounds = index
+            at = self._round(neurons)
+            columns = best_columns(at.G, self.structure.lam, COLUMNS)
+            self.best.offer_dual(self.worst, at.slopes, columns.norm)
+            self._offer(at.neurons)
+            self._log(at, columns)
+            if self.best.gap <= self.limits.tol:
+                return "solved"
+            if self.limits.passed():
+                return "time_limit"
+            neurons = self._following(at, columns)
+        return "max_iter"
+
+    def _zero_is_best(self) -> bool:
+        """Offer the dual point of the zero network, whose gap is zero when no neuron lowers the objective."""
+        slopes = self.structure.term_slope(-self.structure.offset)
+        self.worst.rest()
+        G = self.worst.moments(self.structure.share * slopes)
+        self.best.offer_dual(self.worst, slopes, best_columns(G, self.structure.lam, 1).norm)
+        return self.best.gap <= self.limits.tol
+
+    def _round(self, neurons: Neurons) -> Evaluation:
+        first = self.rounds == 1
+        at = self.objective.evaluate(neurons)
+        at = lbfgs(self.objective, at, FIRST if first else LATER, self.limits.passed)
+        if not first:
+            size = max(float(np.linalg.norm(at.neurons.P)), 1e-150)
+            options = NewtonOptions(gradient=1e-3 * self.limits.tol * at.value / size)
+            at = newton(self.objective, at, options, self.limits.passed)
+        return at
+
+    def _offer(self, neurons: Neurons) -> None:
+        penalty = self.structure.lam * float(np.einsum("ij,ij->", neurons.P, neurons.P))
+        objective = self.structure.loss_value(self.worst.exact(neurons.matrices())) + penalty
+        self.best.offer_point(neurons, objective)
+
+    def _following(self, at: Evaluation, columns: Columns) -> Neurons:
+        """Compressed network with the new neurons; smoothing lowered where the round was solved."""
+        if columns.norm <= (1.0 + SOLVED) * self.structure.lam:
+            self._sharpen(at)
+        neurons = compressed(at.neurons, RANK_TOLERANCE)
+        if len(columns.units) == 0:
+            return neurons
+        typical = float(np.median(neurons.norms)) if len(neurons.P) else 0.1
+        return neurons.joined(0.02 * typical * columns.units, columns.classes, columns.signs)
+
+    def _sharpen(self, at: Evaluation) -> None:
+        mass = max(float(self.structure.share @ at.slopes), 1e-300)
+        finest = FINEST * self.limits.tol * self.best.objective / (self.structure.n_features + 1) / mass
+        self.objective.smoothing = max(0.1 * self.objective.smoothing, finest)
+        self.mu = max(0.3 * self.mu, 1e-3)
+        self.loss.advance(at.slopes, self.mu)
+
+    def _log(self, at: Evaluation, columns: Columns) -> None:
+        if self.verbose:
+            logger.info(
+                "column_generation %3d  objective %.8g  bound %.8g  gap %.1e  norm %.5f  neurons %d  smoothing %.0e",
+                self.rounds,
+                self.best.objective,
+                self.best.lower_bound,
+                self.best.gap,
+                columns.norm / self.structure.lam,
+                len(at.neurons.P),
+                self.objective.smoothing,
+            )
