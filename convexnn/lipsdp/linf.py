@@ -125,7 +125,7 @@ def maximize_linf(B: ArrayLike, tol: float = 1e-8, max_iter: int = 4000) -> LInf
     best: LInfResult | None = None
     for _ in range(5):
         Theta = _ascend(kept, Theta, max_iter)
-        q, y, value = _multipliers(scaled, Theta)
+        q, y, value = multipliers_linf(scaled, Theta)
         upper = upper_bound_linf(rows, q, y)
         lower = min(float(np.ldexp(value, exponent)), upper)
         if best is None or upper < best.upper:
@@ -166,7 +166,7 @@ def _ascend(B: Array, Theta: Array, max_iter: int) -> Array:
     return raw / np.maximum(np.linalg.norm(raw, axis=0), 1e-290)
 
 
-def _multipliers(B: Array, Theta: Array) -> tuple[Array, Array, float]:
+def multipliers_linf(B: Array, Theta: Array) -> tuple[Array, Array, float]:
     """Multipliers that are optimal when Theta is, and the value there."""
     M = B @ Theta.T
     q = np.linalg.norm(M, axis=1)

@@ -1,0 +1,184 @@
+"""Lower bounds on program M from any multipliers (docs/theory/certified_margin.md, Proposition 3)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from convexnn.program import Dual
+from convexnn.restrictions.certified_margin_terms import MarginTerms
+
+Array = NDArray[np.float64]
+
+#: Shares of the trace added to a multiplier matrix that may be singular; the best one counts.
+SHARES = (1e-12, 1e-9, 1e-6)
+BALANCE_ROUNDS, BALANCED = 2000, 1e-13
+
+
+@dataclass(frozen=True, eq=False)
+class MarginGeometry:
+    """Rows, patterns and directions of the program.
+
+    Attributes
+    ----------
+    X : array, shape (n, d + 1)
+    D : array, shape (n, p)
+        Activations, 0 or 1.
+    S : array, shape (n, p)
+        Signs of the cone rows; zero rows for repeated inputs.
+    directions : array, shape (p, k)
+    """
+
+    X: Array
+    D: Array
+    S: Array
+    directions: Array
+
+
+def margin_lower_bound(terms: MarginTerms, geometry: MarginGeometry, dual: Dual) -> float:
+    """Lower bound on the optimum of program M from any multipliers, at least zero.
+
+    Parameters
+    ----------
+    terms : MarginTerms
+    geometry : MarginGeometry
+    dual : Dual
+        As in :meth:`CertifiedMargin.lower_bound`; ``-inf`` for other shapes or numbers that are not finite.
+
+    Returns
+    -------
+    float
+    """
+    if not _is_usable(terms, geometry, dual):
+        return -math.inf
+    slopes = balanced_flow(terms, np.maximum(dual.residual, 0.0))
+    weight = terms.share * terms.rows.weight[:, None]
+    if slopes is None or not slopes.any():
+        return 0.0
+    with np.errstate(all="ignore"):
+        Z, error = _stationarity(terms, geometry, dual, slopes)
+        largest = float((np.linalg.norm(Z, axis=1) + np.linalg.norm(error, axis=1)).max(initial=0.0))
+        limit = 2.0 * terms.lam / largest if largest > 0 else math.inf
+        limit = min(limit, terms.loss.steepest / float((slopes / weight).max()) * (1.0 - 1e-15))
+    if not limit > 0:  # nan as well
+        return 0.0
+    ones = np.ones_like(slopes)
+
+    def value(theta: float) -> float:
+        conjugate = terms.loss.conjugate(-theta * slopes / weight, ones)
+        bound = -float((weight * conjugate).sum())
+        return bound if math.isfinite(bound) else -math.inf
+
+    top = min(limit, 4.0)
+    inner = minimize_scalar(lambda theta: -value(theta), bounds=(0.0, top), method="bounded", options={"xatol": 1e-10})
+    return max(0.0, value(float(inner.x)), value(top), value(min(top, 1.0)))
+
+
+def balanced_flow(terms: MarginTerms, slopes: Array) -> Array | None:
+    """Multipliers scaled so that the free output biases get the coefficient zero, or None when that fails.
+
+    ``slopes[j, b]`` flows from the class of sample j to its rival. Matrix balancing ``F_ab d_b / d_a`` makes the flow
+    out of every class equal to that into it.
+
+    Parameters
+    ----------
+    terms : MarginTerms
+    slopes : array, shape (n, classes - 1)
+        Nonnegative.
+    """
+    k = terms.n_classes
+    F = np.zeros((k, k))
+    np.add.at(F, (np.repeat(terms.labels, k - 1), terms.rivals.ravel()), slopes.ravel())
+    F, total = _without_dead_ends(F), float(F.sum())
+    if not total > 0:
+        return None
+    d, used = np.ones(k), (F > 0).any(axis=1)
+    for _ in range(BALANCE_ROUNDS):
+        G = F * d / d[:, None]
+        out, into = G.sum(axis=1), G.sum(axis=0)
+        if np.abs(out - into).max() <= BALANCED * G.sum():
+            break
+        step = np.sqrt(np.divide(out, into, out=np.ones(k), where=used & (into > 0)))
+        a = int(np.argmax(np.abs(np.log(np.where(step > 0, step, 1.0)))))
+        d[a] *= step[a]
+    else:
+        return None
+    factors = np.where(F > 0, d / d[:, None], 0.0)[terms.labels[:, None], terms.rivals]
+    scaled: Array = slopes * factors
+    return scaled if np.isfinite(scaled).all() else None
+
+
+def _without_dead_ends(F: Array) -> Array:
+    """Flows without those out of a class that nothing flows into, or into one that nothing leaves."""
+    F = F.copy()
+    for _ in range(len(F)):
+        dead = (F.sum(axis=0) == 0) | (F.sum(axis=1) == 0)
+        F[dead], F[:, dead] = 0.0, 0.0
+    return F
+
+
+def _stationarity(terms: MarginTerms, g: MarginGeometry, dual: Dual, slopes: Array) -> tuple[Array, Array]:
+    """What is left for ``2 lam |w_i|`` to pay, shape (p, d + 1), and a bound on its roundoff."""
+    pull = np.einsum("nr,nrk->nk", slopes, terms.contrasts) @ g.directions.T
+    rows = np.maximum(dual.rows, 0.0)
+    Z = (g.D * pull + g.S * rows).T @ g.X
+    size = slopes.sum(axis=1)[:, None] * g.D * 2.0 + np.abs(g.S) * rows
+    error = (len(g.X) + 8) * np.finfo(float).eps * (size.T @ np.abs(g.X))
+    if dual.matrix is not None and terms.radius > 0:
+        mass = np.zeros(len(terms.members))
+        np.add.at(mass, terms.pair_of.ravel(), terms.radius * slopes.ravel())
+        for matrix, weight, difference in zip(dual.matrix, mass, terms.differences, strict=True):
+            part = norm_functional(matrix, weight, g.X.shape[1] - 1, terms.norm)
+            coefficients = g.directions @ difference
+            Z[:, :-1] -= coefficients[:, None] * (part[0] + part[1:])
+            error[:, :-1] += 8 * np.finfo(float).eps * np.abs(coefficients)[:, None] * np.abs(part[0] + part[1:])
+    return Z, error
+
+
+def norm_functional(matrix: Array, weight: float, d: int, norm: float) -> Array:
+    """Rows R with ``<R, B> <= weight L(B)`` for every B, read from a multiplier of the matrix inequality of L.
+
+    With ``2 L = max sum_i |b_i|_Z`` over Z >= 0 of trace (norm 2) or largest diagonal entry (norm inf) one, the scale
+    of R is recomputed from Z: any symmetric matrix gives valid rows.
+
+    Parameters
+    ----------
+    matrix : array, shape (d + m + 1, d + m + 1)
+    weight : float
+        At least zero.
+    d : int
+    norm : {2, inf}
+
+    Returns
+    -------
+    array, shape (m + 1, d)
+    """
+    Z, R = 0.5 * (matrix[:d, :d] + matrix[:d, :d].T), -matrix[d:, :d]
+    values, vectors = np.linalg.eigh(Z)
+    values = np.maximum(values, 0.0)
+    if not (weight > 0 and R.any() and values.sum() > 0):
+        return np.zeros_like(R)
+    along = R @ vectors
+    best = math.inf
+    for share in SHARES:
+        spectrum = values + share * values.sum() / d
+        sizes = spectrum.sum() if norm == 2 else ((vectors**2) @ spectrum).max()
+        reach = float(np.sqrt((along**2 / spectrum).sum(axis=1).max() * sizes))
+        best = min(best, reach if math.isfinite(reach) else math.inf)
+    if not 0 < best < math.inf:
+        return np.zeros_like(R)
+    # <R, B> <= 2 best L(B); a multiplier that is right needs no shrinking
+    scaled: Array = R * min(1.0, weight * (1.0 - 1e-12) / (2.0 * best))
+    return scaled
+
+
+def _is_usable(terms: MarginTerms, g: MarginGeometry, dual: Dual) -> bool:
+    size = sum(g.D.shape[1:]) + g.X.shape[1]
+    arrays = [(dual.residual, terms.rivals.shape), (dual.rows, g.S.shape)]
+    if dual.matrix is not None:
+        arrays.append((dual.matrix, (len(terms.members), size, size)))
+    return all(np.shape(array) == shape and np.isfinite(array).all() for array, shape in arrays)
