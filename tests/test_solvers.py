@@ -24,13 +24,14 @@ unlicensed_mosek = pytest.mark.skipif(
 # -- who is there ------------------------------------------------------------------------------------
 def test_table_of_solvers():
     table = available_solvers()
-    assert [row.name for row in table] == ["interior_point", "first_order", "clarabel", "scs", "mosek"]
-    assert len(table) == 5
+    own = ["interior_point", "first_order", "column_generation"]
+    assert [row.name for row in table] == [*own, "clarabel", "scs", "mosek"]
+    assert len(table) == 6
     assert table["interior_point"].usable
     assert table["clarabel"].usable
     assert table["mosek"].licensed == (cvx.mosek_refusal() is None)
     text = str(table)
-    assert len(text.splitlines()) == 6
+    assert len(text.splitlines()) == 7
     assert all(row.name in text for row in table)
     with pytest.raises(KeyError):
         table["simplex"]

@@ -1,9 +1,11 @@
-"""Which of the two own solvers ``solver="auto"`` takes: by what the interior point method would need."""
+"""Which of the own solvers ``solver="auto"`` takes: by what the interior point method would need."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from convexnn.quadratic.structure import QuadraticStructure
 from convexnn.structure import ConeStructure, GroupNorm
 
 #: Bytes that the interior point method may take.
@@ -27,6 +29,11 @@ class Effort:
     def is_affordable(self) -> bool:
         """Whether both are within what ``"auto"`` allows."""
         return self.memory <= MOST_MEMORY and self.seconds <= MOST_SECONDS
+
+
+def is_quadratic(structure: Any) -> bool:
+    """Whether a structure is that of a polynomial network, for column generation."""
+    return isinstance(structure, QuadraticStructure)
 
 
 def interior_point_effort(structure: ConeStructure) -> Effort:

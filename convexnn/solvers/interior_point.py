@@ -103,7 +103,7 @@ def solve_interior_point(
 
 def _require_structure(program: Program) -> ConeStructure:
     structure = program.structure()
-    if structure is None:
+    if not isinstance(structure, ConeStructure):
         raise SolverError(
             f"solver='interior_point' needs a program with cone structure and {program.name!r} offers none; "
             "use solver='clarabel', 'scs' or 'mosek'"

@@ -12,17 +12,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
 from convexnn.program import Program, Proposal, Solution, evaluate
-from convexnn.solvers.choice import interior_point_effort
+from convexnn.solvers.choice import interior_point_effort, is_quadratic
+from convexnn.solvers.column_generation import solve_column_generation
 from convexnn.solvers.cvx import is_installed, mosek_refusal, package_version, require_usable, solve_cvxpy
 from convexnn.solvers.first_order import solve_first_order
 from convexnn.solvers.interior_point import solve_interior_point
-from convexnn.solvers.request import Request, checked_request
+from convexnn.solvers.request import Request, checked_request, point_shape
 from convexnn.threads import one_thread
 
 Array = NDArray[np.float64]
 
-SOLVER_NAMES = ("interior_point", "first_order", "clarabel", "scs", "mosek")
-OWN_SOLVERS = ("interior_point", "first_order")
+SOLVER_NAMES = ("interior_point", "first_order", "column_generation", "clarabel", "scs", "mosek")
+OWN_SOLVERS = ("interior_point", "first_order", "column_generation")
+
+WORDS = {"interior_point": "the interior point method", "column_generation": "column generation"}
 
 #: "auto" tries a generic solver when the interior point method ends this many times above the tolerance.
 FALLBACK_FACTOR = 100.0
@@ -32,6 +35,8 @@ START_TOLERANCE = 1e-9
 
 #: Variables up to which one BLAS thread is used.
 SMALL_SYSTEM = 2000
+#: Inputs of a polynomial network up to which one BLAS thread is used.
+SMALL_MATRIX = 200
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,9 @@ class SolverTable:
 
     def __str__(self) -> str:
         """Format the rows as a text table."""
-        header = f"{'solver':<16}{'installed':<11}{'licensed':<10}{'version':<10}kind"
+        header = f"{'solver':<19}{'installed':<11}{'licensed':<10}{'version':<10}kind"
         lines = [
-            f"{row.name:<16}{_word(row.installed):<11}{_word(row.licensed):<10}{row.version or '-':<10}{row.kind}"
+            f"{row.name:<19}{_word(row.installed):<11}{_word(row.licensed):<10}{row.version or '-':<10}{row.kind}"
             for row in self.rows
         ]
         return "\n".join([header, *lines])
@@ -116,6 +121,7 @@ def available_solvers() -> SolverTable:
         SolverInfo(
             "first_order", "splitting for training programs with many rows", is_installed("torch"), True, version
         ),
+        SolverInfo("column_generation", "neurons and their dual bound, for polynomial networks", True, True, version),
     ]
     return SolverTable((*own, *generic))
 
@@ -144,15 +150,15 @@ def solve(
     ----------
     program : Program
         A program from :mod:`convexnn.restrictions`, or anything with the same methods.
-    solver : {"auto", "interior_point", "first_order", "clarabel", "scs", "mosek"}
-        A named solver never falls back to another. ``"auto"`` takes the interior point method when the
-        program offers a structure, and the first-order one where that would need more than 4 GiB or ten
-        minutes (estimated; a note says so); else (or when that fails, with a :class:`SolverWarning`) MOSEK
-        when a licence can be checked out, then Clarabel, then SCS.
+    solver : {"auto", "interior_point", "first_order", "column_generation", "clarabel", "scs", "mosek"}
+        A named solver never falls back to another. ``"auto"`` takes column generation for polynomial networks, the
+        interior point method when the program offers another structure, and the first-order one where that would need
+        more than 4 GiB or ten minutes (estimated; a note says so); else (or when that fails, with a
+        :class:`SolverWarning`) MOSEK when a licence can be checked out, then Clarabel, then SCS.
     tol : float
         Relative gap between the objective and the verified lower bound.
     max_iter : int
-        Interior-point iterations, or rounds of twenty steps of the first-order method.
+        Interior-point iterations, rounds of twenty steps of the first-order method, or rounds of column generation.
     time_limit : float or None
         Wall-clock seconds; the best point so far comes back.
     start : array-like, Solution or None
@@ -185,6 +191,8 @@ def solve(
 def _is_small(program: Program) -> bool:
     """Whether the Newton systems are too small to gain from threads."""
     structure = program.structure()
+    if is_quadratic(structure):
+        return bool(structure.n_features <= SMALL_MATRIX)
     return structure is not None and structure.D.shape[1] * structure.X.shape[1] <= SMALL_SYSTEM
 
 
@@ -195,9 +203,8 @@ def _solve_named(program: Program, solver: str, request: Request) -> Solution:
 
 def _own(solver: str) -> Callable[[Program, Request], Proposal]:
     def run(program: Program, request: Request) -> Proposal:
-        method = solve_interior_point if solver == "interior_point" else solve_first_order
         try:
-            proposal = method(
+            proposal = _method(solver)(
                 program,
                 tol=request.tol,
                 max_iter=request.max_iter,
@@ -212,12 +219,21 @@ def _own(solver: str) -> Callable[[Program, Request], Proposal]:
     return run
 
 
+def _method(solver: str) -> Callable[..., Proposal]:
+    methods: dict[str, Callable[..., Proposal]] = {
+        "interior_point": solve_interior_point,
+        "first_order": solve_first_order,
+        "column_generation": solve_column_generation,
+    }
+    return methods[solver]
+
+
 def _nothing_yet(program: Program, solver: str) -> Proposal:
     """Return the zero network: all that is left by an interrupt before there was anything to hand over."""
     structure = program.structure()
     if structure is None:
         raise SolverError(f"{solver} was interrupted before it had a point of {program.name!r}")
-    return Proposal(np.zeros((structure.D.shape[1], structure.X.shape[1])), None, "interrupted", 0, solver)
+    return Proposal(np.zeros(point_shape(structure)), None, "interrupted", 0, solver)
 
 
 def _no_worse(program: Program, proposal: Proposal, request: Request) -> Proposal:
@@ -252,14 +268,15 @@ def _solve_auto(program: Program, request: Request) -> Solution:
         return large
     own: Solution | None = None
     if program.structure() is not None:
+        name = "column_generation" if is_quadratic(program.structure()) else "interior_point"
         try:
-            own = _solve_named(program, "interior_point", request)
+            own = _solve_named(program, name, request)
         except SolverError as error:
-            _warn(f"the interior point method failed ({error}); falling back to a generic solver")
+            _warn(f"{WORDS[name]} failed ({error}); falling back to a generic solver")
         else:
             if not _is_poor(own, request):
                 return own
-            _warn(f"the interior point method ended {own.status!r} at gap {own.gap:.1e}; trying a generic solver")
+            _warn(f"{WORDS[name]} ended {own.status!r} at gap {own.gap:.1e}; trying a generic solver")
     other = _solve_generic(program, request, required=own is None)
     candidates = [solution for solution in (own, other) if solution is not None]
     return min(candidates, key=lambda solution: (solution.gap, solution.objective))
@@ -271,7 +288,7 @@ def _solve_large(program: Program, request: Request) -> Solution | None:
     Also None where the first-order solver does not know the program.
     """
     structure = program.structure()
-    effort = None if structure is None else interior_point_effort(structure)
+    effort = None if structure is None or is_quadratic(structure) else interior_point_effort(structure)
     if effort is None or effort.is_affordable:
         return None
     need = f"about {effort.memory / 2**30:.1f} GiB and {effort.seconds:.0f} s"

@@ -6,12 +6,14 @@ import math
 import numbers
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
 from convexnn.program import Program, Solution
+from convexnn.quadratic.structure import QuadraticStructure
 
 Array = NDArray[np.float64]
 
@@ -80,7 +82,15 @@ def _checked_start(program: Program, start: ArrayLike | Solution | None) -> Arra
     if not np.isfinite(point).all():
         raise InvalidInputError("start holds NaN or infinite values; expected a finite point of the program")
     structure = program.structure()
-    shape = point.shape if structure is None else (structure.D.shape[1], structure.X.shape[1])
+    shape = point.shape if structure is None else point_shape(structure)
     if point.shape != shape:
-        raise InvalidInputError(f"start has shape {point.shape}; expected (units, features + 1) = {shape}")
+        words = "(Z and Z')" if len(shape) == 4 else "(units, features + 1)"
+        raise InvalidInputError(f"start has shape {point.shape}; expected {words} = {shape}")
     return start if isinstance(start, Solution) else point
+
+
+def point_shape(structure: Any) -> tuple[int, ...]:
+    """Shape of the points of a program with this structure."""
+    if isinstance(structure, QuadraticStructure):
+        return structure.z_shape
+    return structure.D.shape[1], structure.X.shape[1]

@@ -88,7 +88,7 @@ def solve_column_generation(
     time_limit : float or None
         Seconds.
     start : array, shape (2, C, d + 1, d + 1), Solution or None
-        Point to start from; the result is not worse.
+        Point to start from instead of ``program.start``; zero stands for none.
     verbose : int
         1 logs a line a round.
 
@@ -109,9 +109,10 @@ def solve_column_generation(
             "solver='auto' finds one that fits"
         )
     deadline = None if time_limit is None else time.perf_counter() + time_limit
-    point = start.z if isinstance(start, Solution) else start
+    point = program.start if start is None else start
+    z = np.asarray(point.z if isinstance(point, Solution) else point, dtype=float)
     run = Run(structure, Limits(tol, max_iter, deadline), verbose)
-    return run.solve(None if point is None or not np.any(point) else neurons_of_point(np.asarray(point, dtype=float)))
+    return run.solve(neurons_of_point(z) if z.shape == structure.z_shape and z.any() else None)
 
 
 class Run:
