@@ -3,9 +3,10 @@
 from convexnn.activations import Identity, LeakyReLU, Polynomial, ReLU, Sigmoid, Tanh
 from convexnn.attacks import AttackResult, attack
 from convexnn.certificate import Certificate
+from convexnn.certificates.distance import certified_radius, distance_to_boundary
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.certificates.robustness import RobustnessTable, robustness_table
-from convexnn.estimators import SafeSNNRegressor, SafeSNNRegressorCV
+from convexnn.estimators import SafeSNNClassifier, SafeSNNRegressor, SafeSNNRegressorCV
 from convexnn.exceptions import (
     CertificateError,
     ConvexNNError,
@@ -64,6 +65,7 @@ __all__ = [
     "ReLU",
     "Refinement",
     "RobustnessTable",
+    "SafeSNNClassifier",
     "SafeSNNRegressor",
     "SafeSNNRegressorCV",
     "SearchResult",
@@ -78,6 +80,8 @@ __all__ = [
     "as_network",
     "attack",
     "available_solvers",
+    "certified_radius",
+    "distance_to_boundary",
     "evaluate",
     "extract",
     "global_lam_max",

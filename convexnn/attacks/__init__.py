@@ -2,6 +2,7 @@
 
 from convexnn.attacks.base import Attack, AttackProblem, AttackResult, linear_maximizer
 from convexnn.attacks.best import BestOf
+from convexnn.attacks.exact import Exact
 from convexnn.attacks.fgsm import FGSM
 from convexnn.attacks.pgd import PGD
 from convexnn.attacks.registry import ATTACKS, attack
@@ -14,6 +15,7 @@ __all__ = [
     "AttackProblem",
     "AttackResult",
     "BestOf",
+    "Exact",
     "attack",
     "linear_maximizer",
 ]

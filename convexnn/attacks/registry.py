@@ -10,6 +10,7 @@ from sklearn.utils import check_array
 
 from convexnn.attacks.base import Attack, AttackProblem, AttackResult
 from convexnn.attacks.best import BestOf
+from convexnn.attacks.exact import Exact
 from convexnn.attacks.fgsm import FGSM
 from convexnn.attacks.objectives import build_objective
 from convexnn.attacks.pgd import PGD
@@ -23,7 +24,8 @@ Array = NDArray[np.float64]
 ATTACKS: dict[str, Any] = {
     FGSM.name: lambda steps, restarts: FGSM(),  # noqa: ARG005
     PGD.name: PGD,
-    BestOf.name: lambda steps, restarts: BestOf((FGSM(), PGD(steps, restarts))),
+    BestOf.name: lambda steps, restarts: BestOf((Exact(required=False), FGSM(), PGD(steps, restarts))),
+    Exact.name: lambda steps, restarts: Exact(),  # noqa: ARG005
 }
 
 
@@ -56,8 +58,9 @@ def attack(
         where ``f > 0`` is the second class.
     threat : Threat
         :class:`~convexnn.threats.L2Ball`, ``LInfBall`` or ``Box``; radii in raw input units.
-    method : {"pgd", "fgsm", "best"} or Attack, default="pgd"
-        "best" keeps the worse of the points of "fgsm" and "pgd" for each sample.
+    method : {"pgd", "fgsm", "best", "exact"} or Attack, default="pgd"
+        "exact" is the worst case itself: polynomial (or identity) networks with one hidden layer, an ``L2Ball``
+        without clip. "best" keeps the worst of the points of "exact" (where it applies), "fgsm" and "pgd".
     steps, restarts : int
         Of PGD.
     loss : str or Loss, optional
@@ -75,9 +78,11 @@ def attack(
     ------
     InvalidInputError
         For NaN, wrong shapes, unknown labels or methods, an unbounded or empty threat set.
+    UnsupportedModelError
+        For method="exact" where the worst case is not known exactly; the message says why.
     """
     network = as_network(model)
-    inputs = _inputs(X, network.n_inputs)
+    inputs = as_inputs(X, network.n_inputs)
     _check_threat(threat, inputs)
     objective = build_objective(model, y, len(inputs), network.n_outputs, loss)
     return _chosen(method, steps, restarts)(AttackProblem(network, inputs, threat, objective, as_seed(random_state)))
@@ -92,7 +97,8 @@ def _chosen(method: str | Attack, steps: int, restarts: int) -> Attack:
     return chosen
 
 
-def _inputs(X: ArrayLike, n_inputs: int) -> Array:
+def as_inputs(X: ArrayLike, n_inputs: int) -> Array:
+    """Finite float64 inputs of shape (n, n_inputs); what is not is refused in words."""
     try:
         inputs = check_array(X, dtype=np.float64, input_name="X")
     except (TypeError, ValueError) as error:
