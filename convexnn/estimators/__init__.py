@@ -1,6 +1,7 @@
 """scikit-learn estimators: thin shells over the functions of the package."""
 
+from convexnn.estimators.classifier import SafeSNNClassifier
 from convexnn.estimators.regressor import SafeSNNRegressor
 from convexnn.estimators.regressor_cv import SafeSNNRegressorCV
 
-__all__ = ["SafeSNNRegressor", "SafeSNNRegressorCV"]
+__all__ = ["SafeSNNClassifier", "SafeSNNRegressor", "SafeSNNRegressorCV"]

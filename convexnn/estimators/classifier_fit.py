@@ -1,0 +1,177 @@
+"""How a classifier is trained: from encoded labels to a start network and the road that its regularizer takes."""
+
+from __future__ import annotations
+
+import numbers
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.certificate import Certificate
+from convexnn.certificates.lipschitz import lipschitz
+from convexnn.estimators.starts import Condensed, start_network
+from convexnn.exceptions import InvalidInputError
+from convexnn.network import Network, as_network
+from convexnn.patterns import ActivationPatterns, extract
+from convexnn.program import Solution
+from convexnn.refinement import RefineOptions, refine_network
+from convexnn.refinement.options import REGULARIZERS
+from convexnn.refinement.vector import as_many_outputs
+from convexnn.restrictions.base import positive
+from convexnn.restrictions.loss_bounds import scalar_loss
+from convexnn.training import AdversarialTrainer, Trainer
+from convexnn.training.certified_margin import MarginOptions, train_certified_margin
+
+Array = NDArray[np.float64]
+
+ROBUST = ("adversarial", "margin")
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """What a fit needs beside the data.
+
+    Attributes
+    ----------
+    regularizer : str
+        Of the classifier.
+    refine : RefineOptions
+        Of the convex programs; the robust regularizers have weight decay in it.
+    radius, norm : float
+        Of the perturbations of a robust objective.
+    device : str
+    """
+
+    regularizer: str
+    refine: RefineOptions
+    radius: float
+    norm: float
+    device: str
+
+    def left(self, began: float) -> FitOptions:
+        """The options with what is left of the time limit."""
+        limit = self.refine.time_limit
+        if limit is None:
+            return self
+        return replace(self, refine=replace(self.refine, time_limit=max(limit - (time.perf_counter() - began), 1e-3)))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit ends with; see the attributes of :class:`~convexnn.SafeSNNClassifier`."""
+
+    network: Network
+    before: float
+    after: float
+    solution: Solution | None
+    patterns: ActivationPatterns
+    certificate: Certificate
+    history: list[dict[str, Any]]
+
+
+def checked_options(model: Any) -> FitOptions:
+    """Options of an estimator; refuses what cannot be meant before any work is done."""
+    if not isinstance(model.hidden_units, numbers.Integral) or model.hidden_units < 1:
+        raise InvalidInputError(f"hidden_units must be a positive integer, got {model.hidden_units!r}.")
+    if model.regularizer not in (*REGULARIZERS, *ROBUST):
+        raise InvalidInputError(f"regularizer must be one of {(*REGULARIZERS, *ROBUST)}, got {model.regularizer!r}.")
+    if not scalar_loss(model.loss).binary:
+        raise InvalidInputError(f"loss={model.loss!r} was given; a classifier needs a margin loss such as 'hinge'.")
+    if model.norm not in (2, np.inf):
+        raise InvalidInputError(f"norm must be 2 or numpy.inf, got {model.norm!r}.")
+    names = ("lam", "method", "pattern_search", "solver", "tol", "max_iter", "time_limit", "verbose", "loss")
+    shared = {name: getattr(model, name) for name in names}
+    own = model.regularizer if model.regularizer in REGULARIZERS else "l2"
+    refine = RefineOptions(regularizer=own, **shared)
+    if model.regularizer in ROBUST and model.pattern_search:
+        raise InvalidInputError(f"pattern_search is not for regularizer={model.regularizer!r}; use pattern_search=0.")
+    radius = positive(model.radius, "radius", zero=True)
+    return FitOptions(model.regularizer, refine, radius, float(model.norm), model.device)
+
+
+def one_against_the_rest(indices: NDArray[np.intp], n_classes: int) -> Array:
+    """Targets of the margin losses: -1 / +1 (n,) for two classes, else (n, k) with +1 in the column of the class."""
+    if n_classes == 2:
+        return np.where(indices > 0, 1.0, -1.0)
+    return np.where(np.eye(n_classes)[indices] > 0, 1.0, -1.0)
+
+
+def start_of(
+    start: Any, data: Condensed, options: FitOptions, classes: NDArray[Any], hidden_units: int, seed: int
+) -> Network:
+    """Network from which a classifier starts; ``data`` holds the targets of :func:`one_against_the_rest`.
+
+    A network with two outputs stands for the difference of its scores. The trainer named "adversarial" attacks within
+    the radius where there is one.
+    """
+    if isinstance(start, str):
+        if start == "adversarial" and options.radius > 0:
+            start = AdversarialTrainer(radius=options.radius, norm=options.norm, steps=5)
+    elif not isinstance(start, Trainer):
+        known = getattr(start, "classes_", None)
+        if known is not None and not np.array_equal(known, classes):
+            raise InvalidInputError(f"start was fitted on the classes {list(known)}, y holds {classes.tolist()}.")
+        start = as_many_outputs(as_network(start), 1 if data.y.ndim == 1 else data.y.shape[1])
+    refine = options.refine
+    return start_network(
+        start,
+        data,
+        hidden_units=hidden_units,
+        seed=seed,
+        lam=refine.lam,
+        regularizer=refine.regularizer,
+        loss=refine.loss,
+        time_limit=None if refine.time_limit is None else refine.time_limit / 2,
+        device=options.device,
+        verbose=refine.verbose,
+    )
+
+
+def train_classifier(start: Network, data: Condensed, options: FitOptions, seed: int) -> Fitted:
+    """Train from a start network, never worse than it.
+
+    Parameters
+    ----------
+    start : Network
+    data : Condensed
+        Targets of :func:`one_against_the_rest`.
+    options : FitOptions
+        With what is left of the time limit.
+    seed : int
+    """
+    if options.regularizer in ROBUST:
+        return _robust(start, data, options, seed)
+    found = refine_network(start, data.X, data.y, options.refine, sample_weight=data.weight)
+    return Fitted(
+        found.network, found.before, found.after, found.solution, found.patterns, found.certificate, found.history
+    )
+
+
+def _robust(start: Network, data: Condensed, options: FitOptions, seed: int) -> Fitted:
+    """The robust trainers, which take class indices."""
+    labels = (data.y > 0).astype(np.intp) if data.y.ndim == 1 else data.y.argmax(axis=1)
+    refine = options.refine
+    chosen: dict[str, Any] = {
+        "radius": options.radius,
+        "norm": options.norm,
+        "lam": refine.lam,
+        "loss": refine.loss,
+        "sample_weight": data.weight,
+        "time_limit": refine.time_limit,
+        "random_state": seed,
+        "verbose": refine.verbose,
+    }
+    found: Any = train_certified_margin(start, data.X, labels, MarginOptions(**chosen))
+    rows = [{name: getattr(row, name) for name in ("stage", "objective", "seconds")} for row in found.history]
+    return Fitted(
+        found.network,
+        found.before,
+        found.after,
+        found.solution,
+        extract(found.network, data.X),
+        lipschitz(found.network),
+        rows,
+    )
