@@ -131,11 +131,13 @@ def test_a_scaler_is_folded_and_labels_are_those_of_the_model(rng: np.random.Gen
         def fit(self, X, y=None):
             return self
 
+        def __sklearn_is_fitted__(self):
+            return True
+
         def predict(self, X):
             return self.classes_[predictions(network, X)]
 
-    pipeline = make_pipeline(StandardScaler(), Fitted())
-    pipeline.steps[0][1].fit(X)
+    pipeline = make_pipeline(StandardScaler(), Fitted()).fit(X, np.zeros(50))
     y = pipeline.predict(X)
     found = distance_to_boundary(pipeline, X, y)
     folded = network.fold_scaling(pipeline.steps[0][1])
