@@ -165,19 +165,28 @@ def certified_pairs(W: Array, A: Array, norm: float, factors: Array | None = Non
     -------
     PairBounds
     """
-    S = random_factors(len(A), W.shape[1], norm) if factors is None else factors
-    if norm != 2:
-        S = follow(W, A, S, norm, LINF_STEPS)
+    S = _usable(factors, random_factors(len(A), W.shape[1], norm))
     upper, lower, kept = np.zeros(len(A)), np.zeros(len(A)), S.copy()
-    for p, (coefficients, start) in enumerate(zip(A, S, strict=True)):
-        certify = _certify_l2 if norm == 2 else _certify_linf
-        upper[p], lower[p], kept[p] = certify(W, coefficients, start, tol)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # bounds beyond float64 are infinite
+        if norm != 2:
+            S = follow(W, A, S, norm, LINF_STEPS)
+        for p, (coefficients, start) in enumerate(zip(A, S, strict=True)):
+            certify = _certify_l2 if norm == 2 else _certify_linf
+            upper[p], lower[p], kept[p] = certify(W, coefficients, start, tol)
     return PairBounds(upper, np.minimum(lower, upper), kept)
+
+
+def _usable(factors: Array | None, fallback: Array) -> Array:
+    """Factors with entries up to one; others where they are missing, of another shape, zero or not finite."""
+    if factors is None or factors.shape != fallback.shape or not np.isfinite(factors).all():
+        return fallback
+    largest = np.abs(factors).max(axis=(1, 2), keepdims=True)
+    return np.where(largest > 0, factors / np.where(largest > 0, largest, 1.0), fallback)
 
 
 def _certify_l2(W: Array, a: Array, start: Array, tol: float) -> tuple[float, float, Array]:
     rows = stack_rounded(W, a)
-    found = maximize(rows.B, tol, start if np.isfinite(start).all() else None)
+    found = maximize(rows.B, tol, start)
     q = multiplier_from_factor(rows.B, found.factor, rows.error)
     bound = ldexp_up(upper_bound(rows.B, q, rows.error), rows.exponent)
     return bound, float(np.ldexp(found.lower, rows.exponent)), _of_rank(found.factor, start)

@@ -1,5 +1,6 @@
 """Convex training programs, one a file: data, patterns and a regularizer, ignorant of solvers."""
 
+from convexnn.restrictions.certified_margin import CertifiedMargin
 from convexnn.restrictions.gated import GatedGroupLasso
 from convexnn.restrictions.group_lasso import ReluGroupLasso
 from convexnn.restrictions.lam_max import lam_max
@@ -12,6 +13,7 @@ from convexnn.restrictions.vector_lipschitz import VectorLipschitzProgram
 from convexnn.restrictions.vector_outer import OuterGroupLasso, OuterLipschitz
 
 __all__ = [
+    "CertifiedMargin",
     "GatedGroupLasso",
     "LipschitzProgram",
     "LipschitzRestriction",

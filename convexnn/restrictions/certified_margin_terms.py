@@ -180,12 +180,13 @@ class MarginTerms:
         tol : float
             Relative gap.
         """
-        A = self.differences @ V
-        found = certified_pairs(W, A, self.norm, factors, tol)
-        sizes = row_norms_up(W) if self.norm == 2 else np.array([sum_up(np.abs(row)) for row in W])
-        largest = np.abs(self.differences) @ np.abs(V)  # of the terms of each difference
-        extra = [product_up(2.0 * UNIT, sum_up(row * sizes), 1.0 + 8.0 * UNIT) for row in largest]
-        return PairBounds(np.nextafter(found.upper + np.array(extra), np.inf), found.lower, found.factors)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = certified_pairs(W, self.differences @ V, self.norm, factors, tol)
+            sizes = row_norms_up(W) if self.norm == 2 else np.array([sum_up(np.abs(row)) for row in W])
+            largest = np.abs(self.differences) @ np.abs(V)  # of the terms of each difference
+            extra = [product_up(2.0 * UNIT, sum_up(row * sizes), 1.0 + 8.0 * UNIT) for row in largest]
+            upper = np.nextafter(found.upper + np.array(extra), np.inf)
+        return PairBounds(np.where(np.isnan(upper), np.inf, upper), found.lower, found.factors)
 
     def weight_decay(self, network: Network) -> float:
         """``2 sum_i |v_i| |(w_i, b_i)|``."""

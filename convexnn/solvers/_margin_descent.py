@@ -7,6 +7,7 @@ The Lipschitz bounds enter by their values and gradients at factors that follow 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -194,12 +195,15 @@ class MarginDescent:
     schedule : Schedule
     seed : int
         Of the batches of large data sets.
+    deadline : float
+        Of ``time.perf_counter``: the last network is handed out there.
     """
 
     terms: MarginObjective
     layers: Layers
     schedule: Schedule
     seed: int = 0
+    deadline: float = math.inf
     factors: Array = field(init=False)
 
     def __post_init__(self) -> None:
@@ -217,11 +221,12 @@ class MarginDescent:
         rng, n = np.random.default_rng(self.seed), len(terms.labels)
         for step in range(plan.steps):
             layers = scaled.raw(z)
-            self.factors = follow(layers[0], terms.differences @ layers[2], self.factors, terms.norm)
             batch = None if n <= FULL_BATCH else rng.choice(n, BATCH, replace=False)
             radius = terms.radius * plan.radius_share(step)
-            _, raw = value_and_gradient(terms, layers, self.factors, radius, batch)
-            gradient = scaled.pulled(raw)
+            with np.errstate(all="ignore"):  # a divergence ends the descent
+                self.factors = follow(layers[0], terms.differences @ layers[2], self.factors, terms.norm)
+                _, raw = value_and_gradient(terms, layers, self.factors, radius, batch)
+                gradient = scaled.pulled(raw)
             if not all(np.isfinite(part).all() for part in gradient):
                 return
             for j, part in enumerate(gradient):
@@ -229,9 +234,14 @@ class MarginDescent:
                 second[j] = MEMORY * second[j] + (1 - MEMORY) * part**2
                 size = np.sqrt(second[j] / (1 - MEMORY ** (step + 1)))
                 z[j] = z[j] - plan.rate_at(step) * first[j] / (1 - MOMENTUM ** (step + 1)) / (size + 1e-12)
-            if (step + 1) % plan.report_every == 0 or step + 1 == plan.steps:
+            late = time.perf_counter() >= self.deadline
+            if (step + 1) % plan.report_every == 0 or step + 1 == plan.steps or late:
                 self.layers = scaled.raw(z)
+                if not all(np.isfinite(part).all() for part in self.layers):
+                    return
                 yield self.layers
+            if late:
+                return
 
 
 def random_layers(terms: MarginObjective, n_units: int, seed: int) -> Layers:

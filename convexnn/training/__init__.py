@@ -3,6 +3,7 @@
 from convexnn.training.admm import ADMMTrainer
 from convexnn.training.adversarial import AdversarialTrainer
 from convexnn.training.base import Trainer, TrainingResult
+from convexnn.training.certified_margin import MarginOptions, MarginTraining, train_certified_margin
 from convexnn.training.gradient import AdamTrainer, SGDTrainer
 from convexnn.training.lipschitz_gradient import LipschitzTrainer
 from convexnn.training.lipsdp_regularizer import LipSDPRegularizer
@@ -19,6 +20,8 @@ __all__ = [
     "AdversarialTrainer",
     "LipSDPRegularizer",
     "LipschitzTrainer",
+    "MarginOptions",
+    "MarginTraining",
     "Progress",
     "SAMTrainer",
     "SGDTrainer",
@@ -29,4 +32,5 @@ __all__ = [
     "alternate_vector",
     "get_trainer",
     "pretrain",
+    "train_certified_margin",
 ]

@@ -6,6 +6,7 @@ certified anew (docs/theory/certified_margin.md).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convexnn.attacks.registry import as_seed
 from convexnn.exceptions import InvalidInputError, SolverError
 from convexnn.network import Network, as_network
 from convexnn.program import FEASIBILITY_TOLERANCE, Solution
@@ -209,7 +211,7 @@ class _Run:
         self.before = self.best = self.terms.objective(self.network)
         self.history = [MarginStage("start", self.best, True, self.seconds)]
         self.solution: Solution | None = None
-        self.seed = _seed(options.random_state)
+        self.seed = as_seed(options.random_state)
 
     @property
     def seconds(self) -> float:
@@ -289,7 +291,9 @@ class _Run:
         return random_layers(self.terms, self.network.n_hidden[0], self.seed)
 
     def _descent(self, stage: str, layers: Layers, plan: Schedule) -> Iterator[tuple[str, Network, Array | None]]:
-        descent = MarginDescent(self.terms, layers, plan, self.seed)
+        limit = self.options.time_limit
+        deadline = math.inf if limit is None else self.began + limit
+        descent = MarginDescent(self.terms, layers, plan, self.seed, deadline)
         for W, b, V, c in descent.run():
             yield stage, Network.shallow(W, b, V, c), descent.factors
 
@@ -329,9 +333,3 @@ class _Run:
 def _layers(network: Network) -> Layers:
     (W, b), (V, c) = network.layers
     return np.array(W), np.array(b), np.array(V), np.array(c)
-
-
-def _seed(random_state: Any) -> int:
-    if hasattr(random_state, "randint"):
-        return int(random_state.randint(2**31 - 1))
-    return int(np.random.default_rng(random_state).integers(2**31))
