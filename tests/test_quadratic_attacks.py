@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convexnn import Box, L2Ball, LInfBall, Network, Polynomial, UnsupportedModelError, attack
+from convexnn import Box, L2Ball, LInfBall, Network, Polynomial, UnsupportedModelError, attack, robustness_table
 from convexnn.quadratic.duels import worst_margin_bounds
 
 
@@ -59,3 +59,17 @@ def test_what_is_not_exact_is_refused_in_words(rng: np.random.Generator) -> None
         with pytest.raises(UnsupportedModelError, match=message):
             attack(network, X, y, threat, method="exact", loss=loss)
         attack(network, X, y, threat, method="best", loss=loss, random_state=0)
+
+
+@pytest.mark.parametrize("task", ["binary", "classes", "regression"])
+def test_robustness_tables_certify_what_the_attack_reaches(task: str, rng: np.random.Generator) -> None:
+    network, X = network_of(rng, 4, 3 if task == "classes" else 1), rng.standard_normal((40, 4))
+    outputs = network(X)
+    y = outputs + 0.1 if task == "regression" else outputs.argmax(axis=1) if outputs.ndim == 2 else outputs > 0
+    y = y if task == "regression" else y.astype(int)
+    table = robustness_table({"polynomial": network}, X, y, [0.0, 0.1, 0.4], random_state=0, restarts=1)
+    np.testing.assert_allclose(table.certified, table.attacked, rtol=1e-8, atol=1e-9)
+    assert np.isinf(table.lipschitz).all()
+    box = robustness_table({"polynomial": network}, X, y, [0.1], norm="linf", random_state=0, restarts=1)
+    assert (box.certified >= box.attacked).all()
+    assert np.isfinite(box.certified).all()

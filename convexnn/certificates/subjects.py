@@ -5,6 +5,7 @@ The functions take numpy arrays and small values, so that they run in other proc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -15,12 +16,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from convexnn.attacks import attack
 from convexnn.attacks.objectives import BinaryMargin, SquaredError, build_objective
-from convexnn.certificate import Certificate
+from convexnn.certificate import Certificate, register_check
+from convexnn.certificates.distance import certified_radius
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.certificates.margins import certified_margins, certified_radii, rival_bounds
+from convexnn.certificates.polynomial import polynomial_interval, polynomial_margins
 from convexnn.certificates.regression import evaluation_error, largest_size, output_reach
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.network import Network, as_network
+from convexnn.quadratic.evaluation import evaluation_error as quadratic_error
+from convexnn.quadratic.form import is_quadratic
 from convexnn.rigorous import gamma
 from convexnn.threats import Threat
 
@@ -63,7 +68,10 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class Proof:
-    """What is certified about a subject: its l2 certificate, and the bounds of its outputs or margins by norm."""
+    """What is certified about a subject: its l2 certificate, and the bounds of its outputs or margins by norm.
+
+    Quadratic functions have no bounds: their worst cases are known without.
+    """
 
     certificate: Certificate
     bounds: Mapping[str, Array]
@@ -104,6 +112,9 @@ def _read_network(name: str, model: Any) -> Network:
 
 def prove(network: Network, is_classifier: bool, norm: str, certificate: Certificate | None) -> Proof:
     """Lipschitz bounds in l2 and, for perturbations in linf without a given certificate, in linf as well."""
+    if certificate is None and is_quadratic(network):
+        bounded = np.isfinite(network.activation.slopes).all()
+        return Proof(lipschitz(network) if bounded else _no_constant(network), {})
     own = lipschitz(network) if certificate is None else certificate
     if own.quantity != "lipschitz" or own.threat != "l2":
         raise InvalidInputError(
@@ -119,6 +130,14 @@ def prove(network: Network, is_classifier: bool, norm: str, certificate: Certifi
     return Proof(own, bounds)
 
 
+def _no_constant(network: Network) -> Certificate:
+    """What can be said of the Lipschitz constant of a function that has none."""
+    return Certificate("lipschitz", math.inf, math.inf, "l2", "unbounded_slopes", {}, network.fingerprint())
+
+
+register_check("unbounded_slopes", lambda _network, _multiplier: math.inf, quantity="lipschitz", threat="l2")
+
+
 def attacked_values(
     network: Network, X: Array, y: Array, loss: str, threat: Threat, seed: int, options: Mapping[str, Any]
 ) -> tuple[Array, Array]:
@@ -130,6 +149,8 @@ def attacked_values(
 
 def certified_values(subject: Subject, X: Array, threats: Sequence[Threat], bounds: Mapping[str, Array]) -> Array:
     """Upper bounds on squared errors or margins over every threat set, shape (r, n): the least over the norms."""
+    if not bounds:
+        return np.array([_quadratic_values(subject, X, threat) for threat in threats])
     if subject.is_classifier:
         found = [
             [certified_margins(subject.network, X, subject.labels, threat, L, norm) for threat in threats]
@@ -139,6 +160,17 @@ def certified_values(subject: Subject, X: Array, threats: Sequence[Threat], boun
         found = [[_certified_squares(subject, X, t, L[0, 0], norm) for t in threats] for norm, L in bounds.items()]
     least: Array = np.min(np.array(found), axis=0)
     return least
+
+
+def _quadratic_values(subject: Subject, X: Array, threat: Threat) -> Array:
+    """Upper bounds for polynomial networks, exact up to rounding for l2 balls; the rounding of outputs included."""
+    network = subject.network
+    rounding = quadratic_error(network, largest_size(X, threat))
+    if subject.is_classifier:
+        return polynomial_margins(network, X, subject.labels, threat) + 2.0 * rounding.max(axis=1)
+    lower, upper = polynomial_interval(network, X, threat)
+    reached = np.maximum(np.abs(upper - subject.objective.y), np.abs(lower - subject.objective.y)) + rounding
+    return np.asarray((reached**2).sum(axis=1) * (1.0 + 4.0 * gamma(network.n_outputs + 8)))
 
 
 def _certified_squares(subject: Subject, X: Array, threat: Threat, bound: float, norm: str) -> Array:
@@ -153,6 +185,9 @@ def _certified_squares(subject: Subject, X: Array, threat: Threat, bound: float,
 
 def radii_of(subject: Subject, X: Array, bounds: Mapping[str, Array], norm: str) -> Array:
     """Certified radii of a classifier in ``norm``; an l2 bound speaks of linf radii through sqrt(d)."""
+    if not bounds:
+        radii = certified_radius(subject.network, X, subject.labels)
+        return radii / np.sqrt(X.shape[1]) * (1.0 - 4.0 * gamma(8)) if norm == "linf" else radii
     found = []
     for own, L in bounds.items():
         radii = certified_radii(subject.network, X, subject.labels, L)
