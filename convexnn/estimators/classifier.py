@@ -82,9 +82,11 @@ class SafeSNNClassifier(ClassifierMixin, BaseEstimator):
         Rounds of :func:`convexnn.pattern_search` after the convex solve (two classes); each step is kept only if it is
         better.
     tol : float, default=1e-6
-        Relative gap between the program's objective and its verified lower bound.
+        Relative gap between the program's objective and its verified lower bound; ``"adversarial"`` is solved to 1e-3
+        and ``"margin"`` to 1e-5 at best.
     max_iter : int, default=200
-        Iterations of the convex solver.
+        Iterations of the convex solver; the robust trainers take an eighth (inner minimizations) and ten times as many
+        (gradient steps).
     time_limit : float, optional
         Seconds for the whole fit; the best network found so far is kept.
     solver : {"auto", "interior_point", "first_order", "clarabel", "scs", "mosek"}, default="auto"

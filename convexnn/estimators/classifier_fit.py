@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numbers
 import time
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 
 from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz
@@ -18,16 +20,22 @@ from convexnn.network import Network, as_network
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Solution
 from convexnn.refinement import RefineOptions, refine_network
+from convexnn.refinement.core import CUT_SHORT
 from convexnn.refinement.options import REGULARIZERS
 from convexnn.refinement.vector import as_many_outputs
 from convexnn.restrictions.base import positive
 from convexnn.restrictions.loss_bounds import scalar_loss
 from convexnn.training import AdversarialTrainer, Trainer
 from convexnn.training.certified_margin import MarginOptions, train_certified_margin
+from convexnn.training.robust_relu import RobustReluOptions, train_robust_relu
 
 Array = NDArray[np.float64]
 
 ROBUST = ("adversarial", "margin")
+
+#: Tightest relative gaps that the robust trainers are asked for, and their steps at the default ``max_iter`` of 200.
+ROBUST_TOL, MARGIN_TOL = 1e-3, 1e-5
+ROBUST_STEPS, MARGIN_STEPS = 25, 2000
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,11 @@ def checked_options(model: Any) -> FitOptions:
         raise InvalidInputError(f"pattern_search is not for regularizer={model.regularizer!r}; use pattern_search=0.")
     radius = positive(model.radius, "radius", zero=True)
     return FitOptions(model.regularizer, refine, radius, float(model.norm), model.device)
+
+
+def scaled_iterations(max_iter: int, steps: int) -> int:
+    """Steps of a robust trainer for ``max_iter`` of an estimator: ``steps`` at 200."""
+    return max(1, steps * int(max_iter) // 200)
 
 
 def one_against_the_rest(indices: NDArray[np.intp], n_classes: int) -> Array:
@@ -164,7 +177,14 @@ def _robust(start: Network, data: Condensed, options: FitOptions, seed: int) -> 
         "random_state": seed,
         "verbose": refine.verbose,
     }
-    found: Any = train_certified_margin(start, data.X, labels, MarginOptions(**chosen))
+    if options.regularizer == "margin":
+        own = {"tol": max(refine.tol, MARGIN_TOL), "max_iter": scaled_iterations(refine.max_iter, MARGIN_STEPS)}
+        found: Any = train_certified_margin(start, data.X, labels, MarginOptions(**chosen, **own))
+    else:
+        own = {"tol": max(refine.tol, ROBUST_TOL), "max_iter": scaled_iterations(refine.max_iter, ROBUST_STEPS)}
+        found = train_robust_relu(start, data.X, labels, RobustReluOptions(**chosen, **own, device=options.device))
+    if found.status in CUT_SHORT:
+        warnings.warn(f"convexnn: training stopped by {CUT_SHORT[found.status]}.", ConvergenceWarning, stacklevel=4)
     rows = [{name: getattr(row, name) for name in ("stage", "objective", "seconds")} for row in found.history]
     return Fitted(
         found.network,

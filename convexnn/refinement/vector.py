@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.exceptions import InvalidInputError
+from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Program, Solution
@@ -125,11 +125,11 @@ def as_many_outputs(network: Network, n_outputs: int) -> Network:
 
     Raises
     ------
-    InvalidInputError
+    UnsupportedModelError
         For another number of outputs.
     """
     if n_outputs == 1 and network.n_outputs == 2:
         return network.margin(1, 0)
     if network.n_outputs != n_outputs:
-        raise InvalidInputError(f"The network has {network.n_outputs} output(s); {n_outputs} are needed here.")
+        raise UnsupportedModelError(f"{n_outputs} output(s) are needed, one a class; got {network!r}.")
     return network
