@@ -6,7 +6,13 @@ from convexnn.certificate import Certificate
 from convexnn.certificates.distance import certified_radius, distance_to_boundary
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.certificates.robustness import RobustnessTable, robustness_table
-from convexnn.estimators import SafeSNNClassifier, SafeSNNRegressor, SafeSNNRegressorCV
+from convexnn.estimators import (
+    PolynomialSNNClassifier,
+    PolynomialSNNRegressor,
+    SafeSNNClassifier,
+    SafeSNNRegressor,
+    SafeSNNRegressorCV,
+)
 from convexnn.exceptions import (
     CertificateError,
     ConvexNNError,
@@ -61,6 +67,8 @@ __all__ = [
     "Network",
     "OptimalityGap",
     "Polynomial",
+    "PolynomialSNNClassifier",
+    "PolynomialSNNRegressor",
     "Program",
     "ReLU",
     "Refinement",

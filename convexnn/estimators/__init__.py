@@ -1,7 +1,15 @@
 """scikit-learn estimators: thin shells over the functions of the package."""
 
 from convexnn.estimators.classifier import SafeSNNClassifier
+from convexnn.estimators.polynomial_classifier import PolynomialSNNClassifier
+from convexnn.estimators.polynomial_regressor import PolynomialSNNRegressor
 from convexnn.estimators.regressor import SafeSNNRegressor
 from convexnn.estimators.regressor_cv import SafeSNNRegressorCV
 
-__all__ = ["SafeSNNClassifier", "SafeSNNRegressor", "SafeSNNRegressorCV"]
+__all__ = [
+    "PolynomialSNNClassifier",
+    "PolynomialSNNRegressor",
+    "SafeSNNClassifier",
+    "SafeSNNRegressor",
+    "SafeSNNRegressorCV",
+]
