@@ -8,6 +8,7 @@ from convexnn.restrictions.lipschitz_fixed import LipschitzRestriction
 from convexnn.restrictions.lipschitz_joint import LipschitzProgram
 from convexnn.restrictions.polynomial import PolynomialProgram
 from convexnn.restrictions.polynomial_multiclass import MulticlassPolynomialProgram
+from convexnn.restrictions.robust_relu import RobustRelu
 from convexnn.restrictions.vector_group_lasso import VectorGatedGroupLasso, VectorGroupLasso
 from convexnn.restrictions.vector_lipschitz import VectorLipschitzProgram
 from convexnn.restrictions.vector_outer import OuterGroupLasso, OuterLipschitz
@@ -22,6 +23,7 @@ __all__ = [
     "OuterLipschitz",
     "PolynomialProgram",
     "ReluGroupLasso",
+    "RobustRelu",
     "VectorGatedGroupLasso",
     "VectorGroupLasso",
     "VectorLipschitzProgram",

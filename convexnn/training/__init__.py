@@ -10,6 +10,7 @@ from convexnn.training.lipsdp_regularizer import LipSDPRegularizer
 from convexnn.training.options import Progress, TrainingOptions
 from convexnn.training.pretraining import pretrain
 from convexnn.training.registry import TRAINERS, get_trainer
+from convexnn.training.robust_relu import RobustReluOptions, RobustTraining, train_robust_relu
 from convexnn.training.sharpness_aware import SAMTrainer
 from convexnn.training.vector_alternating import VectorAlternation, alternate_vector
 
@@ -23,6 +24,8 @@ __all__ = [
     "MarginOptions",
     "MarginTraining",
     "Progress",
+    "RobustReluOptions",
+    "RobustTraining",
     "SAMTrainer",
     "SGDTrainer",
     "Trainer",
@@ -33,4 +36,5 @@ __all__ = [
     "get_trainer",
     "pretrain",
     "train_certified_margin",
+    "train_robust_relu",
 ]
