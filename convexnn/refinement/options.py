@@ -30,6 +30,7 @@ class RefineOptions:
     time_limit: float | None = None
     verbose: int = 0
     loss: str | Loss = "squared"
+    sweeps: int = 3
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, before any work is done."""
@@ -41,6 +42,8 @@ class RefineOptions:
             raise InvalidInputError(f"lam must be positive and finite, got {self.lam!r}.")
         if not isinstance(self.pattern_search, numbers.Integral) or self.pattern_search < 0:
             raise InvalidInputError(f"pattern_search must be 0 or more rounds, got {self.pattern_search!r}.")
+        if not isinstance(self.sweeps, numbers.Integral) or self.sweeps < 1:
+            raise InvalidInputError(f"sweeps must be 1 or more, got {self.sweeps!r}.")
         if self.time_limit is not None and not self.time_limit >= 0:
             raise InvalidInputError(f"time_limit must be None or seconds >= 0, got {self.time_limit!r}.")
         scalar_loss(self.loss)
