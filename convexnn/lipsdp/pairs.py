@@ -26,8 +26,10 @@ Array = NDArray[np.float64]
 #: Columns of a factor (l2); the maximizer has few, and a certificate notices when these are too few.
 RANK = 8
 TINY = 1e-290
-#: Power steps before the factors of the linf bound are certified, and the gap up to which that is good enough.
-LINF_STEPS, LINF_GAP = 150, 1e-3
+#: Power steps between two certificates of a linf bound, how many such rounds, and the gap that is good enough.
+LINF_STEPS, LINF_ROUNDS, LINF_GAP = 120, 5, 1e-3
+#: Share of random numbers in a factor that is started again: power steps leave a lost direction lost.
+SHAKE = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,14 +168,38 @@ def certified_pairs(W: Array, A: Array, norm: float, factors: Array | None = Non
     PairBounds
     """
     S = _usable(factors, random_factors(len(A), W.shape[1], norm))
-    upper, lower, kept = np.zeros(len(A)), np.zeros(len(A)), S.copy()
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # bounds beyond float64 are infinite
         if norm != 2:
-            S = follow(W, A, S, norm, LINF_STEPS)
-        for p, (coefficients, start) in enumerate(zip(A, S, strict=True)):
-            certify = _certify_l2 if norm == 2 else _certify_linf
-            upper[p], lower[p], kept[p] = certify(W, coefficients, start, tol)
-    return PairBounds(upper, np.minimum(lower, upper), kept)
+            return _certified_linf(W, A, shaken(S, norm), max(tol, LINF_GAP))
+        found = [_certify_l2(W, a, start, tol) for a, start in zip(A, S, strict=True)]
+    upper, lower = (np.array([bound[side] for bound in found]) for side in (0, 1))
+    return PairBounds(upper, np.minimum(lower, upper), S)
+
+
+def shaken(S: Array, norm: float, seed: int = 1) -> Array:
+    """Factors with a share of random numbers in all directions."""
+    noise = random_factors(len(S), S.shape[1], norm, seed)
+    return normalized(normalized(S, norm) + SHAKE * noise, norm)
+
+
+def _certified_linf(W: Array, A: Array, S: Array, gap: float) -> PairBounds:
+    """Rounds of power steps on the pairs whose bound is not within the gap, then the slow and sure way."""
+    upper, lower, S = np.full(len(A), np.inf), np.zeros(len(A)), S.copy()
+    open_pairs = np.arange(len(A))
+    for _ in range(LINF_ROUNDS):
+        S[open_pairs] = follow(W, A[open_pairs], S[open_pairs], np.inf, LINF_STEPS)
+        for p in open_pairs:
+            upper[p], lower[p] = _certify_linf(W, A[p], S[p])
+        open_pairs = open_pairs[~(upper[open_pairs] <= lower[open_pairs] * (1.0 + gap))]
+        if not open_pairs.size:
+            break
+    for p in open_pairs:
+        rows = stack_rounded(W, A[p])
+        factor = maximize_linf(rows.B, gap).factor
+        bound, value = _certify_linf(W, A[p], factor.T)
+        if bound < upper[p]:
+            upper[p], lower[p] = bound, value
+    return PairBounds(upper, np.minimum(lower, upper), S)
 
 
 def _usable(factors: Array | None, fallback: Array) -> Array:
@@ -184,32 +210,17 @@ def _usable(factors: Array | None, fallback: Array) -> Array:
     return np.where(largest > 0, factors / np.where(largest > 0, largest, 1.0), fallback)
 
 
-def _certify_l2(W: Array, a: Array, start: Array, tol: float) -> tuple[float, float, Array]:
+def _certify_l2(W: Array, a: Array, start: Array, tol: float) -> tuple[float, float]:
     rows = stack_rounded(W, a)
     found = maximize(rows.B, tol, start)
     q = multiplier_from_factor(rows.B, found.factor, rows.error)
     bound = ldexp_up(upper_bound(rows.B, q, rows.error), rows.exponent)
-    return bound, float(np.ldexp(found.lower, rows.exponent)), _of_rank(found.factor, start)
+    return bound, float(np.ldexp(found.lower, rows.exponent))
 
 
-def _certify_linf(W: Array, a: Array, start: Array, tol: float) -> tuple[float, float, Array]:
+def _certify_linf(W: Array, a: Array, S: Array) -> tuple[float, float]:
     rows = stack_rounded(W, a)
-    q, y, value = multipliers_linf(rows.B, start.T)
+    q, y, value = multipliers_linf(rows.B, S.T)
     share = (rows.error / (rows.error.sum() + np.linalg.norm(rows.B) + TINY)) ** (2.0 / 3.0) * q.sum()
     bound = upper_bound_linf(rows.B, np.maximum(q, share), y, rows.error)
-    factor = start
-    if not bound <= value * (1.0 + max(tol, LINF_GAP)):  # nan and inf as well
-        found = maximize_linf(rows.B, max(tol, LINF_GAP))
-        better = upper_bound_linf(rows.B, np.maximum(found.q, share), found.y, rows.error)
-        if not bound <= better:
-            bound, value, factor = better, found.lower, _of_rank(found.factor.T, start)
-    return ldexp_up(bound, rows.exponent), float(np.ldexp(value, rows.exponent)), factor
-
-
-def _of_rank(S: Array, like: Array) -> Array:
-    """Factor with as many columns as another one and the same leading part."""
-    r = like.shape[1]
-    if S.shape[1] > r:
-        left, singular, _ = np.linalg.svd(S, full_matrices=False)
-        S = (left * singular)[:, :r]
-    return np.hstack([S, np.zeros((len(S), r - S.shape[1]))])
+    return ldexp_up(bound, rows.exponent), float(np.ldexp(value, rows.exponent))

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.lipsdp.pairs import follow, pair_gradients, pair_values, random_factors
+from convexnn.lipsdp.pairs import follow, pair_gradients, pair_values, random_factors, shaken
 from convexnn.losses import MarginLoss
 
 Array = NDArray[np.float64]
@@ -24,8 +24,8 @@ Layers = tuple[Array, Array, Array, Array]  # W (m, d), b (m,), V (k, m), c (k,)
 
 #: Rows of a step, and from how many rows on.
 BATCH, FULL_BATCH = 1024, 4096
-#: Power steps before the first step.
-FIRST_POWER_STEPS = 30
+#: Power steps before the first step, and steps between two shakes of the factors.
+FIRST_POWER_STEPS, SHAKE_EVERY = 30, 100
 MOMENTUM, MEMORY = 0.9, 0.999
 
 
@@ -224,7 +224,7 @@ class MarginDescent:
             batch = None if n <= FULL_BATCH else rng.choice(n, BATCH, replace=False)
             radius = terms.radius * plan.radius_share(step)
             with np.errstate(all="ignore"):  # a divergence ends the descent
-                self.factors = follow(layers[0], terms.differences @ layers[2], self.factors, terms.norm)
+                self.factors = self._followed(layers, step)
                 _, raw = value_and_gradient(terms, layers, self.factors, radius, batch)
                 gradient = scaled.pulled(raw)
             if not all(np.isfinite(part).all() for part in gradient):
@@ -242,6 +242,12 @@ class MarginDescent:
                 yield self.layers
             if late:
                 return
+
+    def _followed(self, layers: Layers, step: int) -> Array:
+        A = self.terms.differences @ layers[2]
+        if step % SHAKE_EVERY or step + FIRST_POWER_STEPS > self.schedule.steps:
+            return follow(layers[0], A, self.factors, self.terms.norm)
+        return follow(layers[0], A, shaken(self.factors, self.terms.norm, step), self.terms.norm, FIRST_POWER_STEPS)
 
 
 def random_layers(terms: MarginObjective, n_units: int, seed: int) -> Layers:
