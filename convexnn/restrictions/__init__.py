@@ -7,6 +7,7 @@ from convexnn.restrictions.lam_max import lam_max
 from convexnn.restrictions.lipschitz_fixed import LipschitzRestriction
 from convexnn.restrictions.lipschitz_joint import LipschitzProgram
 from convexnn.restrictions.polynomial import PolynomialProgram
+from convexnn.restrictions.polynomial_coefficients import fit_coefficients
 from convexnn.restrictions.polynomial_multiclass import MulticlassPolynomialProgram
 from convexnn.restrictions.robust_relu import RobustRelu
 from convexnn.restrictions.vector_group_lasso import VectorGatedGroupLasso, VectorGroupLasso
@@ -27,5 +28,6 @@ __all__ = [
     "VectorGatedGroupLasso",
     "VectorGroupLasso",
     "VectorLipschitzProgram",
+    "fit_coefficients",
     "lam_max",
 ]

@@ -12,9 +12,11 @@ an optimum over networks of any width.
 
 from __future__ import annotations
 
+import copy
 import math
 import numbers
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -106,6 +108,20 @@ class PolynomialProgram:
         """Margin terms of the targets: what sub-classes with several outputs replace."""
         check_loss_targets(self.loss, y)
         return task.binary(y) if self.loss.binary else task.regression(y)
+
+    def reweighted(self, lam: float) -> Self:
+        """The same program with another weight of the regularizer."""
+        other = copy.copy(self)
+        other.lam = positive(lam, "lam")
+        other._structure = replace(self._structure, lam=other.lam)
+        return other
+
+    def in_metric(self, metric: ArrayLike) -> Self:
+        """The same program with another metric: another ball (l2), or another ellipsoid around the box (linf)."""
+        other = copy.copy(self)
+        threat, scales = effective_threat(self.radius, self.norm, metric, self.n_inputs)
+        other._structure = replace(self._structure, radius=threat, metric=scales)
+        return other
 
     # -- evaluation ---------------------------------------------------------------------------------
     @property

@@ -8,6 +8,8 @@ from convexnn.training.gradient import AdamTrainer, SGDTrainer
 from convexnn.training.lipschitz_gradient import LipschitzTrainer
 from convexnn.training.lipsdp_regularizer import LipSDPRegularizer
 from convexnn.training.options import Progress, TrainingOptions
+from convexnn.training.polynomial import PolynomialTraining, train_polynomial
+from convexnn.training.polynomial_threshold import Threshold, polynomial_lam_max
 from convexnn.training.pretraining import pretrain
 from convexnn.training.registry import TRAINERS, get_trainer
 from convexnn.training.robust_relu import RobustReluOptions, RobustTraining, train_robust_relu
@@ -23,18 +25,22 @@ __all__ = [
     "LipschitzTrainer",
     "MarginOptions",
     "MarginTraining",
+    "PolynomialTraining",
     "Progress",
     "RobustReluOptions",
     "RobustTraining",
     "SAMTrainer",
     "SGDTrainer",
+    "Threshold",
     "Trainer",
     "TrainingOptions",
     "TrainingResult",
     "VectorAlternation",
     "alternate_vector",
     "get_trainer",
+    "polynomial_lam_max",
     "pretrain",
     "train_certified_margin",
+    "train_polynomial",
     "train_robust_relu",
 ]
