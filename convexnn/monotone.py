@@ -37,6 +37,8 @@ def increasing_root(function: Callable[[float], tuple[float, float]], low: float
             return x
         low, high = (low, x) if value > 0 else (x, high)
         newton = x - value / slope if slope > 0 else math.nan
+        if abs(newton - x) <= 2e-16 * abs(x):  # no digit is left to gain
+            break
         inside = low < newton < high and abs(newton - x) <= 0.5 * last
         following = newton if inside else 0.5 * (low + high)
         last = abs(following - x)

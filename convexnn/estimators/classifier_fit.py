@@ -167,25 +167,29 @@ def _robust(start: Network, data: Condensed, options: FitOptions, seed: int) -> 
     """The robust trainers, which take class indices."""
     labels = (data.y > 0).astype(np.intp) if data.y.ndim == 1 else data.y.argmax(axis=1)
     refine = options.refine
-    chosen: dict[str, Any] = {
+    shared: dict[str, Any] = {
         "radius": options.radius,
         "norm": options.norm,
         "lam": refine.lam,
         "loss": refine.loss,
         "sample_weight": data.weight,
+        "device": options.device,
         "time_limit": refine.time_limit,
         "random_state": seed,
         "verbose": refine.verbose,
     }
     if options.regularizer == "margin":
-        own = {"tol": max(refine.tol, MARGIN_TOL), "max_iter": scaled_iterations(refine.max_iter, MARGIN_STEPS)}
-        found: Any = train_certified_margin(start, data.X, labels, MarginOptions(**chosen, **own))
+        shared |= {"tol": max(refine.tol, MARGIN_TOL), "max_iter": scaled_iterations(refine.max_iter, MARGIN_STEPS)}
+        found: Any = train_certified_margin(start, data.X, labels, MarginOptions(**shared))
     else:
-        own = {"tol": max(refine.tol, ROBUST_TOL), "max_iter": scaled_iterations(refine.max_iter, ROBUST_STEPS)}
-        found = train_robust_relu(start, data.X, labels, RobustReluOptions(**chosen, **own, device=options.device))
+        shared |= {"tol": max(refine.tol, ROBUST_TOL), "max_iter": scaled_iterations(refine.max_iter, ROBUST_STEPS)}
+        found = train_robust_relu(start, data.X, labels, RobustReluOptions(**shared))
     if found.status in CUT_SHORT:
         warnings.warn(f"convexnn: training stopped by {CUT_SHORT[found.status]}.", ConvergenceWarning, stacklevel=4)
-    rows = [{name: getattr(row, name) for name in ("stage", "objective", "seconds")} for row in found.history]
+    rows = [
+        {"stage": row.stage, "objective": min(max(row.objective, found.after), found.before), "seconds": row.seconds}
+        for row in found.history  # the ends are evaluated with rounding, the steps between them are not
+    ]
     return Fitted(
         found.network,
         found.before,

@@ -22,7 +22,7 @@ from convexnn.training.vector_alternating import STEPS, TINY, without_dead_units
 Array = NDArray[np.float64]
 
 #: Rounds of the two convex steps, and the share of the objective that a round must gain for another one.
-ROUNDS, LEAST_GAIN = 10, 1e-4
+ROUNDS, LEAST_GAIN = 10, 1e-3
 STOPPED = ("interrupted", "time_limit")
 
 
