@@ -7,6 +7,7 @@ from convexnn.exceptions import InvalidInputError
 from convexnn.program import PolynomialDual, evaluate
 from convexnn.restrictions.polynomial import PolynomialProgram
 from convexnn.restrictions.polynomial_multiclass import MulticlassPolynomialProgram
+from convexnn.restrictions.polynomial_zero import zero_dual, zero_solution
 from convexnn.solvers.cvx import solve_cvxpy
 
 A, B, C0 = 0.09, 0.5, 0.47
@@ -160,6 +161,30 @@ def test_a_radius_without_robust_classifier_has_the_zero_network():
     zero = np.zeros(program.structure().z_shape)
     assert program.objective(zero) == pytest.approx(2 / 3, abs=1e-12)
     assert "zero network" in program.remarks(zero)[0]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_large_radii_are_proved_without_training(loss):
+    y = np.repeat([0, 1, 2], [7, 4, 1])
+    X = np.random.default_rng(0).normal(size=(12, 3))
+    heavy = {"multi": 7 / 1, "binary": 11 / 1}  # the heaviest class against the lightest: tau = (c / a)(ratio - 1)
+    for kind, ratio in heavy.items():
+        tau = C0 / A * (ratio - 1)
+        enough = np.sqrt((X**2).sum(axis=1).max() + 3 * tau) * (1 + 1e-9)
+        for radius, proved in ((enough, True), (10 * enough, True), (0.5 * enough, False)):
+            if kind == "multi":
+                program = MulticlassPolynomialProgram(X, y, lam=1e-6, radius=radius, loss=loss)
+            else:
+                program = PolynomialProgram(X, np.where(y == 2, 1.0, -1.0), lam=1e-6, radius=radius, loss=loss)
+            bound = program.lower_bound(zero_dual(program.structure()))
+            assert bound <= program.scale
+            found = zero_solution(program, 1e-9)
+            assert (found is not None) == proved == (bound >= program.scale * (1 - 1e-9))
+            if proved:
+                assert found.objective == program.scale
+                assert "zero network" in found.notes[0]
+    regression = PolynomialProgram(X, X[:, 0], lam=0.1, radius=1e3, loss="squared")
+    assert zero_solution(regression, 1e-4) is None
 
 
 def test_remarks_name_a_classifier_that_is_robust_for_one_class_only(rng):

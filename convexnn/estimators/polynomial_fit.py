@@ -20,6 +20,7 @@ from convexnn.restrictions.polynomial import PolynomialProgram
 from convexnn.restrictions.polynomial_metric import better_metric, metric_around
 from convexnn.restrictions.polynomial_multiclass import MulticlassPolynomialProgram
 from convexnn.restrictions.polynomial_neurons import network_of
+from convexnn.restrictions.polynomial_zero import zero_solution
 from convexnn.solvers import solve
 from convexnn.training.data import weighted_scale
 
@@ -149,7 +150,11 @@ class SolveOptions:
         data : Prepared
         """
         began = time.perf_counter()
-        best = self._once(build(**data.options), None, began)
+        program = build(**data.options)
+        known = zero_solution(program, self.tol)
+        if known is not None:
+            return Solved(program, as_global(known))
+        best = self._once(program, None, began)
         if data.box is not None:
             best = self._in_better_ellipsoids(best, build, data, data.box, began)
             best = Solved(best.program, replace(best.solution, notes=(*best.solution.notes, ELLIPSOID_NOTE)))
