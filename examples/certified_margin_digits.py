@@ -38,12 +38,12 @@ from convexnn.certificates.margins import certified_radii, rival_bounds
 from convexnn.training import LipschitzTrainer, MarginOptions, train_certified_margin
 
 CLASSES, EPOCHS, STEPS = 10, 400, 1000
-THREATS = [("l2", 0.25), ("l2", 0.5), ("l2", 1.0), ("linf", 0.05), ("linf", 0.1)]
+THREATS = [("l2", 0.25), ("l2", 0.5), ("l2", 0.75), ("linf", 0.05), ("linf", 0.1)]
 LAMS = {
-    "program M": (0.0, 1e-4, 1e-3, 1e-2),
-    "one-vs-rest, binary programs M": (0.0, 1e-4, 1e-3, 1e-2),
-    "one-vs-rest, weight decay": (1e-4, 1e-3, 3e-3, 1e-2),
-    "one-vs-rest, Lipschitz": (1e-4, 1e-3, 1e-2, 1e-1),
+    "program M": (1e-4, 1e-3, 1e-2),
+    "one-vs-rest, binary programs M": (1e-4, 1e-3, 1e-2),
+    "one-vs-rest, weight decay": (1e-3, 3e-3, 1e-2),
+    "one-vs-rest, Lipschitz": (1e-3, 1e-2, 1e-1),
 }
 #: What is trained once and judged at every radius, for its training knows of none.
 RADIUS_FREE = ("one-vs-rest, weight decay", "one-vs-rest, Lipschitz")

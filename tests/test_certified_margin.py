@@ -11,9 +11,11 @@ from convexnn import L2Ball, LInfBall, Network, attack, solve
 from convexnn.certificates.lipschitz import lipschitz_pairs
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.lipsdp.pairs import certified_pairs, follow, pair_gradients, pair_values, random_factors
+from convexnn.patterns import ActivationPatterns, enumerate_patterns
 from convexnn.program import Dual
 from convexnn.restrictions.certified_margin import CertifiedMargin
 from convexnn.restrictions.certified_margin_terms import MarginTerms
+from convexnn.training.certified_margin import MarginOptions, train_certified_margin
 
 NORMS = [2, np.inf]
 LOSSES = ["hinge", "squared_hinge", "logistic"]
@@ -270,3 +272,19 @@ def test_two_samples_on_a_line():
             program = CertifiedMargin.at(net, [[-1.0], [1.0]], [0, 1], radius=radius, norm=norm)
             found = solve(program, solver="clarabel", tol=1e-6)
             assert found.objective == pytest.approx(expected, abs=1e-5)
+
+
+def test_one_output_with_all_patterns_is_a_global_optimum(rng):
+    X, y = np.linspace(-1, 1, 7)[:, None], np.array([0, 1, 1, 0, 0, 1, 0])
+    every = enumerate_patterns(X)
+    patterns = ActivationPatterns(np.hstack([every.D, every.D]))
+    directions = np.repeat([[1.0], [-1.0]], every.n_patterns, axis=0)
+    settings = {"radius": 0.05, "lam": 1e-3, "loss": "squared_hinge"}
+    best = solve(CertifiedMargin(X, y, patterns, directions, **settings), solver="clarabel", tol=1e-6)
+    assert best.gap < 1e-5
+    options = MarginOptions(**settings, max_iter=100, random_state=0, extra_patterns=40)
+    found = train_certified_margin(random_network(rng, d=1, m=3, k=1), X, y, options)
+    assert best.lower_bound <= found.after <= best.objective * (1 + 1e-4)  # descent alone stays far above, near 0.9
+    assert found.solution.gap < 1e-4
+    for _ in range(20):
+        assert MarginTerms.of(X, y, 1, **settings).objective(random_network(rng, d=1, k=1)) >= best.lower_bound

@@ -9,152 +9,35 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.attacks.registry import as_seed
-from convexnn.exceptions import InvalidInputError, SolverError
+from convexnn.exceptions import SolverError
 from convexnn.network import Network, as_network
+from convexnn.patterns import ActivationPatterns, sample
 from convexnn.program import FEASIBILITY_TOLERANCE, Solution
 from convexnn.restrictions.certified_margin import CertifiedMargin
 from convexnn.restrictions.certified_margin_terms import MarginTerms
+from convexnn.restrictions.vector_units import classwise_dictionary, dictionary_at, joined
 from convexnn.solvers import solve
 from convexnn.solvers._margin_descent import Layers, MarginDescent, Schedule, random_layers
 from convexnn.training.certified_margin_scaling import rescaled
-from convexnn.training.options import require_count, require_number
+from convexnn.training.certified_margin_values import MarginOptions, MarginStage, MarginTraining
 
 Array = NDArray[np.float64]
 
+__all__ = ["MarginOptions", "MarginStage", "MarginTraining", "train_certified_margin"]
+
 #: Size of the convex program up to which it is solved after the descent: entries of all its matrix inequalities.
-SMALL_PROGRAM = 20_000
+SMALL_PROGRAM = 8_000
+#: Units below this share of the largest one count as zero in a solution of the convex program.
+DEAD = 1e-9
 #: Share of the steps after which the better of two descents goes on alone.
 TRIAL = 0.25
-
-
-@dataclass(frozen=True)
-class MarginOptions:
-    """Settings of :func:`train_certified_margin`.
-
-    Parameters
-    ----------
-    radius : float, default=0.1
-        Of the ball in which samples are to keep their class, raw input units; 0 is plain margin training.
-    norm : {2, inf}, default=2
-        Of the ball.
-    lam : float, default=0.0
-        Weight of ``2 sum_i |v_i| |(w_i, b_i)|``, raw units.
-    loss : str, default="squared_hinge"
-        "hinge", "squared_hinge" or "logistic", of the certified margin, averaged over the rivals.
-    sample_weight : array-like, shape (n,), optional
-    tol : float, default=1e-5
-        Relative gap asked of the convex program where that is solved.
-    max_iter : int, default=2000
-        Gradient steps in all.
-    learning_rate : float, default=0.01
-        First step size, in coordinates where inputs have unit size.
-    fresh_start : bool, default=True
-        Also descend from random units (as many as the network has) for a quarter of the steps, and go on with whichever
-        is better: a network trained without a margin may be a poor place to start.
-    convex : "auto" or bool, default="auto"
-        Solve the convex program at the patterns of the last network; "auto" where that is small.
-    time_limit : float, optional
-        Seconds; the best network so far is returned with status "time_limit".
-    device : str, default="auto"
-        Accepted for the sake of the other trainers; everything here runs in numpy on the CPU.
-    random_state : int, Generator, RandomState or None
-    verbose : int, default=0
-        1 logs a line a stage to the logger ``convexnn`` at level INFO.
-    """
-
-    radius: float = 0.1
-    norm: Any = 2
-    lam: float = 0.0
-    loss: Any = "squared_hinge"
-    sample_weight: Any = None
-    tol: float = 1e-5
-    max_iter: int = 2000
-    learning_rate: float = 0.01
-    fresh_start: bool = True
-    convex: bool | str = "auto"
-    time_limit: float | None = None
-    device: str = "auto"
-    random_state: Any = None
-    verbose: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse settings that cannot be carried out; the others are checked with the data."""
-        require_count("max_iter", self.max_iter, least=0)
-        require_number("learning_rate", self.learning_rate, positive=True)
-        require_number("tol", self.tol, positive=True)
-        if self.time_limit is not None:
-            require_number("time_limit", self.time_limit)
-        if self.convex not in (True, False, "auto"):
-            raise InvalidInputError(f"convex must be True, False or 'auto', got {self.convex!r}.")
-
-
-@dataclass(frozen=True)
-class MarginStage:
-    """One network that was looked at.
-
-    Attributes
-    ----------
-    stage : str
-        "start", "rescaled", "descent", "fresh descent" or "convex".
-    objective : float
-        Of the best network after it, with certified bounds; never rises.
-    accepted : bool
-        Whether this network became the best one.
-    seconds : float
-        Since the beginning.
-    """
-
-    stage: str
-    objective: float
-    accepted: bool
-    seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class MarginTraining:
-    """Outcome of :func:`train_certified_margin`.
-
-    Attributes
-    ----------
-    network : Network
-        Never worse than the network that was given.
-    before, after : float
-        Certified-margin objective of the given and of the returned network: upper bounds on their robust losses.
-    solution : Solution or None
-        Of the convex program at the patterns of the last network, where it was solved: its gap concerns these patterns
-        and output directions.
-    history : tuple of MarginStage
-        Objectives in it never rise.
-    status : str
-        "finished", "time_limit" or "interrupted".
-    bounds : array, shape (P,)
-        Certified Lipschitz bounds of the margins of ``network``, in the order of ``pairs``.
-    pairs : array of int, shape (P, 2)
-        Classes (a, b) of the bounds.
-    seconds : float
-    """
-
-    network: Network
-    before: float
-    after: float
-    solution: Solution | None
-    history: tuple[MarginStage, ...] = field(repr=False)
-    status: str
-    bounds: Array = field(repr=False)
-    pairs: NDArray[np.intp] = field(repr=False)
-    seconds: float
-
-    @property
-    def is_trivial(self) -> bool:
-        """Whether the network is constant: the radius is so large that nothing better was found."""
-        return not (self.bounds > 0).any()
 
 
 def train_certified_margin(
@@ -164,8 +47,9 @@ def train_certified_margin(
 
         minimize  1/(k-1) sum_j om_j sum_{b != y_j} l( (f_{y_j} - f_b)(x_j) - radius L_{y_j b} ) + lam R(f)
 
-    over all weights of a shallow ReLU network with as many units as the given one. The objective bounds the robust loss
-    from above for every network on the way, and the returned one has the lowest that was certified.
+    over all weights of a shallow ReLU network with as many units as the given one (more with ``extra_patterns``). The
+    objective bounds the robust loss from above for every network on the way, and the returned one has the lowest that
+    was certified.
 
     Parameters
     ----------
@@ -210,6 +94,7 @@ class _Run:
         self.network = self.terms.checked(start)
         self.before = self.best = self.terms.objective(self.network)
         self.history = [MarginStage("start", self.best, True, self.seconds)]
+        self.last = self.best
         self.solution: Solution | None = None
         self.seed = as_seed(options.random_state)
 
@@ -247,7 +132,7 @@ class _Run:
 
     def _consider(self, stage: str, network: Network, factors: Array | None) -> None:
         """Keep a network whose certified objective is lower."""
-        value = self.terms.objective(network, factors)
+        self.last = value = self.terms.objective(network, factors)
         accepted = value < self.best
         if accepted:
             self.network, self.best = network, value
@@ -261,11 +146,8 @@ class _Run:
     def _proposals(self) -> Iterator[tuple[str, Network, Array | None]]:
         yield "rescaled", rescaled(self.terms, self.network), None
         yield from self._descents()
-        if self._wants_convex():
-            program = CertifiedMargin.at(self.network, *self._data(), **self._settings())
-            network = self._solved(program)
-            if network is not None:
-                yield "convex", network, None
+        if self.options.convex is not False:
+            yield from self._convex()
 
     def _descents(self) -> Iterator[tuple[str, Network, Array | None]]:
         options = self.options
@@ -280,7 +162,7 @@ class _Run:
             for stage, first in rivals.items():
                 for proposal in self._descent(stage, first, replace(plan, steps=trial)):
                     yield proposal
-                    ends[stage] = self.terms.objective(proposal[1], proposal[2])
+                    ends[stage] = self.last
             better = min(ends, key=lambda stage: ends[stage]) if ends else "descent"
             layers, plan = rivals[better], replace(plan, steps=max(1, steps - 2 * trial))
             yield from self._descent(better, layers, plan)
@@ -298,15 +180,25 @@ class _Run:
             yield stage, Network.shallow(W, b, V, c), descent.factors
 
     # -- the convex program -------------------------------------------------------------------------
-    def _wants_convex(self) -> bool:
-        if self.options.convex != "auto":
-            return bool(self.options.convex)
-        size = self.terms.rows.X.shape[1] + self.network.n_hidden[0] + 1
-        rows = len(self.terms.labels) * self.network.n_hidden[0]
-        return len(self.terms.members) * size**2 + rows <= SMALL_PROGRAM
+    def _convex(self) -> Iterator[tuple[str, Network, Array | None]]:
+        patterns, directions = self._dictionary()
+        order = self.terms.rows.X.shape[1] + len(directions) + 1
+        size = len(self.terms.members) * order**2 + patterns.D.size
+        if self.options.convex == "auto" and size > SMALL_PROGRAM:
+            return
+        settings = self._settings() | {"start": self.network}
+        program = CertifiedMargin(self.terms.rows.X, self.terms.labels, patterns, directions, **settings)
+        network = self._solved(program)
+        if network is not None:
+            yield "convex", _without_dead_units(network), None
 
-    def _data(self) -> tuple[Array, NDArray[np.intp]]:
-        return self.terms.rows.X, self.terms.labels
+    def _dictionary(self) -> tuple[ActivationPatterns, Array]:
+        """Patterns and directions of the network, and the sampled ones in every direction."""
+        X, extra = self.terms.rows.X, self.options.extra_patterns
+        own = dictionary_at(self.network, X)
+        if not extra:
+            return own
+        return joined(own, classwise_dictionary(sample(X, extra, random_state=self.seed), self.terms.n_outputs))
 
     def _settings(self) -> dict[str, Any]:
         t = self.terms
@@ -333,3 +225,12 @@ class _Run:
 def _layers(network: Network) -> Layers:
     (W, b), (V, c) = network.layers
     return np.array(W), np.array(b), np.array(V), np.array(c)
+
+
+def _without_dead_units(network: Network) -> Network:
+    """The network without units that are zero up to roundoff; one unit stays."""
+    (W, b), (V, c) = network.layers
+    size = np.linalg.norm(V, axis=0) * np.linalg.norm(np.c_[W, b], axis=1)
+    alive = size > DEAD * size.max()
+    alive[0] |= not alive.any()
+    return Network.shallow(W[alive], b[alive], V[:, alive], c)
