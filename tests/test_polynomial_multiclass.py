@@ -183,8 +183,11 @@ def test_large_radii_are_proved_without_training(loss):
             if proved:
                 assert found.objective == program.scale
                 assert "zero network" in found.notes[0]
-    regression = PolynomialProgram(X, X[:, 0], lam=0.1, radius=1e3, loss="squared")
-    assert zero_solution(regression, 1e-4) is None
+    targets = X[:, 0] - 0.5 * X[:, 0].max()
+    regression = PolynomialProgram(X, targets, lam=1e-6, radius=1e3, loss="squared")
+    assert zero_solution(regression, 1e-9).objective == pytest.approx((targets**2).mean(), rel=1e-12)
+    assert zero_solution(PolynomialProgram(X, targets, lam=1e-6, radius=0.1, loss="squared"), 1e-4) is None
+    assert zero_solution(PolynomialProgram(X, targets, lam=1e-6, loss="squared"), 1e-4) is None
 
 
 def test_remarks_name_a_classifier_that_is_robust_for_one_class_only(rng):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from convexnn.certificates.distance import certified_radius
 from convexnn.certificates.polynomial import certify_polynomial
 from convexnn.estimators.labels import class_weights, encode_known, encode_labels
 from convexnn.estimators.polynomial_base import PolynomialEstimator
-from convexnn.estimators.polynomial_fit import Build, Prepared, SolveOptions, robust_classes, solve_each
+from convexnn.estimators.polynomial_fit import Prepared, SolveOptions, robust_classes, solve_each
 from convexnn.estimators.regressor import checked_weights
 from convexnn.exceptions import InvalidInputError
 from convexnn.losses import Logistic
@@ -180,13 +179,14 @@ class PolynomialSNNClassifier(ClassifierMixin, PolynomialEstimator):
         """Solution of the program, or of one a class, and the metric of the set of perturbations."""
         if n_classes > 2 and self.multi_class == "ovr":
             signs = [np.where(data.y == c, 1.0, -1.0) for c in range(n_classes)]
-            builds: list[Build] = [partial(PolynomialProgram, data.X, each) for each in signs]
-            return solve_each(builds, data, options, self.n_jobs), data.options["metric"]
-        build: Build = partial(MulticlassPolynomialProgram, data.X, data.y, n_classes=n_classes)
+            programs = [PolynomialProgram(data.X, each, **data.options) for each in signs]
+            return solve_each(programs, data.box, options, self.n_jobs), data.options["metric"]
         if n_classes == 2:
-            build = partial(PolynomialProgram, data.X, 2.0 * data.y - 1.0)
-        solved = options.solve(build, data)
-        return solved.solution, solved.program.structure().metric
+            program = PolynomialProgram(data.X, 2.0 * data.y - 1.0, **data.options)
+        else:
+            program = MulticlassPolynomialProgram(data.X, data.y, n_classes=n_classes, **data.options)
+        trained = options.solve(program, data.box)
+        return trained.solution, trained.program.structure().metric
 
     def _options(self) -> SolveOptions:
         if self.multi_class not in STRATEGIES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,20 +16,15 @@ from convexnn.network import Network
 from convexnn.program import Solution, relative_gap
 from convexnn.restrictions.base import positive
 from convexnn.restrictions.polynomial import PolynomialProgram
-from convexnn.restrictions.polynomial_metric import better_metric, metric_around
+from convexnn.restrictions.polynomial_metric import metric_around
 from convexnn.restrictions.polynomial_multiclass import MulticlassPolynomialProgram
 from convexnn.restrictions.polynomial_neurons import network_of
-from convexnn.restrictions.polynomial_zero import zero_solution
-from convexnn.solvers import solve
 from convexnn.training.data import weighted_scale
+from convexnn.training.polynomial import PolynomialTraining, solve_polynomial
 
 Array = NDArray[np.float64]
-Build = Callable[..., PolynomialProgram]
 
 METHODS = {"column_generation": "column_generation", "sdp": "clarabel"}
-
-#: Programs solved for an linf ball at most, each in a better ellipsoid around it.
-ELLIPSOIDS = 6
 
 ELLIPSOID_NOTE = (
     "linf by an ellipsoid around the box: the objective is an upper bound on the robust one, and the gap is about the "
@@ -104,14 +98,6 @@ class Prepared:
         return MulticlassPolynomialProgram(self.X, y, n_classes=n_classes, **(self.options | {"metric": metric}))
 
 
-@dataclass(frozen=True, eq=False)
-class Solved:
-    """A program and its solution."""
-
-    program: PolynomialProgram
-    solution: Solution
-
-
 @dataclass(frozen=True)
 class SolveOptions:
     """How programs are solved.
@@ -140,54 +126,25 @@ class SolveOptions:
         if self.time_limit is not None:
             positive(self.time_limit, "time_limit")
 
-    def solve(self, build: Build, data: Prepared) -> Solved:
-        """Solution whose gap is global; for an linf ball in the best ellipsoid of several, never worse than the first.
+    def solve(self, program: PolynomialProgram, box: Array | None) -> PolynomialTraining:
+        """Trained network whose gap is global; for an linf ball in the best ellipsoid of several around its box.
 
         Parameters
         ----------
-        build : callable
-            Program from keyword arguments, those of ``data.options``.
-        data : Prepared
+        program : PolynomialProgram
+        box : array, shape (d,), or None
+            Half-widths in the coordinates of the program; None for an l2 ball.
         """
-        began = time.perf_counter()
-        program = build(**data.options)
-        known = zero_solution(program, self.tol)
-        if known is not None:
-            return Solved(program, as_global(known))
-        best = self._once(program, None, began)
-        if data.box is not None:
-            best = self._in_better_ellipsoids(best, build, data, data.box, began)
-            best = Solved(best.program, replace(best.solution, notes=(*best.solution.notes, ELLIPSOID_NOTE)))
-        return Solved(best.program, as_global(best.solution))
-
-    def _in_better_ellipsoids(self, best: Solved, build: Build, data: Prepared, box: Array, began: float) -> Solved:
-        """Metric and network improved in turn until the objective no longer falls."""
-        for _ in range(ELLIPSOIDS - 1):
-            if self._is_late(began):
-                break
-            metric = better_metric(best.program.structure(), best.solution.z, box)
-            found = self._once(build(**(data.options | {"metric": metric})), best.solution.z, began)
-            gain = best.solution.objective - found.solution.objective
-            best = found if gain > 0 else best
-            if gain <= 0.1 * self.tol * abs(best.solution.objective):
-                break
-        return best
-
-    def _once(self, program: PolynomialProgram, start: Array | None, began: float) -> Solved:
-        limit = None if self.time_limit is None else max(self.time_limit - (time.perf_counter() - began), 1e-3)
-        found = solve(
-            program,
-            solver=METHODS[self.method],
-            tol=self.tol,
-            max_iter=self.max_iter,
-            time_limit=limit,
-            start=start,
-            verbose=self.verbose,
-        )
-        return Solved(program, found)
-
-    def _is_late(self, began: float) -> bool:
-        return self.time_limit is not None and time.perf_counter() - began >= self.time_limit
+        options = {
+            "solver": METHODS[self.method],
+            "tol": self.tol,
+            "max_iter": self.max_iter,
+            "verbose": self.verbose,
+        }
+        deadline = math.inf if self.time_limit is None else time.perf_counter() + self.time_limit
+        trained = solve_polynomial(program, box, options, deadline)
+        notes = trained.solution.notes if box is None else (*trained.solution.notes, ELLIPSOID_NOTE)
+        return replace(trained, solution=as_global(replace(trained.solution, notes=notes)))
 
     def shared(self, programs: int, n_jobs: int | None) -> SolveOptions:
         """The same with the time limit shared among several programs."""
@@ -201,29 +158,30 @@ def as_global(solution: Solution) -> Solution:
     return replace(solution, scope="global", global_gap=solution.gap)
 
 
-def solve_each(builds: list[Build], data: Prepared, options: SolveOptions, n_jobs: int | None) -> Solution:
+def solve_each(
+    programs: list[PolynomialProgram], box: Array | None, options: SolveOptions, n_jobs: int | None
+) -> Solution:
     """Solution of independent programs, one a class: means of their objectives and bounds, points side by side.
 
     Parameters
     ----------
-    builds : list of callable
-        Programs of one output each.
-    data : Prepared
+    programs : list of PolynomialProgram
+        One output each.
+    box : array, shape (d,), or None
     options : SolveOptions
         A time limit is shared equally.
     n_jobs : int or None
         As in joblib; the result does not depend on it but for time limits.
     """
-    shared = options.shared(len(builds), n_jobs)
-    found: list[Solved] = Parallel(n_jobs=n_jobs)(delayed(shared.solve)(build, data) for build in builds)
-    return _together(found, options.tol)
+    shared = options.shared(len(programs), n_jobs)
+    trained = Parallel(n_jobs=n_jobs)(delayed(shared.solve)(program, box) for program in programs)
+    scale = math.fsum(program.scale for program in programs) / len(programs)
+    return _together([each.solution for each in trained], scale, options.tol)
 
 
-def _together(found: list[Solved], tol: float) -> Solution:
-    k, solutions = len(found), [solved.solution for solved in found]
-    objective = math.fsum(solution.objective for solution in solutions) / k
-    bound = math.fsum(solution.lower_bound for solution in solutions) / k
-    scale = math.fsum(solved.program.scale for solved in found) / k
+def _together(solutions: list[Solution], scale: float, tol: float) -> Solution:
+    objective = math.fsum(solution.objective for solution in solutions) / len(solutions)
+    bound = math.fsum(solution.lower_bound for solution in solutions) / len(solutions)
     gap = relative_gap(objective, bound, scale)
     first_failure = next((solution.status for solution in solutions if not solution.is_optimal), "optimal")
     joint = Solution(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -145,8 +144,9 @@ class PolynomialSNNRegressor(RegressorMixin, PolynomialEstimator):
         options = self._options()
         data = self._prepared(inputs, targets, checked_weights(sample_weight, len(inputs)))
         center, unit = self._target_scaling(data)
-        solved = options.solve(partial(PolynomialProgram, data.X, (data.y - center) / unit), data)
-        self._store(_in_target_units(data.network(solved.solution.z), center, unit), solved.solution)
+        program = PolynomialProgram(data.X, (data.y - center) / unit, **data.options)
+        solution = options.solve(program, data.box).solution
+        self._store(_in_target_units(data.network(solution.z), center, unit), solution)
         return self
 
     def _options(self) -> SolveOptions:

@@ -19,19 +19,19 @@ Array = NDArray[np.float64]
 def zero_dual(structure: QuadraticStructure) -> PolynomialDual:
     """Multipliers that prove the zero network optimal where the sets of all samples reach the origin.
 
-    Slopes ``-l'(0)``, attacks with mean ``-x`` and covariance ``tau_c I`` for the terms of class c,
-    ``tau_c = (c0 / a) (max_k omega_k / omega_c - 1)`` with the coefficients a and c0 of the activation.
+    Slopes ``s`` of the losses there, attacks with mean ``-x`` and covariance ``tau_c I`` for the terms of class c,
+    ``tau_c = (c0 / a) (max_k omega_k / omega_c - 1)`` with the coefficients a and c0 of the activation and the sums
+    ``omega_c`` of weights times slopes. In regression the classes are the targets above and below zero.
 
     Implements: docs/theory/polynomial_multiclass.md, Proposition 6.
 
     Parameters
     ----------
     structure : QuadraticStructure
-        Of a margin loss.
     """
-    slopes = structure.term_slope(np.zeros(structure.n_terms))
-    own = np.where(structure.plus == ABSENT, structure.n_classes, structure.plus)  # binary: -1 is a class as well
-    share = np.bincount(own, structure.share)[own]
+    slopes = structure.term_slope(-structure.offset)  # in regression zero for the term that does not decide
+    own = np.where(structure.plus == ABSENT, structure.n_classes, structure.plus)  # one score: minus it as well
+    share = np.bincount(own, structure.share * slopes)[own]
     a, _, c = structure.coefficients
     ratio = c / a if a * c > 0 else 0.0
     spread = ratio * (share.max(initial=0.0) / np.maximum(share, np.finfo(float).tiny) - 1.0)
@@ -47,7 +47,7 @@ def zero_dual(structure: QuadraticStructure) -> PolynomialDual:
 def zero_solution(program: PolynomialProgram, tol: float) -> Solution | None:
     """Solution of a program whose zero network is proved optimal by :func:`zero_dual`, else None."""
     structure = program.structure()
-    if structure.is_regression or structure.radius == 0:
+    if structure.radius == 0:
         return None
     proposal = Proposal(np.zeros(structure.z_shape), zero_dual(structure), "solved", 0, "zero_network")
     found = evaluate(program, proposal, seconds=0.0, tol=tol)

@@ -15,6 +15,7 @@ from convexnn.program import Solution
 from convexnn.restrictions.polynomial import PolynomialProgram
 from convexnn.restrictions.polynomial_metric import better_metric
 from convexnn.restrictions.polynomial_multiclass import MulticlassPolynomialProgram
+from convexnn.restrictions.polynomial_zero import zero_solution
 from convexnn.solvers import solve
 from convexnn.values import ByValue
 
@@ -97,16 +98,33 @@ def train_polynomial(
     else:
         program = MulticlassPolynomialProgram(X, y, lam=lam, n_classes=n_classes, **options)
     deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
-    return _trained(program, {"tol": tol, "solver": solver}, deadline)
+    box = np.full(program.n_inputs, program.radius) if program.norm != 2 and program.radius > 0 else None
+    return solve_polynomial(program, box, {"tol": tol, "solver": solver}, deadline)
 
 
-def _trained(program: PolynomialProgram, options: dict[str, Any], deadline: float) -> PolynomialTraining:
+def solve_polynomial(
+    program: PolynomialProgram, box: Array | None, options: dict[str, Any], deadline: float = math.inf
+) -> PolynomialTraining:
+    """Solve a program, and those in better ellipsoids around a box; without a solver where zero is proved optimal.
+
+    Parameters
+    ----------
+    program : PolynomialProgram
+    box : array, shape (d,), or None
+        Half-widths of the box inside the set of the program; None keeps the set.
+    options : dict
+        Of :func:`convexnn.solve`, with ``tol``.
+    deadline : float
+        On the clock of ``time.perf_counter``.
+    """
+    solution = zero_solution(program, options["tol"])
+    if solution is not None:
+        return PolynomialTraining(program.decode(solution.z), program, solution, (solution.objective,))
     solution = solve(program, time_limit=_remaining(deadline), **options)
     history = [solution.objective]
-    for _ in range(ELLIPSOIDS if program.norm != 2 and program.radius > 0 else 0):
-        if time.perf_counter() >= deadline:
+    for _ in range(ELLIPSOIDS):
+        if box is None or time.perf_counter() >= deadline:
             break
-        box = np.full(program.n_inputs, program.radius)
         following = program.in_metric(better_metric(program.structure(), solution.z, box))
         found = solve(following, start=solution.z, time_limit=_remaining(deadline), **options)
         gain = solution.objective - found.objective
