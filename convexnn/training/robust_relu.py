@@ -37,8 +37,10 @@ Array = NDArray[np.float64]
 
 _LOGGER = logging.getLogger("convexnn")
 
-#: A round that lowers the objective by less than this share is the last one.
-LAST_GAIN = 1e-3
+#: After a round that lowers the objective by less than this share one more is made, with all inner minimizations.
+LAST_GAIN = 3e-3
+#: Share of the inner minimizations that the other rounds get.
+QUICK = 0.25
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,13 @@ class RobustReluOptions:
     n_patterns : int, default=0
         Patterns sampled on top of those of the network, each with every output direction ``+-e_c`` (``+-1`` with one
         output).
-    rounds : int, default=5
-        Convex programs solved, each with slopes improved at the last network.
+    rounds : int, default=8
+        Largest number of convex programs, each with slopes improved at the last network; all but the last get a quarter
+        of the inner minimizations.
     tol : float, default=1e-3
         Verified relative gap of the convex programs.
-    max_iter : int, default=25
-        Inner minimizations of each program, of 40 iterations.
+    max_iter : int, default=30
+        Inner minimizations of a program, of 40 iterations.
     time_limit : float, optional
         Seconds; the best network so far is returned with status "time_limit".
     device : str, default="cpu"
@@ -83,9 +86,9 @@ class RobustReluOptions:
     loss: str | MarginLoss = "squared_hinge"
     sample_weight: Any = None
     n_patterns: int = 0
-    rounds: int = 5
+    rounds: int = 8
     tol: float = 1e-3
-    max_iter: int = 25
+    max_iter: int = 30
     time_limit: float | None = None
     device: str = "cpu"
     dtype: str = "float64"
@@ -223,27 +226,31 @@ class _Run:
         try:
             self._improve_slopes()
             before = self.value
-            for _ in range(self.options.rounds):
-                value = self.value
-                if self._round():
-                    status = "time_limit"
-                    break
-                if value - self.value <= LAST_GAIN * abs(value):
-                    break
+            self._rounds()
+            status = "time_limit" if time.perf_counter() >= self.deadline else "finished"
         except KeyboardInterrupt:
             status = "interrupted"
         return self._finished(before, status)
 
-    def _round(self) -> bool:
-        """One convex program and better slopes for its solution; whether time is up."""
-        self._solve()
-        self._improve_slopes()
-        return time.perf_counter() >= self.deadline
+    def _rounds(self) -> None:
+        """Quick convex programs with better slopes after each while that pays, then a thorough one."""
+        quick = max(1, round(QUICK * self.options.max_iter))
+        for left in reversed(range(self.options.rounds)):
+            value = self.value
+            self._solve(quick if left else self.options.max_iter)
+            self._improve_slopes()
+            late = time.perf_counter() >= self.deadline
+            if late or not left:
+                return
+            if value - self.value <= LAST_GAIN * abs(value):
+                self._solve(self.options.max_iter)
+                self._improve_slopes()
+                return
 
-    def _solve(self) -> None:
+    def _solve(self, max_iter: int) -> None:
         began = time.perf_counter()
         options = self.options
-        solver = RobustSolver(options.tol, options.max_iter, self.deadline, self.device, options.dtype)
+        solver = RobustSolver(options.tol, max_iter, self.deadline, self.device, options.dtype)
         proposal = solver.solve(self.program, self.z)
         solution = evaluate(self.program, proposal, seconds=time.perf_counter() - began, tol=options.tol)
         self.solution = solution
