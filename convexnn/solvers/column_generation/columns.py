@@ -72,7 +72,7 @@ def _of_matrix(H: Array, lam: float, most: int) -> tuple[float, list[Array]]:
     values, basis = np.linalg.eigh(H[:-1, :-1])
     found = minimize_over_ball(-values[None], -(H[:-1, -1] @ basis)[None], 1.0, sphere=True)
     top = float(H[-1, -1] - found.values[0])
-    if top <= lam:
+    if top <= lam or most == 0:
         return top, []
     multiplier = float(found.multipliers[0])
     slack = -H

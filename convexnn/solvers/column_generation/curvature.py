@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.quadratic.structure import Indices
-from convexnn.solvers.column_generation.worst_cases import Pair, Side, WorstCases
+from convexnn.solvers.column_generation.worst_cases import BLOCK, Pair, Side, WorstCases
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class ActiveSide:
-    """Terms of one side that matter to the derivative, and what does not depend on the direction.
+class ActiveBlock:
+    """Some terms of one side that matter to the derivative, and what does not depend on the direction.
 
     Attributes
     ----------
@@ -30,8 +30,6 @@ class ActiveSide:
         Of each worst case in the objective, minus its slope.
     fall : array, shape (t,)
         Derivative of the secular equation in the multiplier, times minus one.
-    spread : array, shape (d, d)
-        ``nu sum_t weight_t D_t D_t'``.
     """
 
     terms: Indices
@@ -41,14 +39,12 @@ class ActiveSide:
     shift: Array
     inverse: Array
     fall: Array
-    spread: Array
 
 
 @dataclass(eq=False)
 class Step:
-    """What a direction does to one side: products kept between the two passes."""
+    """What a direction does to a block, kept between the two passes."""
 
-    product: Array
     shift: Array
     multiplier: Array
 
@@ -69,20 +65,35 @@ class Linearization:
     def __init__(self, worst: WorstCases, weight: Array, bending: NDArray[np.bool_]) -> None:
         self.worst = worst
         live = bending | (weight > 0)
-        self.sides = [
-            [self._active(side, weight, live) for side in pair.sides if live[side.terms].any()] for pair in worst.pairs
+        self.blocks = [
+            [block for side in pair.sides for block in self._active(side, weight, live)] for pair in worst.pairs
         ]
+        self.spreads = [self._spread(blocks) for blocks in self.blocks]
 
-    def _active(self, side: Side, weight: Array, live: NDArray[np.bool_]) -> ActiveSide:
+    def _active(self, side: Side, weight: Array, live: NDArray[np.bool_]) -> list[ActiveBlock]:
         rows = np.flatnonzero(live[side.terms])
-        terms, d = side.terms[rows], side.X.shape[1]
+        step = max(1, BLOCK // side.X.shape[1])
+        return [self._block(side, weight, rows[begin : begin + step]) for begin in range(0, len(rows), step)]
+
+    def _block(self, side: Side, weight: Array, rows: Indices) -> ActiveBlock:
+        terms = side.terms[rows]
         t, x, shift = weight[terms], side.attacked[rows], side.shift[rows]
         if self.worst.radius == 0:
-            return ActiveSide(terms, side.sign, t, x, shift[:, :0], shift[:, :0], np.ones(len(t)), np.zeros((d, d)))
+            return ActiveBlock(terms, side.sign, t, x, shift[:, :0], shift[:, :0], np.ones(len(t)))
         nu, inverse, multiplier = self.worst.smoothing, side.inverse[rows], side.multiplier[rows]
         fall = 2.0 * np.einsum("ij,ij,ij->i", shift, shift, inverse)
         fall += nu * (np.einsum("ij,ij->i", inverse, inverse) + multiplier**-2.0)
-        return ActiveSide(terms, side.sign, t, x, shift, inverse, fall, nu * (inverse.T * t) @ inverse)
+        return ActiveBlock(terms, side.sign, t, x, shift, inverse, fall)
+
+    def _spread(self, blocks: list[ActiveBlock]) -> Array:
+        """``nu sum_t weight_t D_t D_t'``, shape (d, d)."""
+        d = self.worst.structure.n_features
+        if self.worst.radius == 0:
+            return np.zeros((d, d))
+        total = np.zeros((d, d))
+        for block in blocks:
+            total += (block.inverse.T * block.weight) @ block.inverse
+        return self.worst.smoothing * total
 
     def change(self, dM: Array, bend: Callable[[Array], Array]) -> Array:
         """Change of the moments in the direction ``dM`` (C, d + 1, d + 1).
@@ -96,53 +107,55 @@ class Linearization:
         steps: list[list[Step]] = []
         changes = np.zeros(self.worst.structure.n_terms)
         directions = []
-        for pair, sides in zip(self.worst.pairs, self.sides, strict=True):
+        for pair, blocks in zip(self.worst.pairs, self.blocks, strict=True):
             Q, q, h = self.worst.coordinates(self.worst.structure.difference(dM, pair.pair))
             Q, q = pair.basis.T @ Q @ pair.basis, q @ pair.basis
             directions.append(Q)
-            steps.append([self._step(side, Q, q, h, changes) for side in sides])
+            steps.append([self._step(block, Q, q, h, changes) for block in blocks])
         weights = bend(changes)
         dG = np.zeros_like(dM)
-        for pair, sides, made, Q in zip(self.worst.pairs, self.sides, steps, directions, strict=True):
-            if sides:
-                self._collect(dG, pair, sides, made, Q, weights)
+        for index, pair in enumerate(self.worst.pairs):
+            if self.blocks[index]:
+                second = -directions[index] * self.spreads[index]
+                self._collect(dG, pair, self.blocks[index], steps[index], second, weights)
         return dG
 
-    def _step(self, side: ActiveSide, Q: Array, q: Array, h: float, changes: Array) -> Step:
-        product = side.x @ Q
-        change = np.einsum("ij,ij->i", product, side.x) + 2.0 * (side.x @ q) + h
+    def _step(self, block: ActiveBlock, Q: Array, q: Array, h: float, changes: Array) -> Step:
+        product = block.x @ Q
+        change = np.einsum("ij,ij->i", product, block.x) + 2.0 * (block.x @ q) + h
         if self.worst.radius == 0:
-            changes[side.terms] = side.sign * change
-            return Step(product, side.shift, np.zeros(len(change)))
+            changes[block.terms] = block.sign * change
+            return Step(block.shift, np.zeros(len(change)))
         nu, diagonal = self.worst.smoothing, np.diagonal(Q)
-        changes[side.terms] = side.sign * (change + nu * (side.inverse @ diagonal))
+        changes[block.terms] = block.sign * (change + nu * (block.inverse @ diagonal))
         shift = product  # in place: the product is not needed any more
         shift += q
-        shift *= side.inverse
-        shift *= -side.sign
-        pull = 2.0 * np.einsum("ij,ij->i", side.shift, shift)
-        squared = side.inverse * side.inverse
-        pull -= nu * side.sign * (squared @ diagonal)
-        multiplier = pull / side.fall
-        shift -= side.inverse * side.shift * multiplier[:, None]
-        return Step(product, shift, multiplier)
+        shift *= block.inverse
+        shift *= -block.sign
+        pull = 2.0 * np.einsum("ij,ij->i", block.shift, shift)
+        squared = block.inverse * block.inverse
+        pull -= nu * block.sign * (squared @ diagonal)
+        multiplier = pull / block.fall
+        shift -= block.inverse * block.shift * multiplier[:, None]
+        return Step(shift, multiplier)
 
-    def _collect(self, dG: Array, pair: Pair, sides: list[ActiveSide], made: list[Step], Q: Array, ds: Array) -> None:
-        d = len(Q)
-        second, first, total = np.zeros((d, d)), np.zeros(d), 0.0
-        for side, step in zip(sides, made, strict=True):
-            change = ds[side.terms]
-            first += side.sign * (change @ side.x)
-            total += side.sign * float(change.sum())
-            moved = side.x * (0.5 * change)[:, None]
+    def _collect(
+        self, dG: Array, pair: Pair, blocks: list[ActiveBlock], made: list[Step], second: Array, ds: Array
+    ) -> None:
+        first, total, d = np.zeros(len(second)), 0.0, len(second)
+        for block, step in zip(blocks, made, strict=True):
+            change = ds[block.terms]
+            first += block.sign * (change @ block.x)
+            total += block.sign * float(change.sum())
+            moved = block.x * (0.5 * change)[:, None]
             if self.worst.radius > 0:
                 nu = self.worst.smoothing
-                first += side.sign * (side.weight @ step.shift)
-                moved += step.shift * side.weight[:, None]
-                along = nu * (change @ side.inverse)
-                along -= nu * ((side.weight * step.multiplier) @ (side.inverse * side.inverse))
-                second[np.diag_indices(d)] += side.sign * along
-                second -= Q * side.spread
-            half = moved.T @ side.x
-            second += side.sign * (half + half.T)
+                first += block.sign * (block.weight @ step.shift)
+                moved += np.multiply(step.shift, block.weight[:, None], out=step.shift)
+                along = nu * (change @ block.inverse)
+                along -= nu * ((block.weight * step.multiplier) @ (block.inverse * block.inverse))
+                second[np.diag_indices(d)] += block.sign * along
+            half = moved.T @ block.x
+            second += block.sign * half
+            second += block.sign * half.T
         self.worst.collect(dG, pair, second, first, total)

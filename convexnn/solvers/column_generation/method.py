@@ -25,7 +25,7 @@ from convexnn.solvers.column_generation.evidence import Incumbent
 from convexnn.solvers.column_generation.neurons import Neurons, compressed
 from convexnn.solvers.column_generation.newton import NewtonOptions, newton
 from convexnn.solvers.column_generation.objective import Evaluation, Objective
-from convexnn.solvers.column_generation.starts import first_neurons, neurons_of_point
+from convexnn.solvers.column_generation.starts import first_neurons, neurons_of_point, subsample
 from convexnn.solvers.column_generation.term_losses import term_loss
 from convexnn.solvers.column_generation.worst_cases import WorstCases
 
@@ -33,13 +33,23 @@ Array = NDArray[np.float64]
 logger = logging.getLogger("convexnn")
 
 #: Iterations of L-BFGS in the first round and in later ones.
-FIRST, LATER = 100, 15
+FIRST, LATER = 100, 40
+#: Numbers in a part of the data from which a large problem starts, rows of it for each input, its gap and its rounds.
+LARGE, PART, PART_GAP, PART_ROUNDS = 300_000, 20, 3e-3, 12
+#: Newton steps in a round and products in a step.
+STEPS, PRODUCTS = 4, 60
+#: Excess of the norm of the moments, relative to the tolerance, at which Newton steps end.
+ENOUGH = 0.1
 #: Neurons that enter in a round, for each class and sign.
 COLUMNS = 10
 #: Eigenvalues relative to the trace that count as zero when the network is compressed.
 RANK_TOLERANCE = 1e-6
 #: Excess of the norm of the moments up to which a round counts as solved, and the smoothing is lowered.
-SOLVED = 0.02
+SOLVED = 0.01
+#: Rounds in vain after which smoothing is raised again.
+PATIENCE = 3
+#: Factor and least value of the weight of the proximal term.
+PROXIMAL_STEP, LEAST_PROXIMAL = 0.3, 0.01
 #: The unsmoothed gap that the last smoothing may leave, relative to the tolerance.
 FINEST = 0.1
 
@@ -130,6 +140,7 @@ class Run:
         self.best = Incumbent(nothing)
         self.best.offer_point(nothing, self.scale)
         self.rounds = 0
+        self.unsolved, self.sharpened, self.warm = 0, False, False
 
     def solve(self, start: Neurons | None) -> Proposal:
         """Rounds until the gap, a limit or the user ends them."""
@@ -142,10 +153,9 @@ class Run:
     def _solve(self, start: Neurons | None) -> str:
         if self._zero_is_best():
             return "solved"
-        if start is None:
-            neurons = first_neurons(self.worst, self.structure.n_features + 1)
-        else:
-            neurons = start
+        neurons = self._start() if start is None else start
+        self.warm = self.warm or start is not None
+        if self.warm:
             self._offer(neurons)
         for index in range(1, self.limits.rounds + 1):
             self.rounds = index
@@ -161,6 +171,20 @@ class Run:
             neurons = self._following(at, columns)
         return "max_iter"
 
+    def _start(self) -> Neurons:
+        """Neurons for the whole data from a part of it where there is much, else random ones."""
+        structure = self.structure
+        rows, size = len(structure.X), max(PART * structure.n_features, int(LARGE / structure.n_features))
+        if structure.n_terms * structure.n_features > 2 * LARGE and rows > 3 * size:
+            limits = Limits(max(10 * self.limits.tol, PART_GAP), PART_ROUNDS, self.limits.deadline)
+            part = Run(subsample(structure, size), limits, self.verbose)
+            part.solve(None)
+            if len(part.best.neurons.P):
+                self.warm, self.objective.smoothing = True, part.objective.smoothing
+                self.mu = part.mu
+                return part.best.neurons
+        return first_neurons(self.worst, structure.n_features + 1)
+
     def _zero_is_best(self) -> bool:
         """Offer the dual point of the zero network, whose gap is zero when no neuron lowers the objective."""
         slopes = self.structure.term_slope(-self.structure.offset)
@@ -170,14 +194,21 @@ class Run:
         return self.best.gap <= self.limits.tol
 
     def _round(self, neurons: Neurons) -> Evaluation:
-        first = self.rounds == 1
+        first = self.rounds == 1 and not self.warm
         at = self.objective.evaluate(neurons)
+        if self.rounds == 1 and self.warm:
+            self.loss.advance(at.slopes, self.mu)
+            at = self.objective.evaluate(neurons)
         at = lbfgs(self.objective, at, FIRST if first else LATER, self.limits.passed)
         if not first:
             size = max(float(np.linalg.norm(at.neurons.P)), 1e-150)
-            options = NewtonOptions(gradient=1e-3 * self.limits.tol * at.value / size)
-            at = newton(self.objective, at, options, self.limits.passed)
+            options = NewtonOptions(1e-3 * self.limits.tol * at.value / size, STEPS, PRODUCTS)
+            at = newton(self.objective, at, options, self._enough, self.limits.passed)
         return at
+
+    def _enough(self, at: Evaluation) -> bool:
+        """Whether the norm of the moments exceeds lam by little against the tolerance."""
+        return best_columns(at.G, self.structure.lam, 0).norm <= (1.0 + ENOUGH * self.limits.tol) * self.structure.lam
 
     def _offer(self, neurons: Neurons) -> None:
         penalty = self.structure.lam * float(np.einsum("ij,ij->", neurons.P, neurons.P))
@@ -188,6 +219,8 @@ class Run:
         """Compressed network with the new neurons; smoothing lowered where the round was solved."""
         if columns.norm <= (1.0 + SOLVED) * self.structure.lam:
             self._sharpen(at)
+        else:
+            self._blur()
         neurons = compressed(at.neurons, RANK_TOLERANCE)
         if len(columns.units) == 0:
             return neurons
@@ -195,11 +228,22 @@ class Run:
         return neurons.joined(0.02 * typical * columns.units, columns.classes, columns.signs)
 
     def _sharpen(self, at: Evaluation) -> None:
+        self.sharpened = True
         mass = max(float(self.structure.share @ at.slopes), 1e-300)
         finest = FINEST * self.limits.tol * self.best.objective / (self.structure.n_features + 1) / mass
-        self.objective.smoothing = max(0.1 * self.objective.smoothing, finest)
-        self.mu = max(0.3 * self.mu, 1e-3)
+        self.objective.smoothing *= min(max(0.1, finest / self.objective.smoothing), 1.0)
+        self.mu = max(PROXIMAL_STEP * self.mu, LEAST_PROXIMAL)
         self.loss.advance(at.slopes, self.mu)
+        self.unsolved = 0
+
+    def _blur(self) -> None:
+        """More smoothing after some rounds in vain: it was lowered too fast."""
+        self.unsolved += 1
+        if self.unsolved > PATIENCE and self.sharpened:
+            self.unsolved = 0
+            self.objective.smoothing *= 5.0
+            self.mu = min(3.0 * self.mu, 0.3)
+            self.loss.weigh(self.mu)
 
     def _log(self, at: Evaluation, columns: Columns) -> None:
         if self.verbose:

@@ -36,12 +36,18 @@ class NewtonOptions:
     products: int = 100
 
 
-def newton(objective: Objective, at: Evaluation, options: NewtonOptions, out_of_time: Callable[[], bool]) -> Evaluation:
+def newton(
+    objective: Objective,
+    at: Evaluation,
+    options: NewtonOptions,
+    enough: Callable[[Evaluation], bool],
+    out_of_time: Callable[[], bool],
+) -> Evaluation:
     """Neurons of a lower smoothed objective, from an evaluation that was the last one of ``objective``."""
     for _ in range(options.steps):
         gradient = objective.gradient(at)
         size = float(np.linalg.norm(gradient))
-        if size <= options.gradient or out_of_time():
+        if size <= options.gradient or enough(at) or out_of_time():
             break
         direction = conjugate_direction(objective, at, gradient, options, out_of_time)
         following = line_search(objective, at, gradient, direction)

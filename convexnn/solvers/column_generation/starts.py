@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,12 +35,32 @@ def _level(structure: QuadraticStructure, neurons: Neurons) -> float:
     a, b, c = structure.coefficients
     X = structure.X[:: max(1, len(structure.X) // 200)]
     size = 0.0
-    for index, M in enumerate(neurons.matrices()):
-        del index
+    for M in neurons.matrices():
         f = a * np.einsum("ij,ij->i", X @ M[:-1, :-1], X) + b * (X @ M[:-1, -1]) + c * M[-1, -1]
         size = max(size, float(np.sqrt(np.mean(f * f))))
     unit = float(np.abs(structure.y).mean()) if structure.is_regression else 1.0
     return LEVEL * max(unit, 1e-100) / max(size, 1e-100)
+
+
+def subsample(structure: QuadraticStructure, size: int) -> QuadraticStructure:
+    """The same program on ``size`` random rows, weights rescaled."""
+    chosen = np.zeros(len(structure.X), dtype=bool)
+    chosen[np.random.default_rng(0).permutation(len(structure.X))[:size]] = True
+    terms = chosen[structure.rows]
+    mass = float(structure.weight[chosen].sum())
+    if not mass > 0:
+        return structure
+    position = np.cumsum(chosen) - 1
+    return replace(
+        structure,
+        X=structure.X[chosen],
+        weight=structure.weight[chosen] / mass,
+        y=structure.y[chosen],
+        rows=position[structure.rows[terms]].astype(np.intp),
+        plus=structure.plus[terms],
+        minus=structure.minus[terms],
+        share=structure.share[terms] / mass,
+    )
 
 
 def neurons_of_point(z: Array) -> Neurons:

@@ -73,6 +73,9 @@ class TermLoss:
     def advance(self, slopes: Array, mu: float) -> None:
         """Move the proximal point; nothing to do without one."""
 
+    def weigh(self, mu: float) -> None:
+        """Change the weight of the proximal term alone."""
+
 
 class ProximalHinge(TermLoss):
     """``max(0, 1 - w)`` smoothed at ``s0``: slopes ``clip(s0 + (1 - w) / mu, 0, 1)``."""
@@ -94,6 +97,10 @@ class ProximalHinge(TermLoss):
     def advance(self, slopes: Array, mu: float) -> None:
         """Move the proximal point to the slopes and change its weight."""
         self.center, self.mu = slopes, mu
+
+    def weigh(self, mu: float) -> None:
+        """Change the weight of the proximal term alone."""
+        self.mu = mu
 
 
 class ProximalResiduals(TermLoss):
@@ -138,6 +145,10 @@ class ProximalResiduals(TermLoss):
     def advance(self, slopes: Array, mu: float) -> None:
         """Move the proximal point to the slopes and change its weight."""
         self.center, self.mu = slopes, mu
+
+    def weigh(self, mu: float) -> None:
+        """Change the weight of the proximal term alone."""
+        self.mu = mu
 
 
 def term_loss(structure: QuadraticStructure, mu: float) -> TermLoss:
