@@ -14,6 +14,7 @@ from convexnn.network import Network
 from convexnn.program import Program, Proposal, evaluate
 from convexnn.restrictions import PolynomialProgram
 from convexnn.restrictions.polynomial_neurons import point_of
+from convexnn.solvers import solve
 from convexnn.solvers.cvx import solve_cvxpy
 
 MARGIN = ("squared_hinge", "hinge", "logistic")
@@ -91,6 +92,7 @@ def test_equals_the_semidefinite_program_at_a_hundred_samples(loss, radius):
     assert program.objective(z) == pytest.approx(problem.value, abs=1e-5)
     assert program.lower_bound(dual) == pytest.approx(problem.value, abs=1e-5)
     assert program.lower_bound(dual) <= program.objective(z)
+    assert solve(program, tol=1e-6).objective == pytest.approx(problem.value, abs=1e-5)
     Z = np.stack([np.stack([v.value]) for v in problem.variables() if v.name() in ("Z0", "Zprime0")])
     raw = Z[0, 0] - Z[1, 0]
     a, b, c = program.coefficients

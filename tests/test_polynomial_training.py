@@ -90,5 +90,6 @@ def test_the_threshold_falls_with_the_radius_and_is_a_norm_of_one_sample():
     program = PolynomialProgram([[3.0]], [1.0], lam=1.0)
     assert polynomial_lam_max(program).upper == pytest.approx(2 * (0.81 + 1.5 + 0.47), rel=1e-12)
     X, y = data(30, 2)
+    assert polynomial_lam_max(PolynomialProgram(X, y, lam=1.0, radius=100.0)).upper <= 1e-6
     uppers = [polynomial_lam_max(PolynomialProgram(X, y, lam=1.0, radius=r)).upper for r in (0.0, 0.1, 0.3)]
     assert uppers == sorted(uppers, reverse=True)

@@ -109,11 +109,11 @@ class PolynomialProgram:
         check_loss_targets(self.loss, y)
         return task.binary(y) if self.loss.binary else task.regression(y)
 
-    def reweighted(self, lam: float) -> Self:
-        """The same program with another weight of the regularizer."""
+    def reweighted(self, lam: float, loss: Loss | None = None) -> Self:
+        """The same program with another weight of the regularizer, and another loss of the same kind if given."""
         other = copy.copy(self)
-        other.lam = positive(lam, "lam")
-        other._structure = replace(self._structure, lam=other.lam)
+        other.lam, other.loss = positive(lam, "lam"), self.loss if loss is None else loss
+        other._structure = replace(self._structure, lam=other.lam, loss=other.loss)
         return other
 
     def in_metric(self, metric: ArrayLike) -> Self:

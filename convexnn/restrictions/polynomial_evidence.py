@@ -17,6 +17,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.losses import Squared, SquaredHinge
 from convexnn.monotone import concave_maximum
 from convexnn.program import PolynomialDual
 from convexnn.quadratic.structure import QuadraticStructure
@@ -50,6 +51,7 @@ def proved_bound(structure: QuadraticStructure, dual: PolynomialDual) -> float:
         return -math.inf
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         slopes = _admissible_slopes(structure, dual.slopes)
+        slopes = slopes / max(float(slopes.max(initial=0.0)), np.finfo(float).tiny)  # theta gives the size back
         steepest = max(class_norms(structure, slopes, dual).max(initial=0.0), UNDERFLOW)
         limit = structure.lam / steepest * (1 - 8 * UNIT)
         if not (math.isfinite(steepest) and limit > 0 and slopes.any()):
@@ -229,4 +231,13 @@ def _best_value(structure: QuadraticStructure, slopes: Array, limit: float) -> f
         error = n * (theta * rise + theta * theta * bend + level)
         return structure.dual_value(theta * slopes) - 1.01 * error - UNDERFLOW
 
+    if isinstance(structure.loss, Squared | SquaredHinge):
+        return value(_top_of_parabola(value(0.5), value(1.0), limit))
     return concave_maximum(value, limit)
+
+
+def _top_of_parabola(at_half: float, at_one: float, limit: float) -> float:
+    """Where ``alpha theta - beta theta^2`` is largest on ``[0, limit]``, from two values."""
+    alpha, beta = 4 * at_half - at_one, 4 * at_half - 2 * at_one
+    theta = alpha / (2 * beta) if beta > 0 else limit
+    return min(theta, limit) if theta > 0 else 0.0

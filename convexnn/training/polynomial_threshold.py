@@ -6,15 +6,19 @@ and the attacks moments that look alike; solutions at smaller weights leave a bo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.losses import Hinge
 from convexnn.program import PolynomialDual, Solution
+from convexnn.quadratic.structure import QuadraticStructure
 from convexnn.restrictions.polynomial import PolynomialProgram
 from convexnn.restrictions.polynomial_evidence import class_norms
 from convexnn.restrictions.polynomial_worst import worst_cases
+from convexnn.restrictions.polynomial_zero import zero_dual
 from convexnn.solvers import solve
 
 Array = NDArray[np.float64]
@@ -24,6 +28,7 @@ FIRST, FALL = 0.1, 4.0
 ROUNDS = 8
 #: Thresholds below this part of the one without perturbations count as zero.
 NEGLIGIBLE = 1e-6
+ROUNDING = 1e-15
 
 
 @dataclass(frozen=True)
@@ -65,26 +70,31 @@ def polynomial_lam_max(program: PolynomialProgram, *, tol: float = 1e-2) -> Thre
     """
     s = program.structure()
     slopes = s.term_slope(-s.offset)
-    still = float(class_norms(s, slopes, PolynomialDual(slopes, np.zeros((s.n_terms, s.n_features)))).max())
-    if s.radius == 0 or not 0 < still < np.inf:
+    still = _proved(s, PolynomialDual(slopes, np.zeros((s.n_terms, s.n_features))))
+    if s.radius == 0 or not 0 < still < math.inf:
         return Threshold(still, still)
-    lower, upper, lam = 0.0, still, FIRST * still
+    if s.loss.binary and not isinstance(s.loss, Hinge):  # only the slope at zero counts: the loss that stays on it
+        hinge = polynomial_lam_max(program.reweighted(1.0, Hinge()), tol=tol)
+        slope = float(slopes.max())
+        return Threshold(slope * hinge.lower * (1 - ROUNDING), slope * hinge.upper * (1 + ROUNDING))
+    lower, upper, lam = 0.0, min(still, _proved(s, zero_dual(s))), FIRST * still
     for _ in range(ROUNDS):
-        solution = solve(program.reweighted(lam), tol=1e-2 * tol)
-        upper = min(upper, _proved(program, slopes, solution))
-        gained = _gained(program, slopes, solution)
-        lower = max(lower, gained)
         if upper - lower <= tol * upper or upper <= NEGLIGIBLE * still:
             break
+        solution = solve(program.reweighted(lam), tol=1e-2 * tol)
+        upper = min(upper, _proved(s, solution.dual))
+        gained = _gained(program, slopes, solution)
+        lower = max(lower, gained)
         lam = lower if gained > 0 else lam / FALL
     return Threshold(lower, upper)
 
 
-def _proved(program: PolynomialProgram, slopes: Array, solution: Solution) -> float:
-    """Kappa of the attacks of a solution with the slopes of the zero network."""
-    if solution.dual is None:
-        return float("inf")
-    return float(class_norms(program.structure(), slopes, replace(solution.dual, slopes=slopes)).max())
+def _proved(structure: QuadraticStructure, dual: PolynomialDual | None) -> float:
+    """Kappa of the attacks of multipliers with the slopes of the zero network."""
+    if dual is None:
+        return math.inf
+    slopes = structure.term_slope(-structure.offset)
+    return float(class_norms(structure, slopes, replace(dual, slopes=slopes)).max())
 
 
 def _gained(program: PolynomialProgram, slopes: Array, solution: Solution) -> float:
