@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from convexnn.activations import Identity
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
-from convexnn.interop import flatten_torch, is_sklearn_mlp, is_torch_module, layers_from_torch, write_linear
+from convexnn.interop import (
+    flatten_torch,
+    is_sklearn_mlp,
+    is_torch_module,
+    layers_from_torch,
+    linear_layers,
+    write_linear,
+)
 from convexnn.network import Network
 
 if TYPE_CHECKING:
@@ -73,6 +80,40 @@ def split_model(model: Any, layers: str = "all") -> ModelParts:
     raise UnsupportedModelError(
         f"Expected a Network, a torch.nn.Sequential or a fitted sklearn MLPRegressor, got {type(model).__name__}."
     )
+
+
+def deep_model(model: Any) -> ModelParts | None:
+    """A whole model with two hidden ReLU layers or more, or None for every other model.
+
+    Parameters
+    ----------
+    model : Network, torch.nn.Sequential, or fitted sklearn MLPRegressor or MLPClassifier
+        Its outputs are values or logits.
+    """
+    if isinstance(model, Network):
+        return _deep_parts(model, lambda network: network)
+    if is_sklearn_mlp(model):
+        return _deep_parts(Network.from_sklearn(model), lambda network: _sklearn_copy(model, network))
+    if not is_torch_module(model):
+        return None
+    try:
+        layers, activation = layers_from_torch(model)
+    except UnsupportedModelError:
+        return None
+
+    def put_back(network: Network) -> Any:
+        changed = copy.deepcopy(model)
+        for linear, (W, b) in zip(linear_layers(changed), network.layers, strict=True):
+            write_linear(linear, W, b)
+        return changed
+
+    return _deep_parts(Network(layers, activation), put_back)
+
+
+def _deep_parts(network: Network, put_back: Callable[[Network], Any]) -> ModelParts | None:
+    if network.is_shallow or network.activation.name != "relu":
+        return None
+    return ModelParts(network, lambda X: _plain(np.reshape(X, (len(X), -1))), put_back, whole=True)
 
 
 def _plain(X: Any) -> Array:

@@ -178,8 +178,6 @@ def test_deep_network_last_two(rng):
     deep = Network(
         tuple((rng.standard_normal(s) / 2, rng.standard_normal(s[0])) for s in [(5, 3), (6, 5), (1, 6)]), "relu"
     )
-    with pytest.raises(UnsupportedModelError, match="last2"):
-        refine(deep, X, y)
     result = refine(deep, X, y, layers="last2", lam=1e-3)
     assert isinstance(result.model, Network)
     assert result.model.n_hidden == (5, 6)

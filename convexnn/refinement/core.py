@@ -14,11 +14,13 @@ from sklearn.exceptions import ConvergenceWarning
 from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.exceptions import InvalidInputError, SolverError
-from convexnn.model_parts import needs_relu, split_model
+from convexnn.model_parts import ModelParts, deep_model, needs_relu, split_model
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Solution
 from convexnn.refinement.best import BestSoFar, History
+from convexnn.refinement.deep import DeepRefinement, deep_objective, refine_deep, stored_deep
+from convexnn.refinement.heads import HeadOptions, replace_head
 from convexnn.refinement.options import RefineOptions
 from convexnn.refinement.stages import first_solve, search, train_further
 from convexnn.refinement.vector import require_vector
@@ -85,9 +87,10 @@ def refine(
     layers: str = "all",
     start: str | Trainer | None = None,
     sample_weight: ArrayLike | None = None,
+    head: str | None = None,
     **options: Any,
-) -> Refinement:
-    """Improve a trained regressor by the convex program that its activation patterns define.
+) -> Any:
+    """Improve a trained model by the convex programs that its activation patterns define.
 
     Implements: Yin & Lesage-Landry (2026), Algorithm 1 and Corollary 10 (``method="alternating"``, and
     ``regularizer="l2"``), and the joint program of ``docs/theory/joint_program.md`` (``method="joint"``).
@@ -95,11 +98,12 @@ def refine(
     Parameters
     ----------
     model : torch.nn.Sequential, Network, or fitted sklearn MLPRegressor
-        With ReLU activation and one output. It is not changed.
+        With ReLU activation and one output; with several hidden layers or with ``head`` any number of outputs, and with
+        ``head`` any torch module. It is not changed.
     X : array, shape (n, d)
         Training inputs in the model's own input units (any shape that a torch body takes for ``"last2"``).
     y : array, shape (n,)
-        Targets.
+        Targets; (n, k) for several hidden layers and k outputs; class indices with ``head``.
     regularizer : {"lipschitz", "l2"}
         ``R(f)`` is the squared LipSDP bound (l2), or the sum of squared weights (weight decay).
     lam : float
@@ -107,19 +111,23 @@ def refine(
     method : {"joint", "alternating"}
         One convex program with multipliers and outer weights free, or the paper's alternating minimization.
     layers : {"all", "last2"}
-        Retrain the whole shallow model, or the last two linear layers of a deeper one on the features that its
-        body produces; the Lipschitz bound then concerns these features.
+        Retrain the whole model, a deep one layer by layer (:class:`DeepRefinement`), or the last two linear layers of
+        a deeper one on the features that its body produces; the Lipschitz bound then concerns these features.
     start : str or Trainer, optional
         Train the network further before the convex program: the name of a trainer (``"lipschitz"``, ``"admm"``,
         ``"adversarial"``, ``"adam"``, ``"sgd"``) or a trainer. What it returns is kept only if it is better.
     sample_weight : array, shape (n,), optional
         Nonnegative weights of the mean.
+    head : {"relu", "polynomial"}, optional
+        With ``layers="last2"``: replace the last layers of a torch classifier by a robust head; ``regularizer`` and
+        ``method`` are then not read. ``radius`` is in FEATURE units, those of the head's inputs.
     **options
-        ``pattern_search``, ``solver``, ``tol``, ``max_iter``, ``time_limit``, ``verbose`` of :class:`RefineOptions`.
+        ``pattern_search``, ``solver``, ``tol``, ``max_iter``, ``time_limit``, ``verbose``, ``loss``, ``sweeps`` of
+        :class:`RefineOptions`; with ``head`` those of :class:`HeadOptions`, such as ``radius``.
 
     Returns
     -------
-    Refinement
+    Refinement, or DeepRefinement for a model with several hidden layers, or HeadRefinement with ``head``
         With ``after <= before``. When the program fails or nothing better is found, the model comes back unchanged
         with a :class:`sklearn.exceptions.ConvergenceWarning`; so does the best network found when the convex solver
         was cut short.
@@ -133,7 +141,14 @@ def refine(
     """
     if regularizer == "gated":
         raise InvalidInputError("A gated solution needs more units than the model has; use regularizer='l2' here.")
+    if head is not None:
+        if layers != "last2":
+            raise InvalidInputError(f"head={head!r} replaces the last layers; call it with layers='last2'.")
+        return replace_head(model, X, y, HeadOptions(head=head, lam=lam, sample_weight=sample_weight, **options))
     chosen = RefineOptions(regularizer=regularizer, lam=lam, method=method, **options)
+    whole = deep_model(model) if layers == "all" else None
+    if whole is not None:
+        return _refine_deep(model, whole, X, y, chosen, sample_weight, start)
     parts = split_model(model, layers)
     needs_relu(parts.head)
     features = parts.body(X)
@@ -155,6 +170,28 @@ def refine(
         )
     certificate = found.certificate if network == found.network else lipschitz(network)
     return replace(found, model=changed, network=network, after=after, certificate=certificate)
+
+
+def _refine_deep(
+    model: Any,
+    parts: ModelParts,
+    X: ArrayLike,
+    y: ArrayLike,
+    options: RefineOptions,
+    sample_weight: ArrayLike | None,
+    start: str | Trainer | None,
+) -> DeepRefinement:
+    """All layers of a deep model, one after the other; judged as the model's precision stores them."""
+    if start is not None or options.pattern_search or options.method != "joint":
+        raise InvalidInputError("start, pattern_search and method='alternating' are for models with one hidden layer.")
+    inputs = parts.body(X)
+    targets, weights = _checked_targets(inputs, y, sample_weight, parts.head.n_outputs)
+    Y = targets.reshape(len(inputs), -1)
+    found = refine_deep(parts.head, inputs, Y, options, weight=weights)
+    if found.status == "unchanged":
+        _warn("no better network was found; the start comes back unchanged")
+        return replace(found, model=model)
+    return stored_deep(found, parts, model, deep_objective(inputs, Y, options, weights))
 
 
 def refine_network(
@@ -205,12 +242,15 @@ def refine_network(
     )
 
 
-def _checked_targets(X: Array, y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Array, Array | None]:
+def _checked_targets(
+    X: Array, y: ArrayLike, sample_weight: ArrayLike | None, n_outputs: int = 1
+) -> tuple[Array, Array | None]:
     targets = np.asarray(y, dtype=float)
     if targets.ndim == 2 and targets.shape[1] == 1:
         targets = targets[:, 0]
-    if targets.shape != (len(X),) or len(X) == 0:
-        raise InvalidInputError(f"y must have shape ({len(X)},) with at least one sample, got {np.shape(y)}.")
+    expected = (len(X),) if n_outputs == 1 else (len(X), n_outputs)
+    if targets.shape != expected or len(X) == 0:
+        raise InvalidInputError(f"y must have shape {expected} with at least one sample, got {np.shape(y)}.")
     if not (np.isfinite(X).all() and np.isfinite(targets).all()):
         raise InvalidInputError("X or y holds NaN or infinite values.")
     refuse_overflow(X, "X")
@@ -218,7 +258,7 @@ def _checked_targets(X: Array, y: ArrayLike, sample_weight: ArrayLike | None) ->
     if sample_weight is None:
         return targets, None
     weights = np.asarray(sample_weight, dtype=float)
-    if weights.shape != targets.shape or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+    if weights.shape != (len(X),) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
         raise InvalidInputError(f"sample_weight must hold {len(X)} nonnegative finite numbers that are not all zero.")
     refuse_overflow(weights, "sample_weight")
     return targets, weights

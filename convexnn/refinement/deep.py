@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.exceptions import InvalidInputError, SolverError
 from convexnn.losses import Loss
+from convexnn.model_parts import ModelParts, deep_model
 from convexnn.network import Network
 from convexnn.patterns import extract
 from convexnn.refinement.deep_newton import LayerNewton
@@ -217,12 +218,7 @@ def refine_deep(
     -------
     DeepRefinement
     """
-    loss = scalar_loss(options.loss)
-    if loss.name not in SMOOTH:
-        raise InvalidInputError(f"Layers are refined with a smooth loss, one of {SMOOTH}, got {loss.name!r}.")
-    share = np.full(len(X), 1.0 / len(X)) if weight is None else weight / weight.sum()
-    objective = DeepObjective(X, Y, share, loss, options.regularizer, options.lam)
-    state = _Sweeps(network, objective, options)
+    state = _Sweeps(network, deep_objective(X, Y, options, weight), options)
     try:
         state.run()
     except KeyboardInterrupt:
@@ -236,6 +232,34 @@ def refine_deep(
         history=state.history,
         status="unchanged" if state.network is network else "improved",
     )
+
+
+def deep_objective(X: Array, Y: Array, options: RefineOptions, weight: Array | None = None) -> DeepObjective:
+    """The objective that `refine_deep` lowers."""
+    loss = scalar_loss(options.loss)
+    if loss.name not in SMOOTH:
+        raise InvalidInputError(f"Layers are refined with a smooth loss, one of {SMOOTH}, got {loss.name!r}.")
+    if loss.binary and not np.isin(Y, (-1.0, 1.0)).all():
+        raise InvalidInputError(f"The loss {loss.name!r} needs targets -1 and +1, one column an output.")
+    share = np.full(len(X), 1.0 / len(X)) if weight is None else weight / weight.sum()
+    return DeepObjective(X, Y, share, loss, options.regularizer, options.lam)
+
+
+def stored_deep(found: DeepRefinement, parts: ModelParts, model: Any, objective: DeepObjective) -> DeepRefinement:
+    """The refinement as the model's own precision holds it; the model itself where rounding ate what was gained."""
+    changed = parts.put_back(found.network)
+    again = deep_model(changed)
+    network = found.network if again is None else again.head
+    if network == found.network:
+        return replace(found, model=changed)
+    after = objective(network)
+    if after > found.before:
+        certificate = lipschitz(parts.head, method="deep_lipsdp")
+        return replace(
+            found, model=model, network=parts.head, after=found.before, certificate=certificate, status="unchanged"
+        )
+    certificate = lipschitz(network, method="deep_lipsdp")
+    return replace(found, model=changed, network=network, after=after, certificate=certificate)
 
 
 def without_idle_units(network: Network, X: Array) -> Network:

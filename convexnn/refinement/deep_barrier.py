@@ -128,6 +128,8 @@ class MixedInequality:
 
 def longest_step(M: Array, change: Array) -> float:
     """Largest step along ``change`` that keeps M positive semidefinite; ``inf`` when there is no end."""
+    if not (np.isfinite(M).all() and np.isfinite(change).all()):
+        raise np.linalg.LinAlgError("a matrix without finite entries has no step length")
     factor = np.linalg.cholesky(M)
     half = solve_triangular(factor, change, lower=True)
     least = float(np.linalg.eigvalsh(solve_triangular(factor, half.T, lower=True))[0])

@@ -276,8 +276,8 @@ class _Solve:
 
     def __call__(self, right: Array) -> Array:
         b = self.scale * right
-        x = cho_solve(self.factor, b)
-        x += cho_solve(self.factor, b - self.H @ x)
+        x = cho_solve(self.factor, b, check_finite=False)
+        x += cho_solve(self.factor, b - self.H @ x, check_finite=False)
         if not np.isfinite(x).all():
             raise LinAlgError("the Newton step is not finite")
         return np.asarray(self.scale * x)
