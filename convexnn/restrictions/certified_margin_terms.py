@@ -181,12 +181,14 @@ class MarginTerms:
             Relative gap.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            found = certified_pairs(W, self.differences @ V, self.norm, factors, tol)
+            A = self.differences @ V
+            found = certified_pairs(W, A, self.norm, factors, tol)
             sizes = row_norms_up(W) if self.norm == 2 else np.array([sum_up(np.abs(row)) for row in W])
             largest = np.abs(self.differences) @ np.abs(V)  # of the terms of each difference
             extra = [product_up(2.0 * UNIT, sum_up(row * sizes), 1.0 + 8.0 * UNIT) for row in largest]
             upper = np.nextafter(found.upper + np.array(extra), np.inf)
-        return PairBounds(np.where(np.isnan(upper), np.inf, upper), found.lower, found.factors)
+        upper = np.where(A.any(axis=1), np.where(np.isnan(upper), np.inf, upper), 0.0)  # equal outputs are equal
+        return PairBounds(upper, found.lower, found.factors)
 
     def weight_decay(self, network: Network) -> float:
         """``2 sum_i |v_i| |(w_i, b_i)|``."""

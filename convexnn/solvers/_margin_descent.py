@@ -103,8 +103,10 @@ class Scaled:
     def of(cls, X: Array, weight: Array) -> Scaled:
         """Weighted mean of the rows, and the root mean square of their entries around it."""
         centre = weight @ X
-        unit = math.sqrt(float(weight @ ((X - centre) ** 2).mean(axis=1)))
-        return cls(centre, unit if unit > 0 else 1.0)
+        largest = float(np.abs(X - centre).max())
+        if not largest > 0:
+            return cls(centre, 1.0)
+        return cls(centre, largest * math.sqrt(float(weight @ (((X - centre) / largest) ** 2).mean(axis=1))))
 
     def of_raw(self, layers: Layers) -> list[Array]:
         """Coordinates of raw layers, units balanced."""

@@ -25,7 +25,7 @@ from convexnn.restrictions.certified_margin_terms import MarginTerms
 from convexnn.restrictions.vector_units import classwise_dictionary, dictionary_at, joined
 from convexnn.solvers import solve
 from convexnn.solvers._margin_descent import Layers, MarginDescent, Schedule, random_layers
-from convexnn.training.certified_margin_scaling import rescaled
+from convexnn.training.certified_margin_scaling import constant, rescaled
 from convexnn.training.certified_margin_values import MarginOptions, MarginStage, MarginTraining
 
 Array = NDArray[np.float64]
@@ -118,6 +118,8 @@ class _Run:
         except KeyboardInterrupt:
             status = "interrupted"
         bounds = self.terms.bounds(self.network.W, self.network.layers[-1][0]).upper
+        if status == "finished" and not bounds.any():
+            status = "trivial"
         return MarginTraining(
             self.network,
             self.before,
@@ -145,6 +147,7 @@ class _Run:
     # -- proposals ----------------------------------------------------------------------------------
     def _proposals(self) -> Iterator[tuple[str, Network, Array | None]]:
         yield "rescaled", rescaled(self.terms, self.network), None
+        yield "constant", constant(self.terms, self.network), None
         yield from self._descents()
         if self.options.convex is not False:
             yield from self._convex()

@@ -1,10 +1,10 @@
-"""The best multiple of a network under the certified-margin objective: one unknown, convex."""
+"""The best multiple of a network and the best constant under the certified-margin objective: small convex problems."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
 from convexnn.network import Network
 from convexnn.restrictions.certified_margin_terms import MarginTerms
@@ -45,3 +45,37 @@ def rescaled(terms: MarginTerms, network: Network) -> Network:
     zero = float(weight @ terms.loss.value(0.0 * margins, ones).sum(axis=1))
     t = 0.0 if zero <= value(float(found.x)) else float(np.exp(found.x))
     return Network(((W, b), (t * V, t * c)), network.activation)
+
+
+def constant(terms: MarginTerms, network: Network) -> Network:
+    """The network with outer weights zero and output biases of least loss: what is left when no margin can be kept.
+
+    Exact up to the tolerance of L-BFGS for smooth losses, and for the hinge at least as good as no bias or a bias for
+    any one class.
+
+    Parameters
+    ----------
+    terms : MarginTerms
+    network : Network
+
+    Returns
+    -------
+    Network
+    """
+    (W, b), (V, _) = network.layers
+    mass = terms.share * np.bincount(terms.labels, terms.rows.weight, minlength=terms.n_classes)
+    own, rival = np.nonzero(~np.eye(terms.n_classes, dtype=bool))
+    contrasts = terms.classes[own] - terms.classes[rival]
+    ones = np.ones(len(own))
+
+    def loss(c: Array) -> tuple[float, Array]:
+        margins = contrasts @ c
+        slopes = mass[own] * terms.loss.gradient(margins, ones)
+        return float(mass[own] @ terms.loss.value(margins, ones)), contrasts.T @ slopes
+
+    starts = np.vstack([np.zeros(terms.n_outputs), np.eye(terms.n_outputs), -np.eye(terms.n_outputs)])
+    found = [
+        minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(-30.0, 30.0)] * len(start)).x for start in starts
+    ]
+    c = min([*starts, *found], key=lambda one: loss(one)[0])
+    return Network(((W, b), (np.zeros_like(V), c)), network.activation)

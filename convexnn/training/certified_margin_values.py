@@ -89,7 +89,7 @@ class MarginStage:
     Attributes
     ----------
     stage : str
-        "start", "rescaled", "descent", "fresh descent" or "convex".
+        "start", "rescaled", "constant", "descent", "fresh descent" or "convex".
     objective : float
         Of the best network after it, with certified bounds; never rises.
     accepted : bool
@@ -120,7 +120,8 @@ class MarginTraining:
     history : tuple of MarginStage
         Objectives in it never rise.
     status : str
-        "finished", "time_limit" or "interrupted".
+        "finished", "trivial" (finished, and no network was found that beats the best constant one), "time_limit" or
+        "interrupted".
     bounds : array, shape (P,)
         Certified Lipschitz bounds of the margins of ``network``, in the order of ``pairs``.
     pairs : array of int, shape (P, 2)
