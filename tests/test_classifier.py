@@ -47,10 +47,12 @@ def targets(y, k):
 # Every check must pass: there is no list of expected failures.
 @parametrize_with_checks(
     [
-        SafeSNNClassifier(hidden_units=6, random_state=0),
-        SafeSNNClassifier(hidden_units=6, regularizer="l2", lam=1e-3, loss="logistic", random_state=0),
-        SafeSNNClassifier(hidden_units=6, regularizer="margin", radius=0.1, random_state=0, max_iter=100),
-        SafeSNNClassifier(hidden_units=6, regularizer="adversarial", radius=0.1, random_state=0, max_iter=100),
+        SafeSNNClassifier(hidden_units=4, random_state=0, start="random"),
+        SafeSNNClassifier(hidden_units=4, regularizer="l2", lam=1e-3, loss="logistic", random_state=0, start="random"),
+        SafeSNNClassifier(
+            hidden_units=4, regularizer="margin", radius=0.1, random_state=0, start="random", max_iter=40
+        ),
+        SafeSNNClassifier(hidden_units=4, regularizer="adversarial", random_state=0, start="random", max_iter=40),
     ]
 )
 @pytest.mark.slow
@@ -185,10 +187,19 @@ def test_methods_of_two_classes(rng):
     searched = small(pattern_search=1).fit(X, y)
     assert joint.objective_ <= alternating.objective_ * (1 + 1e-6)
     assert searched.objective_ < joint.objective_
+    with pytest.raises(InvalidInputError, match="one output"):
+        small(method="alternating").fit(*data(rng, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regularizer", CONVEX)
+def test_more_classes_are_searched_too(rng, regularizer):
     X, y = data(rng, 3)
-    for wrong in ({"method": "alternating"}, {"pattern_search": 1}):
-        with pytest.raises(InvalidInputError, match="one output"):
-            small(**wrong).fit(X, y)
+    plain, searched = (small(regularizer=regularizer, pattern_search=rounds).fit(X, y) for rounds in (0, 2))
+    values = [row["objective"] for row in searched.history_]
+    assert values == sorted(values, reverse=True)
+    assert searched.objective_ == values[-1] < plain.objective_
+    assert len(searched.solution_.z) == searched.patterns_.n_patterns
 
 
 def test_clone_pickle_pipeline_grid_and_frames(rng):

@@ -79,8 +79,8 @@ class SafeSNNClassifier(ClassifierMixin, BaseEstimator):
         For ``"lipschitz"``: one convex program, or the alternating minimization of the paper (two classes). With more
         classes ``"joint"`` alternates two convex programs: inner weights and lengths, then all outer weights.
     pattern_search : int, default=0
-        Rounds of :func:`convexnn.pattern_search` after the convex solve (two classes); each step is kept only if it is
-        better.
+        Rounds of :func:`convexnn.pattern_search` after the convex solve; with more than two classes rounds of
+        disturbance, descent and convex programs. Each step is kept only if it is better.
     tol : float, default=1e-6
         Relative gap between the program's objective and its verified lower bound; ``"adversarial"`` is solved to 1e-3
         and ``"margin"`` to 1e-5 at best.

@@ -16,6 +16,7 @@ from convexnn.program import Solution
 from convexnn.refinement.best import BestSoFar
 from convexnn.refinement.options import RefineOptions
 from convexnn.refinement.vector import solve_vector
+from convexnn.refinement.vector_search import search_vector
 from convexnn.restrictions.catalog import PROGRAMS
 from convexnn.search import SearchOptions, continued, search_from
 from convexnn.solvers import solve
@@ -78,6 +79,8 @@ def search(
     state: BestSoFar, patterns: ActivationPatterns, options: RefineOptions, solution: Solution | None
 ) -> tuple[Solution | None, ActivationPatterns]:
     """Rounds of pattern search from the best network, with as many units at most; the seed is fixed."""
+    if state.network.n_outputs > 1:
+        return search_vector(state, patterns, options, solution)
     stopped = solution is not None and solution.status in ("interrupted", "time_limit")
     if not options.pattern_search or stopped:
         return solution, patterns

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.network import Network
@@ -32,14 +32,12 @@ def require_vector(options: RefineOptions) -> None:
     Raises
     ------
     InvalidInputError
-        For the alternating minimization with fixed multipliers, and for the pattern search.
+        For the alternating minimization with fixed multipliers.
     """
     if options.method != "joint":
         raise InvalidInputError(
             f"method={options.method!r} fixes outer weights of one output; with several outputs use method='joint'."
         )
-    if options.pattern_search:
-        raise InvalidInputError("pattern_search is for networks with one output; use pattern_search=0 here.")
 
 
 def solve_vector(
@@ -66,13 +64,14 @@ def solve_vector(
     return solution, patterns
 
 
-def _regularizer(options: RefineOptions) -> str:
+def regularizer_of(options: RefineOptions) -> str:
+    """What networks are judged by: the gated relaxation has weight decay."""
     return "l2" if options.regularizer == "gated" else options.regularizer
 
 
 def _inner(state: BestSoFar, options: RefineOptions) -> Solution:
     target = state.objective
-    program = STEPS[_regularizer(options)][0].at(
+    program = STEPS[regularizer_of(options)][0].at(
         state.network, target.X, target.y, options.lam, sample_weight=target.sample_weight, loss=target.loss
     )
     return _accepted(state, program, options, "joint" if options.regularizer == "lipschitz" else "l2")
@@ -80,7 +79,7 @@ def _inner(state: BestSoFar, options: RefineOptions) -> Solution:
 
 def _outer(state: BestSoFar, options: RefineOptions) -> Solution:
     target = state.objective
-    program = STEPS[_regularizer(options)][1](
+    program = STEPS[regularizer_of(options)][1](
         state.network, target.X, target.y, options.lam, sample_weight=target.sample_weight, loss=target.loss
     )
     return _accepted(state, program, options, "outer")
@@ -133,3 +132,44 @@ def as_many_outputs(network: Network, n_outputs: int) -> Network:
     if network.n_outputs != n_outputs:
         raise UnsupportedModelError(f"{n_outputs} output(s) are needed, one a class; got {network!r}.")
     return network
+
+
+def margin_targets(model: Any, y: ArrayLike, n_outputs: int) -> Array:
+    """Targets -1 / +1 of the margin losses from labels: (n,) for one output, else (n, k), one class against the rest.
+
+    Parameters
+    ----------
+    model : object
+        With ``classes_``, these are the labels; else class indices 0..k-1 (one output: 0 / 1 or -1 / +1).
+    y : array-like, shape (n,)
+    n_outputs : int
+        One output is positive for the second class.
+
+    Raises
+    ------
+    InvalidInputError
+        For labels that the model does not know, or no labels at all.
+    """
+    labels, outputs = np.asarray(y), max(n_outputs, 2)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    known = np.asarray(getattr(model, "classes_", np.arange(outputs)))
+    if n_outputs == 1 and len(known) == 2 and not hasattr(model, "classes_") and (labels == -1).any():
+        known = np.array([-1, 1])
+    if labels.ndim != 1 or len(known) != outputs or not np.isin(labels, known).all():
+        raise InvalidInputError(f"y must hold one of the {outputs} class labels {known.tolist()} a sample.")
+    indices = np.argmax(labels[:, None] == known, axis=1)
+    if n_outputs == 1:
+        return np.where(indices == 1, 1.0, -1.0)
+    return np.where(np.eye(outputs)[indices] > 0, 1.0, -1.0)
+
+
+def padded(network: Network, width: int) -> Network:
+    """Network with zero units up to this number: the function is the same."""
+    more = width - len(network.b)
+    if more <= 0:
+        return network
+    V = np.atleast_2d(network.layers[-1][0])
+    W = np.vstack([network.W, np.zeros((more, network.n_inputs))])
+    b = np.r_[network.b, np.zeros(more)]
+    return Network.shallow(W, b, np.hstack([V, np.zeros((len(V), more))]), network.layers[-1][1])
