@@ -5,6 +5,7 @@ from convexnn.attacks import AttackResult, attack
 from convexnn.certificate import Certificate
 from convexnn.certificates.distance import certified_radius, distance_to_boundary
 from convexnn.certificates.lipschitz import lipschitz
+from convexnn.certificates.quadratic_margins import QuadraticCertification, certify_quadratic
 from convexnn.certificates.robustness import RobustnessTable, robustness_table
 from convexnn.estimators import (
     PolynomialSNNClassifier,
@@ -70,6 +71,7 @@ __all__ = [
     "PolynomialSNNClassifier",
     "PolynomialSNNRegressor",
     "Program",
+    "QuadraticCertification",
     "ReLU",
     "Refinement",
     "RobustnessTable",
@@ -89,6 +91,7 @@ __all__ = [
     "attack",
     "available_solvers",
     "certified_radius",
+    "certify_quadratic",
     "distance_to_boundary",
     "evaluate",
     "extract",

@@ -2,6 +2,7 @@
 
 from convexnn.attacks.base import Attack, AttackProblem, AttackResult, linear_maximizer
 from convexnn.attacks.best import BestOf
+from convexnn.attacks.coordinate import CoordinateDescent
 from convexnn.attacks.exact import Exact
 from convexnn.attacks.fgsm import FGSM
 from convexnn.attacks.pgd import PGD
@@ -15,6 +16,7 @@ __all__ = [
     "AttackProblem",
     "AttackResult",
     "BestOf",
+    "CoordinateDescent",
     "Exact",
     "attack",
     "linear_maximizer",

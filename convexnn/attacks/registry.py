@@ -10,6 +10,7 @@ from sklearn.utils import check_array
 
 from convexnn.attacks.base import Attack, AttackProblem, AttackResult
 from convexnn.attacks.best import BestOf
+from convexnn.attacks.coordinate import CoordinateDescent
 from convexnn.attacks.exact import Exact
 from convexnn.attacks.fgsm import FGSM
 from convexnn.attacks.objectives import build_objective
@@ -24,8 +25,11 @@ Array = NDArray[np.float64]
 ATTACKS: dict[str, Any] = {
     FGSM.name: lambda steps, restarts: FGSM(),  # noqa: ARG005
     PGD.name: PGD,
-    BestOf.name: lambda steps, restarts: BestOf((Exact(required=False), FGSM(), PGD(steps, restarts))),
+    BestOf.name: lambda steps, restarts: BestOf(
+        (Exact(required=False), CoordinateDescent(restarts, required=False), FGSM(), PGD(steps, restarts))
+    ),
     Exact.name: lambda steps, restarts: Exact(),  # noqa: ARG005
+    CoordinateDescent.name: lambda steps, restarts: CoordinateDescent(restarts),  # noqa: ARG005
 }
 
 
@@ -58,9 +62,10 @@ def attack(
         where ``f > 0`` is the second class.
     threat : Threat
         :class:`~convexnn.threats.L2Ball`, ``LInfBall`` or ``Box``; radii in raw input units.
-    method : {"pgd", "fgsm", "best", "exact"} or Attack, default="pgd"
+    method : {"pgd", "fgsm", "best", "exact", "coordinate"} or Attack, default="pgd"
         "exact" is the worst case itself: polynomial (or identity) networks with one hidden layer, an ``L2Ball``
-        without clip. "best" keeps the worst of the points of "exact" (where it applies), "fgsm" and "pgd".
+        without clip. "coordinate" is for the same networks over boxes. "best" keeps the worst of the points of all
+        that apply.
     steps, restarts : int
         Of PGD.
     loss : str or Loss, optional
@@ -83,7 +88,7 @@ def attack(
     """
     network = as_network(model)
     inputs = as_inputs(X, network.n_inputs)
-    _check_threat(threat, inputs)
+    check_threat(threat, inputs)
     objective = build_objective(model, y, len(inputs), network.n_outputs, loss)
     return _chosen(method, steps, restarts)(AttackProblem(network, inputs, threat, objective, as_seed(random_state)))
 
@@ -108,7 +113,8 @@ def as_inputs(X: ArrayLike, n_inputs: int) -> Array:
     return np.asarray(inputs, dtype=np.float64)
 
 
-def _check_threat(threat: Any, X: Array) -> None:
+def check_threat(threat: Any, X: Array) -> None:
+    """Refuse what is not a bounded threat set for these inputs (n, d)."""
     if not isinstance(threat, Threat):
         raise InvalidInputError(f"threat must be an L2Ball, LInfBall or Box, got {type(threat).__name__}.")
     try:

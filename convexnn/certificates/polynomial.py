@@ -1,7 +1,8 @@
 """What holds for polynomial networks under attack: worst margins and intervals of outputs, exact over l2 balls.
 
 Quadratic functions have no Lipschitz constant, and need none: the worst case over a ball is a trust region. Other sets
-of perturbations are met by the smallest ball around the sample that holds them.
+of perturbations are met by the smallest ball around the sample that holds them, and by the best diagonal multipliers of
+the smallest box.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from convexnn.certificates.distance import certified_radius
 from convexnn.certificates.regression import CertifiedRegression, largest_size, reach
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
-from convexnn.quadratic.duels import worst_margin_bounds
+from convexnn.quadratic.duels import box_margin_bounds, box_output_bounds, worst_margin_bounds
 from convexnn.quadratic.form import QuadraticForm
 from convexnn.rigorous import UNIT, gamma
 from convexnn.threats import Threat
@@ -48,7 +49,10 @@ def polynomial_margins(network: Network, X: Array, labels: ArrayLike, threat: Th
         Class indices; with one output, 1 is the class where it is positive.
     threat : Threat
     """
-    return -worst_margin_bounds(network, X, labels, ball_around(X, threat))
+    margins = -worst_margin_bounds(network, X, labels, ball_around(X, threat))
+    if threat.norm == "l2":
+        return margins
+    return np.minimum(margins, -box_margin_bounds(network, labels, *threat.bounding_box(X)))
 
 
 def polynomial_interval(network: Network, X: Array, threat: Threat) -> tuple[Array, Array]:
@@ -58,7 +62,10 @@ def polynomial_interval(network: Network, X: Array, threat: Threat) -> tuple[Arr
         form = QuadraticForm.of_network(network, np.eye(network.n_outputs)[output])
         ends.append([form.worst_case_bounds(X, 1.0, radii), -form.worst_case_bounds(X, -1.0, radii)])
     lower, upper = np.array(ends).transpose(1, 2, 0)
-    return lower, upper
+    if threat.norm == "l2":
+        return lower, upper
+    low, high = box_output_bounds(network, *threat.bounding_box(X))
+    return np.maximum(lower, low), np.minimum(upper, high)
 
 
 def certify_polynomial(network: Network, X: ArrayLike, y: ArrayLike, threat: Threat) -> CertifiedClassification:

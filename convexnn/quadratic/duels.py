@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
+from convexnn.quadratic.boxes import Boxes, diagonal_bounds
+from convexnn.quadratic.diagonal import best_diagonal
 from convexnn.quadratic.form import QuadraticForm
 
 Array = NDArray[np.float64]
@@ -113,3 +115,27 @@ def worst_margin_bounds(network: Network, X: ArrayLike, labels: ArrayLike, radiu
         found = duel.form.worst_case_bounds(inputs[duel.rows], duel.signs, radii[duel.rows])
         bounds[duel.rows] = np.minimum(bounds[duel.rows], found)
     return bounds
+
+
+def box_margin_bounds(network: Network, labels: ArrayLike, lower: Array, upper: Array) -> Array:
+    """Rigorous LOWER bounds (n,) on the worst margins between two arrays (n, d): the best diagonal of each sample.
+
+    Implements: convexnn, Proposition 6 of docs/theory/quadratic_worst_cases.md, for all pairs of classes.
+    """
+    bounds = np.full(len(lower), np.inf)
+    for duel in duels(network, labels):
+        boxes = Boxes.between(duel.form, lower[duel.rows], upper[duel.rows], duel.signs)
+        found = diagonal_bounds(boxes, best_diagonal(boxes)[0])
+        bounds[duel.rows] = np.minimum(bounds[duel.rows], found)
+    return bounds
+
+
+def box_output_bounds(network: Network, lower: Array, upper: Array) -> tuple[Array, Array]:
+    """Rigorous intervals of every output between two arrays (n, d), two arrays of shape (n, k)."""
+    ends = []
+    for weights in np.eye(network.n_outputs):
+        form = QuadraticForm.of_network(network, weights)
+        sides = [Boxes.between(form, lower, upper, np.full(len(lower), sign)) for sign in (1.0, -1.0)]
+        ends.append([diagonal_bounds(boxes, best_diagonal(boxes)[0]) for boxes in sides])
+    low, high = np.array(ends).transpose(1, 2, 0)
+    return low, -high
