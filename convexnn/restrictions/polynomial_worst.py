@@ -48,9 +48,10 @@ def worst_cases(structure: QuadraticStructure, z: Array) -> WorstCases:
     """
     M = z[0] - z[1]
     values, shifts = np.empty(structure.n_terms), np.zeros((structure.n_terms, structure.n_features))
-    for pair in structure.pairs:
-        difference = structure.difference(M, pair)
-        values[pair.terms], shifts[pair.terms] = _of_pair(structure, pair, 0.5 * (difference + difference.T))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for pair in structure.pairs:
+            difference = structure.difference(M, pair)
+            values[pair.terms], shifts[pair.terms] = _of_pair(structure, pair, 0.5 * (difference + difference.T))
     return WorstCases(values, shifts)
 
 
