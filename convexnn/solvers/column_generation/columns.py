@@ -48,7 +48,7 @@ def best_columns(G: Array, lam: float, most: int) -> Columns:
     J = diag(I, -1), which is positive semidefinite where nothing exceeds lam: directions in which it is negative lower
     the objective as well.
 
-    Implements: convexnn, best neuron of a polynomial network.
+    Implements: convexnn, Proposition 1 of theory/column_generation.
 
     Parameters
     ----------

@@ -52,6 +52,8 @@ class Step:
 class Linearization:
     """Derivative of the moments at the last evaluated point.
 
+    Implements: convexnn, Proposition 2 of theory/column_generation.
+
     Parameters
     ----------
     worst : WorstCases

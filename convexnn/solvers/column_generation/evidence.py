@@ -64,7 +64,7 @@ class Incumbent:
 def scaled_bound(structure: QuadraticStructure, slopes: Array, norm: float) -> float:
     """Largest dual value of ``theta * slopes`` with ``theta * norm <= lam``, up to rounding.
 
-    Implements: convexnn, scaled dual point of a polynomial program.
+    Implements: convexnn, Proposition 1 of theory/column_generation.
     """
     low, high = structure.loss.slopes(np.ones(1))
     steepest = float(max(-low[0], high[0]))

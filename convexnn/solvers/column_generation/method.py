@@ -141,6 +141,7 @@ class Run:
         self.best.offer_point(nothing, self.scale)
         self.rounds = 0
         self.unsolved, self.sharpened, self.warm = 0, False, False
+        self.finest = FINEST
 
     def solve(self, start: Neurons | None) -> Proposal:
         """Rounds until the gap, a limit or the user ends them."""
@@ -229,8 +230,11 @@ class Run:
 
     def _sharpen(self, at: Evaluation) -> None:
         self.sharpened = True
-        mass = max(float(self.structure.share @ at.slopes), 1e-300)
-        finest = FINEST * self.limits.tol * self.best.objective / (self.structure.n_features + 1) / mass
+        mass = float(self.structure.share @ np.where(at.slopes > 0, np.maximum(at.slopes, self.loss.kink), 0.0))
+        allowed = self.finest * self.limits.tol * self.best.objective / (self.structure.n_features + 1)
+        finest = allowed / max(mass, 1e-300)
+        if self.objective.smoothing <= 1.01 * finest:  # solved, and the gap is still there
+            self.finest, finest = 0.2 * self.finest, 0.2 * self.objective.smoothing
         self.objective.smoothing *= min(max(0.1, finest / self.objective.smoothing), 1.0)
         self.mu = max(PROXIMAL_STEP * self.mu, LEAST_PROXIMAL)
         self.loss.advance(at.slopes, self.mu)

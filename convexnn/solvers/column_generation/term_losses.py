@@ -56,6 +56,8 @@ class TermLoss:
     """A smooth loss, or a loss at radius zero, where the two terms of regression never matter together."""
 
     proximal = False
+    #: Steepest slope on the side of the loss, where slopes at a kink are less.
+    kink = 0.0
 
     def __init__(self, structure: QuadraticStructure) -> None:
         self.structure = structure
@@ -81,6 +83,7 @@ class ProximalHinge(TermLoss):
     """``max(0, 1 - w)`` smoothed at ``s0``: slopes ``clip(s0 + (1 - w) / mu, 0, 1)``."""
 
     proximal = True
+    kink = 1.0
 
     def __init__(self, structure: QuadraticStructure, mu: float) -> None:
         super().__init__(structure)
@@ -108,6 +111,8 @@ class ProximalResiduals(TermLoss):
 
     With ``T = s + s'`` the dual is ``max -s u - s' u' - T^2 / 4 - (mu / 2) |s - s0|^2`` over ``s, s' >= 0``,
     ``T <= cap``: both positive, or one of them zero.
+
+    Implements: convexnn, Proposition 3 of theory/column_generation.
     """
 
     proximal = True
