@@ -2,11 +2,13 @@
 
 from convexnn.datasets.bundled import load_diabetes
 from convexnn.datasets.cache import get_data_home
+from convexnn.datasets.cifar import fetch_cifar10
 from convexnn.datasets.splits import load_split
 from convexnn.datasets.synthetic import make_adversarial_spheres, make_rastrigin
 from convexnn.datasets.uci import fetch_machine, fetch_servo, fetch_solar_flare, fetch_wine_quality
 
 __all__ = [
+    "fetch_cifar10",
     "fetch_machine",
     "fetch_servo",
     "fetch_solar_flare",
