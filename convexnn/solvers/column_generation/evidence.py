@@ -6,7 +6,7 @@ Both are estimates that steer the solver. What is published is recomputed by the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,6 @@ class Incumbent:
     objective: float = math.inf
     dual: PolynomialDual | None = None
     lower_bound: float = 0.0
-    history: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def gap(self) -> float:

@@ -50,6 +50,8 @@ SOLVED = 0.01
 PATIENCE = 3
 #: Factor and least value of the weight of the proximal term.
 PROXIMAL_STEP, LEAST_PROXIMAL = 0.3, 0.01
+#: Rounds in which the gap must fall by a tenth.
+STALL = 25
 #: The unsmoothed gap that the last smoothing may leave, relative to the tolerance.
 FINEST = 0.1
 
@@ -142,6 +144,7 @@ class Run:
         self.rounds = 0
         self.unsolved, self.sharpened, self.warm = 0, False, False
         self.finest = FINEST
+        self.gaps: list[float] = []
 
     def solve(self, start: Neurons | None) -> Proposal:
         """Rounds until the gap, a limit or the user ends them."""
@@ -169,6 +172,8 @@ class Run:
                 return "solved"
             if self.limits.passed():
                 return "time_limit"
+            if self._stalled():
+                return "stalled"
             neurons = self._following(at, columns)
         return "max_iter"
 
@@ -227,6 +232,11 @@ class Run:
             return neurons
         typical = float(np.median(neurons.norms)) if len(neurons.P) else 0.1
         return neurons.joined(0.02 * typical * columns.units, columns.classes, columns.signs)
+
+    def _stalled(self) -> bool:
+        """Whether the gap has hardly moved in many rounds."""
+        self.gaps.append(self.best.gap)
+        return len(self.gaps) > STALL and self.gaps[-1] > 0.9 * self.gaps[-1 - STALL]
 
     def _sharpen(self, at: Evaluation) -> None:
         self.sharpened = True
