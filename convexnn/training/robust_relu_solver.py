@@ -67,8 +67,10 @@ class RobustSolver:
                     break
         except TimeUpError:
             status = "time_limit"
+            run.consider(run.point)
         except KeyboardInterrupt:
             status = "interrupted"
+            run.consider(run.point)
         return Proposal(run.best, run.dual, status, INNER * run.rounds, "robust_relu")
 
     def _smoothed(self, program: RobustRelu) -> SmoothedRobust:
@@ -93,8 +95,9 @@ class _Run:
         """One inner minimization; whether the gap has closed."""
         options = {"maxiter": INNER, "maxcor": 20, "maxfun": 2 * INNER, "ftol": 1e-15, "gtol": 1e-10}
         function: Any = self.smoothed
-        found = minimize(function, self.point, jac=True, method="L-BFGS-B", options=options)  # type: ignore[call-overload]
-        self.point = found.x
+        minimize(  # type: ignore[call-overload]
+            function, self.point, jac=True, method="L-BFGS-B", callback=self._remember, options=options
+        )
         self.smoothed(self.point)
         self.smoothed.move_centers()
         self.consider(self.point)
@@ -103,6 +106,9 @@ class _Run:
         if bound > self.bound:
             self.bound, self.dual = bound, dual
         return self.value - self.bound <= self.solver.tol * abs(self.value)
+
+    def _remember(self, z: Array) -> None:
+        self.point = z.copy()  # an interrupt or the time limit leaves it behind
 
     def consider(self, z: Array) -> None:
         """Keep a point if it is the best so far, first as it is, then without its smallest units."""
