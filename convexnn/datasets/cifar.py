@@ -31,7 +31,7 @@ DESCRIPTION = """CIFAR-10: small color images of ten classes
 ===========================================
 Krizhevsky, A. (2009). Learning multiple layers of features from tiny images. https://www.cs.toronto.edu/~kriz/cifar.html
 
-60 000 images of 32 x 32 pixels, three channels, values 0 to 255, 6 000 a class; 50 000 for training, 10 000 for testing.
+60 000 images of 32 x 32 pixels, three channels, values 0 to 255, 6 000 a class; 50 000 to train, 10 000 to test.
 The images come from the web; they are loaded for research, their rights are with their owners.
 """
 
