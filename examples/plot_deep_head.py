@@ -7,8 +7,8 @@ attacks on the *images*?
 
 A PreAct-ResNet-18 of small width is trained on handwritten digits of 8 x 8 pixels, once with plain cross entropy and
 once with sharpness-aware minimization (SAM). Then the last layer of the plain model is replaced by a robust ReLU head
-and by a globally optimal polynomial head. Their radius is in FEATURE space: what they certify holds for perturbations of the
-features, not of the images. So the table attacks the images through the whole network.
+and by a globally optimal polynomial head. Their radius is in FEATURE space: what they certify holds for perturbations
+of the features, not of the images. So the table attacks the images through the whole network.
 """
 
 # %%
@@ -126,9 +126,9 @@ for name, model in models.items():
 # %%
 # Compare the robust heads with the head of radius 0, not with the plain model: a head trained to the optimum gains by
 # itself. What remains is small, and at the larger radius nothing: a head cannot undo what the body does to a small
-# change of the image, and a certificate in feature space says nothing about images while the Lipschitz constant of the body is
-# unknown. FGSM alone flatters every model; PGD is the number to look at, and itself only an upper bound on the robust
-# accuracy.
+# change of the image, and a certificate in feature space says nothing about images while the Lipschitz constant of the
+# body is unknown. FGSM alone flatters every model; PGD is the number to look at, and itself only an upper bound on the
+# robust accuracy.
 import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
