@@ -50,7 +50,7 @@ class ModelParts:
     whole: bool
 
 
-def split_model(model: Any, layers: str = "all") -> ModelParts:
+def split_model(model: Any, layers: str = "all", *, classifiers: bool = False) -> ModelParts:
     """Split a model into a body and the shallow head that will be retrained.
 
     Parameters
@@ -59,6 +59,8 @@ def split_model(model: Any, layers: str = "all") -> ModelParts:
     layers : {"all", "last2"}
         ``"all"`` takes the whole model, which must have one hidden layer; ``"last2"`` takes its last two
         linear layers, everything before them is the body.
+    classifiers : bool
+        Take scikit-learn classifiers (their logits) as well.
 
     Raises
     ------
@@ -72,9 +74,9 @@ def split_model(model: Any, layers: str = "all") -> ModelParts:
     if is_torch_module(model):
         return _split_torch(model, layers)
     if is_sklearn_mlp(model):
-        if not type(model).__name__.endswith("Regressor"):
+        if not (classifiers or type(model).__name__.endswith("Regressor")):
             raise UnsupportedModelError(
-                f"Only regressors can be refined with the squared loss, got {type(model).__name__}."
+                f"Only regressors can be refined with the squared loss, got {type(model).__name__}; give a margin loss."
             )
         return _split_network(Network.from_sklearn(model), layers, lambda network: _sklearn_copy(model, network))
     raise UnsupportedModelError(

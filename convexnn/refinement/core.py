@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.exceptions import InvalidInputError, SolverError
+from convexnn.losses import get_loss
 from convexnn.model_parts import ModelParts, deep_model, needs_relu, split_model
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns, extract
@@ -23,7 +24,7 @@ from convexnn.refinement.deep import DeepRefinement, deep_objective, refine_deep
 from convexnn.refinement.heads import HeadOptions, replace_head
 from convexnn.refinement.options import RefineOptions
 from convexnn.refinement.stages import first_solve, search, train_further
-from convexnn.refinement.vector import require_vector
+from convexnn.refinement.vector import margin_targets, padded, require_vector
 from convexnn.search import TrainingObjective
 from convexnn.training import Trainer
 from convexnn.training.data import refuse_overflow
@@ -97,13 +98,14 @@ def refine(
 
     Parameters
     ----------
-    model : torch.nn.Sequential, Network, or fitted sklearn MLPRegressor
-        With ReLU activation and one output; with several hidden layers or with ``head`` any number of outputs, and with
-        ``head`` any torch module. It is not changed.
+    model : torch.nn.Sequential, Network, or fitted sklearn MLPRegressor or MLPClassifier
+        With ReLU activation; with ``head`` any torch module. It is not changed.
     X : array, shape (n, d)
         Training inputs in the model's own input units (any shape that a torch body takes for ``"last2"``).
     y : array, shape (n,)
-        Targets; (n, k) for several hidden layers and k outputs; class indices with ``head``.
+        Targets, (n, k) for k outputs; labels with a margin loss: the model's ``classes_``, else 0..k-1 (one output is
+        positive for the second class); class indices with ``head``. A margin loss over k outputs is that of every class
+        against the rest, summed.
     regularizer : {"lipschitz", "l2"}
         ``R(f)`` is the squared LipSDP bound (l2), or the sum of squared weights (weight decay).
     lam : float
@@ -146,17 +148,21 @@ def refine(
             raise InvalidInputError(f"head={head!r} replaces the last layers; call it with layers='last2'.")
         return replace_head(model, X, y, HeadOptions(head=head, lam=lam, sample_weight=sample_weight, **options))
     chosen = RefineOptions(regularizer=regularizer, lam=lam, method=method, **options)
+    labelled = get_loss(chosen.loss).binary
     whole = deep_model(model) if layers == "all" else None
     if whole is not None:
+        y = margin_targets(model, y, whole.head.n_outputs) if labelled else y
         return _refine_deep(model, whole, X, y, chosen, sample_weight, start)
-    parts = split_model(model, layers)
-    needs_relu(parts.head)
+    parts = split_model(model, layers, classifiers=labelled)
+    outputs = parts.head.n_outputs
+    needs_relu(parts.head.select(0) if outputs > 1 and (labelled or np.ndim(y) == 2) else parts.head)
     features = parts.body(X)
-    targets, weights = _checked_targets(features, y, sample_weight)
+    y = margin_targets(model, y, outputs) if labelled else y
+    targets, weights = _checked_targets(features, y, sample_weight, outputs)
     objective = TrainingObjective(features, targets, weights, regularizer, lam, chosen.loss)
     found = refine_network(parts.head, features, targets, chosen, sample_weight=weights, start=start)
-    changed = parts.put_back(found.network) if found.status == "improved" else model
-    network = split_model(changed, layers).head
+    changed = parts.put_back(padded(found.network, len(parts.head.b))) if found.status == "improved" else model
+    network = split_model(changed, layers, classifiers=labelled).head
     after = found.after if network == found.network else objective(network)
     if after > found.before:  # the model's own precision (float32) ate the improvement
         _warn("storing the refined weights in the model's precision loses the improvement")

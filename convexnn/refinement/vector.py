@@ -142,6 +142,7 @@ def margin_targets(model: Any, y: ArrayLike, n_outputs: int) -> Array:
     model : object
         With ``classes_``, these are the labels; else class indices 0..k-1 (one output: 0 / 1 or -1 / +1).
     y : array-like, shape (n,)
+        Or such targets already, shape (n, n_outputs).
     n_outputs : int
         One output is positive for the second class.
 
@@ -151,6 +152,8 @@ def margin_targets(model: Any, y: ArrayLike, n_outputs: int) -> Array:
         For labels that the model does not know, or no labels at all.
     """
     labels, outputs = np.asarray(y), max(n_outputs, 2)
+    if labels.ndim == 2 and labels.shape[1] == n_outputs > 1 and np.isin(labels, (-1, 1)).all():
+        return labels.astype(np.float64)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     known = np.asarray(getattr(model, "classes_", np.arange(outputs)))
