@@ -67,9 +67,9 @@ class RobustSolver:
                     break
         except TimeUpError:
             status = "time_limit"
-            run.consider(run.point)
         except KeyboardInterrupt:
             status = "interrupted"
+        if run.point is not start:
             run.consider(run.point)
         return Proposal(run.best, run.dual, status, INNER * run.rounds, "robust_relu")
 
