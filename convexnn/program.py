@@ -138,7 +138,7 @@ class Solution(ByValue):
         Lower bound on the program's optimum, from ``dual``; ``-inf`` without evidence.
     gap : float
         ``(objective - lower_bound) / scale``; ``inf`` without evidence. It concerns this program with
-        these patterns, not training as a whole.
+        these patterns, not training as a whole; programs of polynomial networks have none, so there it does.
     violation : float
         Largest relative violation of a constraint at ``z``; zero when feasible.
     status : str
@@ -268,6 +268,7 @@ def evaluate(program: Program, proposal: Proposal, *, seconds: float, tol: float
     contradiction = relative_gap(lower, objective, program.scale)
     passed = gap <= tol and violation <= FEASIBILITY_TOLERANCE and contradiction <= max(tol, FEASIBILITY_TOLERANCE)
     remarks = program.remarks(proposal.z) if isinstance(program, Remarking) else ()
+    all_widths = bool(getattr(program, "covers_all_widths", False))  # no patterns: the gap is a global one
     unproved = "inaccurate" if proposal.status in ("solved", "optimal") else proposal.status
     return Solution(
         z=proposal.z,
@@ -282,6 +283,8 @@ def evaluate(program: Program, proposal: Proposal, *, seconds: float, tol: float
         solver=proposal.solver,
         notes=(*proposal.notes, *remarks),
         interior=proposal.interior,
+        scope="global" if passed and all_widths else "patterns",
+        global_gap=gap if all_widths else math.inf,
     )
 
 

@@ -67,6 +67,7 @@ def test_the_semidefinite_program_has_this_objective_and_proves_it(loss, radius,
     assert isinstance(program, Program)
     assert solution.is_optimal
     assert solution.violation <= 1e-14
+    assert (solution.scope, solution.global_gap) == ("global", solution.gap)
     # the decoded network is the same function: objective by exact worst cases, values and regularizer
     decoded = program.decode(solution.z)
     assert program.network_objective(decoded) == pytest.approx(solution.objective, rel=1e-10)

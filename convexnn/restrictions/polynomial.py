@@ -78,6 +78,7 @@ class PolynomialProgram:
     """
 
     name = "polynomial program"
+    covers_all_widths = True
 
     def __init__(
         self,
