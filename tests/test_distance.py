@@ -100,6 +100,14 @@ def test_the_trust_region_at_the_distance_has_minimum_zero(kind: str, scale: flo
     assert (np.abs(h[near] + ball.values) <= 1e-13 * size).all()
 
 
+def test_margins_and_slopes_of_opposite_extremes(rng: np.random.Generator) -> None:
+    # A linear function is zero at h / (2 |g|): 5e-601 underflows, 1e150 / 2e-150 is a number.
+    g = np.array([[1e300, 0.0]])
+    assert nearest_zero(np.array([1e-300]), g, np.zeros((1, 2))).distances[0] <= 1e-300
+    far = nearest_zero(np.array([1e150]), 1e-300 * (1e-150 * g), np.zeros((1, 2))).distances[0]
+    np.testing.assert_allclose(far, 5e299, rtol=1e-12)
+
+
 def test_no_boundary_is_infinitely_far_and_a_finite_radius_is_proved() -> None:
     # f(x) = x'x + 1 > 0 everywhere: label 1 is never lost, label 0 never right.
     network = Network.shallow(np.eye(2), np.zeros(2), np.ones(2), 1.0, Polynomial(1.0, 0.0, 0.0))

@@ -76,18 +76,15 @@ def nearest_zero(margin: Array, linear: Array, curvature: Array) -> Nearest:
 
 
 def _scaled(h: Array, g: Array, L: Array) -> tuple[Array, Array, Array, NDArray[np.int32], NDArray[np.int32]]:
-    """Rows with h in [1/2, 1) and entries of g and L at most one, the largest near it; exponents of length and height.
-
-    Powers of two in two halves, so that nothing overflows on the way.
-    """
+    """Rows with h in [1/2, 1), entries of g and L at most one, the largest near it; exponents of length and height."""
     part, height = np.frexp(h)
     steep, flat = np.abs(L).max(axis=1), np.abs(g).max(axis=1)
     by_curvature = np.where(steep > 0, (np.frexp(steep)[1] - height + 1) // 2, -9999)
     by_slope = np.where(flat > 0, np.frexp(flat)[1] - height, -9999)
     length = np.maximum(by_curvature, by_slope)
     length = -np.where(length == -9999, 0, length)
-    scaled_g = np.ldexp(np.ldexp(g, -(height // 2)[:, None]), (length - height + height // 2)[:, None])
-    scaled_L = np.ldexp(np.ldexp(L, (length - height // 2)[:, None]), (length - height + height // 2)[:, None])
+    scaled_g = np.ldexp(g, (length - height)[:, None])
+    scaled_L = np.ldexp(L, (2 * length - height)[:, None])
     scaled_g[np.abs(scaled_g) < NEGLIGIBLE] = 0.0
     return part, scaled_g, scaled_L, length, height
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from convexnn.quadratic.form import QuadraticForm
 from convexnn.quadratic.spectrum import UNDERFLOW
-from convexnn.rigorous import UNIT, gamma, norm_up, row_norms_up
+from convexnn.rigorous import TINY, UNIT, gamma, norm_up, row_norms_up
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -148,27 +148,39 @@ def diagonal_bounds(boxes: Boxes, multipliers: Array) -> Array:
 
 def _bounds_of(boxes: Boxes, D: Array) -> Array:
     form, d = boxes.form, boxes.centres.shape[1]
-    relative, root = 2.0 * gamma(8 * d + 80), np.sqrt(d)
+    relative = 2.0 * gamma(8 * d + 80)
     with np.errstate(all="ignore"):
         Q, g = boxes.units()
-        A = Q + D[:, :, None] * np.eye(d)
-        finite = np.isfinite(A).all(axis=(1, 2)) & np.isfinite(g).all(axis=1)
-        A[~finite] = np.eye(d)
-        t = _solutions(A, g)
-        residual = g + np.einsum("nij,nj->ni", A, t)
-        frobenius = np.sqrt(np.einsum("nij,nij->n", A, A))
-        reach = root + np.linalg.norm(t, axis=1)
-        size = np.linalg.norm(g, axis=1) + frobenius * reach
-        terms = (residual + g) * t
-        attained = terms.sum(axis=1) - D.sum(axis=1)
-        loss = 2.0 * np.linalg.norm(residual, axis=1) * reach + _indefiniteness(A, frobenius) * reach * reach
-        lengths, own, matrix = row_norms_up(boxes.centres), norm_up(form.q), norm_up(form.Q)
-        slope = (matrix * lengths + own) * root * boxes.halves.max(axis=1)
-        spent = np.abs(terms).sum(axis=1) + D.sum(axis=1) + loss + np.abs(boxes.values)
-        rounding = relative * (spent + size * reach + slope + (matrix * lengths + 2.0 * own) * lengths + abs(form.h))
-        scale = 1.0 + lengths + boxes.halves.max(axis=1) + matrix + own + D.max(axis=1)
-        bounds = boxes.values + attained - (loss + rounding + d * d * UNDERFLOW * scale * scale * scale)
-    return np.where(finite & np.isfinite(bounds), bounds, -np.inf)
+        change = _change(Q, g, D, relative)
+        lengths, widest = row_norms_up(boxes.centres), boxes.halves.max(axis=1)
+        own, matrix = norm_up(form.q), norm_up(form.Q)
+        slope = (matrix * lengths + own) * np.sqrt(d) * widest
+        size = np.abs(boxes.values) + (matrix * lengths + 2.0 * own) * lengths + abs(form.h)
+        scale = 1.0 + lengths + widest + matrix + own + D.max(axis=1)
+        rounding = relative * (np.abs(change) + slope + size) + d * d * UNDERFLOW * scale * scale * scale
+        bounds = boxes.values + change - rounding
+    return np.where(np.isfinite(bounds), bounds, -np.inf)
+
+
+def _change(Q: Array, g: Array, D: Array, relative: float) -> Array:
+    """Lower bounds (n,) on ``2 g't + t'Q t`` over unit boxes, from rows scaled to size one by powers of two."""
+    d = g.shape[1]
+    size = np.maximum(np.maximum(np.abs(Q).max(axis=(1, 2)), np.abs(g).max(axis=1)), D.max(axis=1))
+    exponent = np.where(np.isfinite(size) & (size > 0), np.frexp(size)[1], 0)
+    g, D = np.ldexp(g, -exponent[:, None]), np.ldexp(D, -exponent[:, None])
+    A = np.ldexp(Q, -exponent[:, None, None]) + D[:, :, None] * np.eye(d)
+    finite = np.isfinite(size) & np.isfinite(A).all(axis=(1, 2)) & np.isfinite(g).all(axis=1)
+    A[~finite] = np.eye(d)
+    t = _solutions(A, g)
+    residual = g + np.einsum("nij,nj->ni", A, t)
+    frobenius = np.sqrt(np.einsum("nij,nij->n", A, A))
+    reach = np.sqrt(d) + np.linalg.norm(t, axis=1)
+    terms = (residual + g) * t
+    loss = 2.0 * np.linalg.norm(residual, axis=1) * reach + _indefiniteness(A, frobenius) * reach * reach
+    largest = (np.linalg.norm(g, axis=1) + frobenius * reach) * reach
+    spent = np.abs(terms).sum(axis=1) + D.sum(axis=1) + loss + largest + TINY
+    found = np.ldexp(terms.sum(axis=1) - D.sum(axis=1) - (loss + relative * spent), exponent)
+    return np.where(finite, found, -np.inf)
 
 
 def _solutions(A: Array, g: Array) -> Array:
