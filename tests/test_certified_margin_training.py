@@ -6,8 +6,10 @@ import logging
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
-from convexnn import L2Ball, LInfBall, Network, attack
+from convexnn import L2Ball, LInfBall, Network, attack, pretrain
 from convexnn.certificates.lipschitz import lipschitz_pairs
 from convexnn.certificates.margins import certified_radii, rival_bounds
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
@@ -202,3 +204,47 @@ def test_data_and_networks_are_checked(rng):
         train_certified_margin(net, X[:, :2], y)
     with pytest.raises(UnsupportedModelError):
         train_certified_margin(object(), X, y)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-3, 1e200])
+def test_starts_of_any_size_and_none_at_all(rng, scale):
+    X, y = blobs(rng, n=30)
+    net = random_network(rng)
+    start = Network.shallow(scale * net.W, scale * net.b, scale * net.v, net.c)
+    zero = Network.shallow(0 * net.W, net.b, 0 * net.v, net.c)
+    for one in (start, zero):
+        found = train_certified_margin(one, X, y, MarginOptions(radius=0.2, max_iter=60, random_state=0, convex=False))
+        assert found.after < min(found.before, 1.0)
+
+
+def test_inputs_far_from_zero_and_of_extreme_size(rng):
+    X, y = blobs(rng, n=30)
+    for scale, shift in ((1e-160, 0.0), (1e100, 0.0), (1.0, 1e6)):
+        options = MarginOptions(radius=0.2 * scale, max_iter=60, random_state=0, convex=False)
+        found = train_certified_margin(random_network(rng), scale * X + shift, y, options)
+        assert found.after < 1.0
+
+
+@pytest.mark.slow
+def test_digits_program_m_certifies_more_than_one_against_the_rest():
+    X, y = load_digits(return_X_y=True)
+    X, rest, y, y_rest = train_test_split(X / 16, y, train_size=400, random_state=0, stratify=y)
+    start = pretrain(X, y, hidden_units=30, loss="cross_entropy", epochs=20, lam=1e-4, random_state=0).network
+    options = MarginOptions(radius=0.5, lam=1e-3, max_iter=300, random_state=0)
+    joint = train_certified_margin(start, X, y, options).network
+    single = [
+        pretrain(X, (y == c).astype(int), hidden_units=3, loss="squared_hinge", epochs=80, lam=3e-3, random_state=0)
+        for c in range(10)
+    ]
+    V = np.kron(np.eye(10), np.ones(3))
+    nets = [result.network for result in single]
+    V[V > 0] = np.hstack([net.v for net in nets])
+    versus = Network.shallow(
+        np.vstack([net.W for net in nets]), np.hstack([net.b for net in nets]), V, [net.c for net in nets]
+    )
+    radii = [certified_radii(net, rest, y_rest, rival_bounds(net)) for net in (joint, versus)]
+    ours, theirs = ((r >= 0.5).mean() for r in radii)
+    assert ours > theirs + 0.02
+    assert ours > 0.4
+    safe = np.flatnonzero(radii[0] >= 0.5)[:60]
+    assert not attack(joint, rest[safe], y_rest[safe], L2Ball(0.5), steps=20, restarts=2, random_state=0).success.any()

@@ -210,15 +210,18 @@ class MarginDescent:
 
     def __post_init__(self) -> None:
         """Bring the factors near those of the start."""
-        A = self.terms.differences @ self.layers[2]
+        with np.errstate(over="ignore", invalid="ignore"):
+            A = self.terms.differences @ self.layers[2]
         first = random_factors(len(A), self.layers[0].shape[1], self.terms.norm)
-        self.factors = follow(self.layers[0], A, first, self.terms.norm, FIRST_POWER_STEPS)
+        with np.errstate(all="ignore"):
+            self.factors = follow(self.layers[0], A, first, self.terms.norm, FIRST_POWER_STEPS)
 
     def run(self) -> Iterator[Layers]:
         """Networks on the way, the last one included; ``factors`` belong to the one just handed out."""
         terms, plan = self.terms, self.schedule
         scaled = Scaled.of(terms.rows.X, terms.rows.weight)
-        z = scaled.of_raw(self.layers)
+        with np.errstate(all="ignore"):
+            z = scaled.of_raw(self.layers)
         first, second = [np.zeros_like(part) for part in z], [np.zeros_like(part) for part in z]
         rng, n = np.random.default_rng(self.seed), len(terms.labels)
         for step in range(plan.steps):

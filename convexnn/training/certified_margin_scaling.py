@@ -26,9 +26,10 @@ def rescaled(terms: MarginTerms, network: Network) -> Network:
         Constant (``t = 0``) where no multiple is better than that.
     """
     (W, b), (V, c) = network.layers
-    gaps = terms.gaps(network(terms.rows.X))
-    margins = gaps - terms.radius * terms.bounds(W, V).upper[terms.pair_of]
-    decay = terms.lam * terms.weight_decay(network)
+    with np.errstate(all="ignore"):  # a network beyond float64 has no multiples, and comes back as it is
+        gaps = terms.gaps(network(terms.rows.X))
+        margins = gaps - terms.radius * terms.bounds(W, V).upper[terms.pair_of]
+        decay = terms.lam * terms.weight_decay(network) if terms.lam else 0.0
     weight, ones = terms.share * terms.rows.weight, np.ones_like(margins)
 
     def value(exponent: float) -> float:
