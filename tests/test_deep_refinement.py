@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from convexnn import InvalidInputError, Network, lipschitz
+from convexnn import InvalidInputError, Network, as_network, lipschitz, refine
 from convexnn.losses import Squared
 from convexnn.refinement import deep as module
 from convexnn.refinement.deep import DeepObjective, balanced, refine_deep, without_idle_units
@@ -174,3 +174,34 @@ def test_a_loss_without_curvature_is_refused(rng):
         refine_deep(network, X, np.sign(Y), RefineOptions(loss="hinge"))
     with pytest.raises(InvalidInputError, match="sweeps"):
         RefineOptions(sweeps=0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_deep_torch_module_comes_back_as_one(rng, dtype):
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    X, Y, network = problem(rng)
+    module = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Dropout(0.5), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 1))
+    module = module.to(getattr(torch, dtype))
+    with torch.no_grad():
+        for layer, (W, b) in zip([module[0], module[3], module[5]], network.layers, strict=True):
+            layer.weight.copy_(torch.from_numpy(W.copy()))
+            layer.bias.copy_(torch.from_numpy(b.copy()))
+    original = {key: value.clone() for key, value in module.state_dict().items()}
+    result = refine(module, X, Y, lam=0.02, sweeps=1)
+    assert type(result.model) is nn.Sequential
+    assert [type(layer) for layer in result.model] == [type(layer) for layer in module]
+    assert all(torch.equal(value, original[key]) for key, value in module.state_dict().items())
+    assert next(result.model.parameters()).dtype == getattr(torch, dtype)
+    assert as_network(result.model) == result.network
+    objective = DeepObjective(X, Y, np.full(len(X), 1 / len(X)), Squared(), "lipschitz", 0.02)
+    assert objective(result.network) == result.after < result.before
+
+
+def test_deep_models_take_no_options_of_shallow_ones(rng):
+    X, Y, network = problem(rng)
+    for options in ({"start": "adam"}, {"pattern_search": 1}, {"method": "alternating"}):
+        with pytest.raises(InvalidInputError, match="one hidden layer"):
+            refine(network, X, Y, **options)
+    with pytest.raises(InvalidInputError, match="y must have shape"):
+        refine(network, X, Y[:-1])

@@ -27,6 +27,7 @@ from convexnn.solvers import solve
 Array = NDArray[np.float64]
 
 SMOOTH = ("squared", "huber", "squared_hinge", "logistic")
+MOST_STEPS = 80  # of the interior point method for a layer; more have not helped where these did not do
 MARGINAL = 1e-7  # relative progress of a sweep below which another one is not worth its time
 
 
@@ -131,7 +132,8 @@ class _Sweeps:
         stage = f"layer {layer}"
         try:
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                found = LayerNewton(program).solve(self.options.tol, self.options.max_iter, self.deadline)
+                steps = min(self.options.max_iter, MOST_STEPS)
+                found = LayerNewton(program).solve(self.options.tol, steps, self.deadline)
         except np.linalg.LinAlgError:
             self.record(stage, "failed", False)
             return "failed"
