@@ -66,8 +66,8 @@ def tasks():
     X, labels = load_breast_cancer(return_X_y=True)
     digits, numbers = load_digits(return_X_y=True)
     return (
-        Task("breast cancer", X, 2.0 * labels - 1, 0.5, (0.25, 0.5, 1.0), (0, 1)),
-        Task("digits, odd or even", digits, 2.0 * (numbers % 2) - 1, 0.5, (0.25, 0.5, 1.0), (0,)),
+        Task("breast cancer", X, 2.0 * labels - 1, 0.5, (0.25, 0.5, 1.0), tuple(range(5))),
+        Task("digits, odd or even", digits, 2.0 * (numbers % 2) - 1, 0.5, (0.25, 0.5, 1.0), tuple(range(3))),
     )
 
 
@@ -105,12 +105,12 @@ def trained(task, coefficients, parts, radius):
         form = QuadraticForm.of_network(network)
         score = accuracy(form, *validation, radius)
         if best is None or score > best[0]:
-            best = (score, fraction, solution, network, form)
-    _, fraction, solution, network, form = best
+            best = (score, fraction, program.terms(solution.z)["loss"], solution.gap, network, form)
+    _, fraction, loss, gap, network, form = best
     return {
         "fraction": fraction,
-        "objective": solution.objective,
-        "gap": solution.gap,
+        "loss": loss,
+        "gap": gap,
         "units": len(network.W),
         "accuracies": [accuracy(form, *test, at) for at in (0.0, *task.certified_at)],
     }
@@ -118,7 +118,7 @@ def trained(task, coefficients, parts, radius):
 
 def table(task):
     """Markdown table of one task: means over its splits."""
-    heads = ["coefficients", "(a, b, c)", "radius", "lam / lam_max", "objective", "largest gap", "units", "clean"]
+    heads = ["coefficients", "(a, b, c)", "radius", "lam / lam_max", "loss", "largest gap", "units", "clean"]
     heads += [f"certified {at:g}" for at in task.certified_at]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     splits = [task.parts(seed) for seed in task.seeds]
@@ -128,17 +128,18 @@ def table(task):
             for parts in splits:
                 coefficients = choices(parts[0][0])[name]
                 runs.append(trained(task, coefficients, parts, radius))
-            numbers = ", ".join(f"{value:.3g}" for value in choices(splits[0][0][0])[name])
-            accuracies = np.mean([run["accuracies"] for run in runs], axis=0)
+            numbers = ", ".join(f"{round(value, 6) + 0.0:.3g}" for value in choices(splits[0][0][0])[name])
+            every = np.array([run["accuracies"] for run in runs])
+            accuracies, spread = every.mean(axis=0), every.std(axis=0) / np.sqrt(len(runs))
             cells = [
                 name,
                 f"({numbers})",
                 f"{radius:g}",
-                "/".join(f"{run['fraction']:g}" for run in runs),
-                f"{np.mean([run['objective'] for run in runs]):.4f}",
+                f"{np.median([run['fraction'] for run in runs]):g}",
+                f"{np.mean([run['loss'] for run in runs]):.3f}",
                 f"{max(run['gap'] for run in runs):.0e}",
                 f"{np.mean([run['units'] for run in runs]):.0f}",
-                *(f"{value:.3f}" for value in accuracies),
+                *(f"{value:.3f} ± {error:.3f}" for value, error in zip(accuracies, spread, strict=True)),
             ]
             lines.append("| " + " | ".join(cells) + " |")
             print(lines[-1], flush=True)
