@@ -100,7 +100,7 @@ def _refine(commands: Commands) -> None:
 def _lipschitz(commands: Commands) -> None:
     parser = _command(commands, "lipschitz", "commands:lipschitz", "Bracket the Lipschitz constant of a saved network.")
     parser.add_argument("network", help="network saved by convexnn (npz)")
-    parser.add_argument("--method", choices=("lipsdp", "product"), help="default: lipsdp, or product for deep networks")
+    parser.add_argument("--method", choices=("lipsdp", "deep_lipsdp", "product"), help="default: by depth and size")
     parser.add_argument("--near", metavar="FILE", help="csv or npz; the lower bound is looked for near its rows, too")
     parser.add_argument("--target", help="target column of FILE: name or number from 1 (default: the last)")
     parser.add_argument("--save", metavar="FILE", help="write the certificate (npz)")
