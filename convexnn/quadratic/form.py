@@ -126,13 +126,15 @@ class QuadraticForm(ByValue):
         Returns
         -------
         values : array, shape (n,)
-            Exact up to rounding; see :meth:`worst_case_bounds` for proved lower bounds.
+            Exact up to rounding, nan where numbers of float64 do not reach; see :meth:`worst_case_bounds` for proved
+            lower bounds.
         points : array, shape (n, d)
             ``x + delta``, in the ball up to rounding.
         """
         points, local = self.local(X, signs)
         found = minimize_over_ball(local.curvature, local.linear, radius)
-        return local.value + found.values, points + found.steps @ self.spectrum.vectors.T
+        with np.errstate(over="ignore", invalid="ignore"):
+            return local.value + found.values, points + found.steps @ self.spectrum.vectors.T
 
     def worst_case_bounds(
         self, X: ArrayLike, signs: ArrayLike, radius: ArrayLike, excesses: ArrayLike | None = None
