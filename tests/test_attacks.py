@@ -16,9 +16,8 @@ from convexnn.losses import get_loss
 from convexnn.network import Network
 from convexnn.threats import Box, L2Ball, LInfBall
 
-METHODS = sorted(
-    set(ATTACKS) - {"exact", "coordinate"}
-)  # these know polynomial networks only: test_quadratic_attacks.py
+# Those two know polynomial networks only: test_quadratic_attacks.py.
+METHODS = sorted(set(ATTACKS) - {"exact", "coordinate"})
 CLIP = (-1.5, 1.5)
 THREATS = {
     "l2": L2Ball(0.7),
