@@ -25,7 +25,7 @@ from convexnn.solvers.column_generation.evidence import Incumbent
 from convexnn.solvers.column_generation.neurons import Neurons, compressed
 from convexnn.solvers.column_generation.newton import NewtonOptions, newton
 from convexnn.solvers.column_generation.objective import Evaluation, Objective
-from convexnn.solvers.column_generation.starts import first_neurons, neurons_of_point, subsample
+from convexnn.solvers.column_generation.starts import first_neurons, neurons_of_point, subsample, unit_of_scores
 from convexnn.solvers.column_generation.term_losses import term_loss
 from convexnn.solvers.column_generation.worst_cases import WorstCases
 
@@ -137,7 +137,7 @@ class Run:
         self.loss = term_loss(structure, self.mu)
         self.objective = Objective(self.worst, self.loss)
         self.scale = structure.loss_value(np.zeros(structure.n_terms))
-        self.objective.smoothing = 1e-3 * self.scale / (structure.n_features + 1)
+        self.objective.smoothing = 1e-3 * unit_of_scores(structure) / (structure.n_features + 1)
         nothing = Neurons(np.zeros((0, structure.n_features)), np.zeros(0, np.intp), np.zeros(0), structure.n_classes)
         self.best = Incumbent(nothing)
         self.best.offer_point(nothing, self.scale)

@@ -30,6 +30,11 @@ def first_neurons(worst: WorstCases, width: int) -> Neurons:
     return neurons.at(P * np.sqrt(_level(structure, neurons)))
 
 
+def unit_of_scores(structure: QuadraticStructure) -> float:
+    """Size of the targets, or a margin of one."""
+    return max(float(structure.weight @ np.abs(structure.y)), 1e-100) if structure.is_regression else 1.0
+
+
 def _level(structure: QuadraticStructure, neurons: Neurons) -> float:
     """Outer weight at which the scores of some samples have the size of the targets, or of a margin."""
     a, b, c = structure.coefficients
@@ -38,8 +43,7 @@ def _level(structure: QuadraticStructure, neurons: Neurons) -> float:
     for M in neurons.matrices():
         f = a * np.einsum("ij,ij->i", X @ M[:-1, :-1], X) + b * (X @ M[:-1, -1]) + c * M[-1, -1]
         size = max(size, float(np.sqrt(np.mean(f * f))))
-    unit = float(np.abs(structure.y).mean()) if structure.is_regression else 1.0
-    return LEVEL * max(unit, 1e-100) / max(size, 1e-100)
+    return LEVEL * unit_of_scores(structure) / max(size, 1e-100)
 
 
 def subsample(structure: QuadraticStructure, size: int) -> QuadraticStructure:
