@@ -35,6 +35,7 @@ from sklearn.model_selection import train_test_split
 
 from convexnn import L2Ball, LInfBall, Network, attack, pretrain
 from convexnn.certificates.margins import certified_radii, rival_bounds
+from convexnn.restrictions.certified_margin_terms import MarginTerms
 from convexnn.training import LipschitzTrainer, MarginOptions, train_certified_margin
 
 CLASSES, EPOCHS, STEPS = 10, 400, 1000
@@ -105,9 +106,20 @@ def train(name: str, data: Data, lam: float, threat: tuple[str, float], units: i
     return joined(networks)
 
 
+def pair_bounds(network: Network, norm: str) -> np.ndarray:
+    """Certified Lipschitz bounds of all margins; those for linf to a gap of 1e-3, in a fraction of the time."""
+    if norm == "l2":
+        return rival_bounds(network, norm)
+    rows, labels = np.eye(CLASSES, network.n_inputs), np.arange(CLASSES)
+    terms = MarginTerms.of(rows, labels, CLASSES, radius=0.0, norm=norm)
+    bounds = np.zeros((CLASSES, CLASSES))
+    bounds[tuple(terms.members.T)] = terms.bounds(network.W, network.v).upper
+    return bounds + bounds.T
+
+
 def certified(network: Network, part: tuple[np.ndarray, np.ndarray], norm: str, radius: float) -> np.ndarray:
     """Which points have a certificate at the radius."""
-    return certified_radii(network, *part, rival_bounds(network, norm)) >= radius
+    return certified_radii(network, *part, pair_bounds(network, norm)) >= radius
 
 
 def judged(network: Network, data: Data, norm: str, radius: float, seed: int) -> dict[str, float]:
