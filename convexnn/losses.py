@@ -104,8 +104,7 @@ class Squared(Loss):
 
     def best_constant(self, f: Array, y: Array, weight: Array) -> float:
         """Weighted mean of ``y - f``."""
-        gaps = y - f
-        return float(gaps[0] + weight @ (gaps - gaps[0]) / weight.sum())
+        return float(np.average(y - f, weights=weight))
 
 
 @dataclass(frozen=True)
@@ -338,9 +337,8 @@ class MultiMargin(Loss):
         return cp.max(f + (1 - onehot), axis=1) - cp.sum(cp.multiply(onehot, f), axis=1)
 
 
-LOSSES: dict[str, type[Loss]] = {
-    kind.name: kind for kind in (Squared, Huber, Hinge, SquaredHinge, Logistic, MultiMargin)
-}
+KINDS = (Squared, Huber, Hinge, SquaredHinge, Logistic, MultiMargin)
+LOSSES: dict[str, type[Loss]] = {kind.name: kind for kind in KINDS}
 
 
 def get_loss(loss: str | Loss) -> Loss:

@@ -11,8 +11,7 @@ from convexnn.training.lipschitz_gradient import LipschitzTrainer
 from convexnn.training.sharpness_aware import SAMTrainer
 
 TRAINERS: dict[str, type[Trainer]] = {
-    kind.name: kind
-    for kind in (AdamTrainer, SGDTrainer, SAMTrainer, AdversarialTrainer, LipschitzTrainer, ADMMTrainer)
+    kind.name: kind for kind in (AdamTrainer, SGDTrainer, SAMTrainer, AdversarialTrainer, LipschitzTrainer, ADMMTrainer)
 }
 
 
