@@ -143,7 +143,6 @@ class Run:
         self.best.offer_point(nothing, self.scale)
         self.rounds = 0
         self.unsolved, self.sharpened, self.warm = 0, False, False
-        self.finest = FINEST
         self.gaps: list[float] = []
 
     def solve(self, start: Neurons | None) -> Proposal:
@@ -230,7 +229,9 @@ class Run:
         neurons = compressed(at.neurons, RANK_TOLERANCE)
         if len(columns.units) == 0:
             return neurons
-        typical = float(np.median(neurons.norms)) if len(neurons.P) else 0.1
+        typical = (
+            float(np.median(neurons.norms)) if len(neurons.P) else 0.1 * float(np.sqrt(self.scale / self.structure.lam))
+        )
         return neurons.joined(0.02 * typical * columns.units, columns.classes, columns.signs)
 
     def _stalled(self) -> bool:
@@ -241,10 +242,8 @@ class Run:
     def _sharpen(self, at: Evaluation) -> None:
         self.sharpened = True
         mass = float(self.structure.share @ np.where(at.slopes > 0, np.maximum(at.slopes, self.loss.kink), 0.0))
-        allowed = self.finest * self.limits.tol * self.best.objective / (self.structure.n_features + 1)
+        allowed = FINEST * self.limits.tol * self.best.objective / (self.structure.n_features + 1)
         finest = allowed / max(mass, 1e-300)
-        if self.objective.smoothing <= 1.01 * finest:  # solved, and the gap is still there
-            self.finest, finest = 0.2 * self.finest, 0.2 * self.objective.smoothing
         self.objective.smoothing *= min(max(0.1, finest / self.objective.smoothing), 1.0)
         self.mu = max(PROXIMAL_STEP * self.mu, LEAST_PROXIMAL)
         self.loss.advance(at.slopes, self.mu)

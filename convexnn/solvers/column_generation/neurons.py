@@ -135,17 +135,18 @@ def compressed(neurons: Neurons, tolerance: float) -> Neurons:
     """As many neurons as the numerical ranks of the matrices, with nearly the same matrices.
 
     More neurons than the rank make the minimum degenerate, and every method slow: their weights fade like one over the
-    number of steps. Eigenvectors above ``tolerance`` times the trace are rotated pairwise until each has ``|c| = |e|``.
+    number of steps. Eigenvectors above ``tolerance`` times the sum of all traces are rotated pairwise until each has ``|c| = |e|``.
 
     Implements: Bartan and Pilanci (2021), neural decomposition.
     """
     P, classes, signs = [], [], []
+    least = 2.0 * tolerance * float(np.einsum("ij,ij->", neurons.P, neurons.P))
     for c in range(neurons.n_classes):
         for sign in (1.0, -1.0):
             own = neurons.kept(neurons.group(c, sign))
             if len(own.P) == 0:
                 continue
-            kept = rotated(own.lifted, tolerance)
+            kept = rotated(own.lifted, least)
             P.append(kept)
             classes.append(np.full(len(kept), c, dtype=np.intp))
             signs.append(np.full(len(kept), sign))
@@ -154,10 +155,10 @@ def compressed(neurons: Neurons, tolerance: float) -> Neurons:
     return Neurons(np.concatenate(P), np.concatenate(classes), np.concatenate(signs), neurons.n_classes)
 
 
-def rotated(lifted: Array, tolerance: float) -> Array:
-    """Neurons (k, d) with ``lifted' lifted`` as their matrix, but for eigenvalues below ``tolerance`` of the trace."""
+def rotated(lifted: Array, least: float) -> Array:
+    """Neurons (k, d) with ``lifted' lifted`` as their matrix, but for eigenvalues up to ``least``."""
     values, vectors = np.linalg.eigh(lifted.T @ lifted)
-    kept = values > tolerance * max(float(values.sum()), TINY)
+    kept = values > max(least, TINY)
     rows = list((vectors[:, kept] * np.sqrt(values[kept])).T)
     form = [float(v[:-1] @ v[:-1] - v[-1] ** 2) for v in rows]
     done = []

@@ -73,7 +73,7 @@ def neurons_of_point(z: Array) -> Neurons:
     for half, sign in enumerate((1.0, -1.0)):
         for c in range(z.shape[1]):
             values, vectors = np.linalg.eigh(0.5 * (z[half, c] + z[half, c].T))
-            kept = rotated((vectors * np.sqrt(np.maximum(values, 0.0))).T, 1e-14)
+            kept = rotated((vectors * np.sqrt(np.maximum(values, 0.0))).T, 1e-14 * float(values.max(initial=0.0)))
             P.append(kept)
             classes.append(np.full(len(kept), c, dtype=np.intp))
             signs.append(np.full(len(kept), sign))
