@@ -135,7 +135,8 @@ def compressed(neurons: Neurons, tolerance: float) -> Neurons:
     """As many neurons as the numerical ranks of the matrices, with nearly the same matrices.
 
     More neurons than the rank make the minimum degenerate, and every method slow: their weights fade like one over the
-    number of steps. Eigenvectors above ``tolerance`` times the sum of all traces are rotated pairwise until each has ``|c| = |e|``.
+    number of steps. Eigenvectors above ``tolerance`` times the sum of all traces are rotated pairwise until each has
+    ``|c| = |e|``.
 
     Implements: Bartan and Pilanci (2021), neural decomposition.
     """
