@@ -153,8 +153,8 @@ def page(rows: list[tuple[str, ...]]) -> str:
     body = "\n".join("| " + " | ".join(row) + " |" for row in table)
     return f"""# Training polynomial networks
 
-Written by `examples/benchmarks/polynomial.py`. One process, one BLAS thread, lam = 0.01. *Error* is the distance of a
-point's exact objective from the best lower bound proved by any of the solvers, relative; *certified gap* is what the
+Written by `examples/benchmarks/polynomial.py`. Comparisons in one process, one BLAS thread, lam = 0.01. *Error*: of a
+point's exact objective to the best lower bound proved by any of the solvers, relative; *certified gap* is what the
 multipliers of that solver prove after `evaluate`; *ratio* is CPU seconds over those of column generation, compilation
 by cvxpy included. Points of generic solvers are repaired to feasible ones first. Load of the machine at the end:
 {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.
