@@ -184,3 +184,21 @@ def test_random_attacks_prove_what_single_attacks_cannot():
     meeting = PolynomialDual(slopes, -X)  # both at the origin: no network tells them apart
     assert program.lower_bound(meeting) == pytest.approx(1.0, abs=1e-9)
     assert program.lower_bound(towards) < 0.9
+
+
+@pytest.mark.parametrize("variance", [1e300, 1e200, 1.0])
+def test_attacks_with_directions_whose_squares_underflow_are_weakened_like_any_other(variance):
+    program = PolynomialProgram([[1e-20], [2e-20]], [1.0, -1.0], lam=1e-42, radius=1e-30, coefficients=(1.0, 0.0, 0.0))
+    network = point_of(np.ones((1, 1)), np.array([[-0.7 / 4e-40]]))
+    variances = np.where(program.structure().X == 1e-20, variance, 0.0)
+    directions = np.full((1, 1, 1), math.sqrt(3e-40) / math.sqrt(variance))  # would make both classes look alike
+    dual = PolynomialDual(np.ones(2), np.zeros((2, 1)), variances, directions, np.zeros(2, dtype=int))
+    assert program.violation(network) == 0
+    assert program.lower_bound(dual) <= program.objective(network)
+
+
+@pytest.mark.parametrize("size", [1e308, 1e-310])
+def test_the_norm_of_matrices_at_both_ends_of_the_range(size):
+    G = size * np.array([[1.0, 0.0], [0.0, 0.5]])
+    assert 1.5 * size <= atomic_norm_up(G) <= 1.6 * size + 1e-279
+    assert atomic_norm_up(size * np.ones((3, 3))) >= 4 * min(size, 4e307)

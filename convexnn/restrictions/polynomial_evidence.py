@@ -13,6 +13,7 @@ inequality, so corrupted multipliers loosen the bound and nothing else.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from convexnn.monotone import concave_maximum
 from convexnn.program import PolynomialDual
 from convexnn.quadratic.structure import QuadraticStructure
 from convexnn.quadratic.trust_region import minimize_over_ball
-from convexnn.rigorous import CHUNK, UNIT, gamma, max_eigenvalue
+from convexnn.rigorous import CHUNK, UNIT, gamma, ldexp_up, max_eigenvalue
 
 Array = NDArray[np.float64]
 
@@ -85,6 +86,21 @@ def _groups(dual: PolynomialDual) -> NDArray[np.intp]:
     return np.zeros(len(dual.slopes), dtype=np.intp) if dual.groups is None else np.asarray(dual.groups)
 
 
+def _unit_directions(dual: PolynomialDual) -> PolynomialDual:
+    """The same attacks by directions of size one, powers of two moved into the variances; what overflows is left out.
+
+    Otherwise tiny directions with huge variances would have squares that underflow, and attacks that look weak.
+    """
+    if dual.variances is None:
+        return dual
+    directions = np.asarray(dual.directions, dtype=float)
+    size = np.abs(directions).max(axis=1, initial=0.0)
+    exponent = np.where(size > 0, np.frexp(size)[1], 0)
+    variances = np.ldexp(np.maximum(dual.variances, 0.0), 2 * exponent[_groups(dual)])
+    variances = np.where(np.isfinite(variances), variances, 0.0)
+    return replace(dual, variances=variances, directions=np.ldexp(directions, -exponent[:, None, :]))
+
+
 # -- slopes ----------------------------------------------------------------------------------------------
 def _admissible_slopes(structure: QuadraticStructure, slopes: Array) -> Array:
     """Nonnegative slopes inside the domain of the conjugate, those of a sample together in regression."""
@@ -108,6 +124,7 @@ def _steepest(structure: QuadraticStructure) -> float:
 # -- the norm of the multipliers -------------------------------------------------------------------------
 def class_norms(structure: QuadraticStructure, slopes: Array, dual: PolynomialDual) -> Array:
     """Upper bounds on ``kappa(G_c)`` for every class, shape (C,)."""
+    dual = _unit_directions(dual)
     shifts, variances = _weakened(structure, dual)
     attacked = structure.X[structure.rows] + shifts
     weight = structure.share * slopes
@@ -122,14 +139,14 @@ def class_norms(structure: QuadraticStructure, slopes: Array, dual: PolynomialDu
 def _weakened(structure: QuadraticStructure, dual: PolynomialDual) -> tuple[Array, Array | None]:
     """Attacks scaled down to ``E delta' D delta <= radius^2`` where they exceed it."""
     metric = np.ones(structure.n_features) if structure.metric is None else structure.metric
+    lost = UNDERFLOW * (1.0 + float(metric.sum()))  # squares that underflow, in a metric of any size
     scale = np.abs(dual.shifts).max(axis=1, initial=0.0)
-    variances = None if dual.variances is None else np.maximum(dual.variances, 0.0)
-    spread = np.zeros(len(scale))
+    variances, spread = dual.variances, np.zeros(len(scale))
     if variances is not None:
-        lengths = np.einsum("gdk,d->gk", np.square(np.asarray(dual.directions, dtype=float)), metric)
+        lengths = np.einsum("gdk,d->gk", np.square(np.asarray(dual.directions, dtype=float)), metric) + lost
         spread = np.einsum("tk,tk->t", variances, lengths[_groups(dual)])
     safe = np.where(scale > 0, scale, 1.0)
-    mean = safe * np.sqrt(np.square(dual.shifts / safe[:, None]) @ metric)
+    mean = safe * np.sqrt(np.square(dual.shifts / safe[:, None]) @ metric + np.where(scale > 0, lost, 0.0))
     reach = np.hypot(mean, np.sqrt(spread)) * (1 + 4 * gamma(structure.n_features * 2 + 16)) + SHORTEST
     factor = np.where(reach > structure.radius, structure.radius / reach * (1 - 8 * UNIT), 1.0)
     factor = np.where(np.isfinite(reach), factor, 0.0)
@@ -154,10 +171,10 @@ def _norm_of_terms(
     if variances is not None:
         groups, directions = _groups(dual)[terms], np.asarray(dual.directions, dtype=float)
         for group in np.unique(groups):
-            of_group = groups == group
-            along = t[of_group] @ variances[terms][of_group]
+            rows = np.flatnonzero(groups == group)
+            parts = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+            along, sizes = (sum(s[part] @ variances[terms[part]] for part in parts) for s in (t, size))
             second += (directions[group] * along) @ directions[group].T
-            sizes = size[of_group] @ variances[terms][of_group]
             reach += float(sizes @ np.square(directions[group]).sum(axis=0))
     G = np.empty((len(second) + 1,) * 2)
     G[:-1, :-1] = a * second
@@ -200,7 +217,11 @@ def atomic_norm_up(G: Array) -> float:
     """
     if not np.isfinite(G).all():
         return math.inf
-    return max(_largest_up(G), _largest_up(-G), 0.0)
+    if not G.any():
+        return 0.0
+    exponent = int(np.frexp(np.abs(G).max(initial=0.0))[1])
+    unit = np.ldexp(G, -exponent)  # entries of size one: products neither overflow nor lose more than UNDERFLOW
+    return ldexp_up(max(_largest_up(unit), _largest_up(-unit), 0.0) + UNDERFLOW, exponent)
 
 
 def _largest_up(G: Array) -> float:
