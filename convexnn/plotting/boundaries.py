@@ -153,7 +153,7 @@ class DecisionBoundaryDisplay:
             inside = (self.plane.classes == k).astype(float)
             if 0 < inside.mean() < 1:
                 self.ax_.contour(self.plane.first, self.plane.second, inside, levels=[0.5], colors=GRAY, linewidths=1)
-        self.balls_ = self._draw_balls()
+        self.balls_ = self._draw_balls(colors)
         self._draw_points(colors)
         self.ax_.set_xlabel(self.names[0])
         self.ax_.set_ylabel(self.names[1])
@@ -172,21 +172,23 @@ class DecisionBoundaryDisplay:
             self.ax_.scatter(*chosen.T, s=14, color=colors[k], edgecolor="white", linewidth=0.4, label=label, zorder=3)
         self.ax_.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize="small")
 
-    def _draw_balls(self) -> Any:
+    def _draw_balls(self, colors: list[str]) -> Any:
+        """Balls in the colors of their samples."""
         if self.radii is None or self.points is None:
             return None
         from matplotlib.collections import PatchCollection
         from matplotlib.patches import Circle, Rectangle
 
         patches: list[Any] = []
-        for point, radius in zip(self.points, self.radii, strict=True):
-            if not 0 < radius < np.inf:
-                continue
+        edges = [GRAY] * len(self.points) if self.targets is None else [colors[k] for k in self.targets]
+        drawn = (self.radii > 0) & np.isfinite(self.radii)
+        for point, radius in zip(self.points[drawn], self.radii[drawn], strict=True):
             if self.norm == "l2":
                 patches.append(Circle((point[0], point[1]), radius))
             else:
                 patches.append(Rectangle((point[0] - radius, point[1] - radius), 2 * radius, 2 * radius))
-        balls = PatchCollection(patches, facecolor="none", edgecolor=GRAY, linewidth=0.6, alpha=0.8)
+        edges = [edge for edge, kept in zip(edges, drawn, strict=True) if kept]
+        balls = PatchCollection(patches, facecolor="none", edgecolor=edges, linewidth=0.7, alpha=0.6)
         return self.ax_.add_collection(balls)
 
 
