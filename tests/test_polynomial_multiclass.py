@@ -8,6 +8,7 @@ from convexnn.program import PolynomialDual, evaluate
 from convexnn.restrictions.polynomial import PolynomialProgram
 from convexnn.restrictions.polynomial_multiclass import MulticlassPolynomialProgram
 from convexnn.restrictions.polynomial_zero import zero_dual, zero_solution
+from convexnn.solvers import solve
 from convexnn.solvers.cvx import solve_cvxpy
 
 A, B, C0 = 0.09, 0.5, 0.47
@@ -188,6 +189,23 @@ def test_large_radii_are_proved_without_training(loss):
     assert zero_solution(regression, 1e-9).objective == pytest.approx((targets**2).mean(), rel=1e-12)
     assert zero_solution(PolynomialProgram(X, targets, lam=1e-6, radius=0.1, loss="squared"), 1e-4) is None
     assert zero_solution(PolynomialProgram(X, targets, lam=1e-6, loss="squared"), 1e-4) is None
+
+
+@pytest.mark.parametrize("coefficients", [(A, 0.5, C0), (-0.3, 0.5, 0.2), (0.2, 0.5, 0.0)])
+def test_the_solver_itself_proves_the_zero_network_far_above_the_scale_of_the_data(coefficients):
+    y = np.repeat([0, 1, 2], [9, 4, 1])
+    X = np.random.default_rng(0).normal(size=(14, 3))
+    programs = [
+        MulticlassPolynomialProgram(X, y, lam=1e-4, radius=1e3, coefficients=coefficients),
+        PolynomialProgram(X, np.where(y == 2, 1.0, -1.0), lam=1e-4, radius=1e3, coefficients=coefficients),
+        PolynomialProgram(X, X[:, 0] - 1.0, lam=1e-4, radius=1e3, coefficients=coefficients, loss="squared"),
+    ]
+    for program in programs:
+        found = solve(program, solver="column_generation", tol=1e-9)
+        assert found.is_optimal
+        assert found.iterations == 0
+        assert not found.z.any()
+        assert "zero network" in found.notes[0]
 
 
 def test_remarks_name_a_classifier_that_is_robust_for_one_class_only(rng):

@@ -7,21 +7,15 @@ alike: the moments of every class cancel, and with them every unit that could lo
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from convexnn.program import PolynomialDual, Proposal, Solution, evaluate
-from convexnn.quadratic.structure import ABSENT, QuadraticStructure
+from convexnn.quadratic.origin import origin_attacks
+from convexnn.quadratic.structure import QuadraticStructure
 from convexnn.restrictions.polynomial import PolynomialProgram
-
-Array = NDArray[np.float64]
 
 
 def zero_dual(structure: QuadraticStructure) -> PolynomialDual:
     """Multipliers that prove the zero network optimal where the sets of all samples reach the origin.
-
-    Slopes ``s`` of the losses there, attacks with mean ``-x`` and covariance ``tau_c I`` for the terms of class c,
-    ``tau_c = (c0 / a) (max_k omega_k / omega_c - 1)`` with the coefficients a and c0 of the activation and the sums
-    ``omega_c`` of weights times slopes. In regression the classes are the targets above and below zero.
 
     Implements: docs/theory/polynomial_multiclass.md, Proposition 6.
 
@@ -29,19 +23,10 @@ def zero_dual(structure: QuadraticStructure) -> PolynomialDual:
     ----------
     structure : QuadraticStructure
     """
-    slopes = structure.term_slope(-structure.offset)  # in regression zero for the term that does not decide
-    own = np.where(structure.plus == ABSENT, structure.n_classes, structure.plus)  # one score: minus it as well
-    share = np.bincount(own, structure.share * slopes)[own]
-    a, _, c = structure.coefficients
-    ratio = c / a if a * c > 0 else 0.0
-    spread = ratio * (share.max(initial=0.0) / np.maximum(share, np.finfo(float).tiny) - 1.0)
+    attacks = origin_attacks(structure)
     d = structure.n_features
-    return PolynomialDual(
-        slopes,
-        -structure.X[structure.rows],
-        np.broadcast_to(np.minimum(spread, 1e12)[:, None], (structure.n_terms, d)),
-        np.eye(d)[None],
-    )
+    variances = np.broadcast_to(attacks.spread[:, None], (structure.n_terms, d))
+    return PolynomialDual(attacks.slopes, attacks.shifts, variances, np.eye(d)[None])
 
 
 def zero_solution(program: PolynomialProgram, tol: float) -> Solution | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from convexnn.monotone import concave_maximum
 from convexnn.program import PolynomialDual
+from convexnn.quadratic.origin import origin_attacks
 from convexnn.quadratic.structure import QuadraticStructure
 from convexnn.solvers.column_generation.neurons import Neurons
 from convexnn.solvers.column_generation.worst_cases import WorstCases
@@ -58,6 +59,20 @@ class Incumbent:
             shifts, variances, directions, groups = worst.attacks()
             self.dual = PolynomialDual(slopes.copy(), shifts, variances, directions, groups)
             self.lower_bound = max(bound, 0.0)
+
+    def offer_origin(self, structure: QuadraticStructure) -> None:
+        """Keep the dual point of attacks on the origin where it is the better one; nothing where they are too strong.
+
+        No smooth worst case leads there when the radius is far above the data.
+        """
+        attacks = origin_attacks(structure)
+        bound = scaled_bound(structure, attacks.slopes, attacks.norm) if attacks.inside else 0.0
+        if bound > self.lower_bound:
+            d = structure.n_features
+            variances = np.repeat(attacks.spread[:, None], d, axis=1)
+            groups = np.zeros(structure.n_terms, dtype=np.intp)
+            self.dual = PolynomialDual(attacks.slopes, attacks.shifts, variances, np.eye(d)[None], groups)
+            self.lower_bound = bound
 
 
 def scaled_bound(structure: QuadraticStructure, slopes: Array, norm: float) -> float:

@@ -191,11 +191,13 @@ class Run:
         return first_neurons(self.worst, structure.n_features + 1)
 
     def _zero_is_best(self) -> bool:
-        """Offer the dual point of the zero network, whose gap is zero when no neuron lowers the objective."""
+        """Offer dual points of the zero network, whose gap is zero when no neuron lowers the objective."""
         slopes = self.structure.term_slope(-self.structure.offset)
         self.worst.rest()
         G = self.worst.moments(self.structure.share * slopes)
         self.best.offer_dual(self.worst, slopes, best_columns(G, self.structure.lam, 1).norm)
+        if self.structure.radius > 0:
+            self.best.offer_origin(self.structure)
         return self.best.gap <= self.limits.tol
 
     def _round(self, neurons: Neurons) -> Evaluation:
