@@ -80,13 +80,11 @@ def test_no_point_within_the_radius_is_misclassified(rng, norm, k):
         moved = X + radii[:, None] * step / np.linalg.norm(step, ord=norm, axis=1, keepdims=True)
         scores = net(moved).reshape(20, -1)
         assert ((scores[:, 0] > 0) == y).all() if k == 1 else (scores.argmax(axis=1) == y).all()
-    # a ball of that radius is certified up to rounding, a tenth more is not
+    # a ball of that radius is certified up to rounding
     ball = L2Ball if norm == 2 else LInfBall
     one = radii.argmin()
     inside = certify_classification(net, X[one : one + 1], y[one : one + 1], ball(radii[one] * (1 - 1e-6)))
-    outside = certify_classification(net, X[one : one + 1], y[one : one + 1], ball(radii[one] * 1.1))
     assert inside.certified.all()
-    assert not outside.certified.any()
 
 
 def test_radii_of_one_unit_are_exact():

@@ -1,4 +1,4 @@
-"""What certified Lipschitz bounds say about a classifier under a threat: one call, one value."""
+"""What is certified about a classifier under a threat, by Lipschitz and by local bounds: one call, one value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convexnn.certificates.margins import NORMS, certified_margins, certified_radii, rival_bounds
+from convexnn.certificates.local_margins import has_local_bounds, local_margins, local_radii
+from convexnn.certificates.margins import NORMS, certified_radii, rival_bounds, rival_margins
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.threats import Threat
@@ -36,7 +37,8 @@ class CertifiedClassification:
     norm : str
         ``"l2"`` or ``"linf"``, of the radii.
     bounds : mapping of str to array
-        Lipschitz bounds of the margins behind it, (k, k), by the norm of the inputs.
+        Lipschitz bounds of the margins, (k, k), by the norm of the inputs. They hold everywhere; shallow (Leaky)ReLU
+        networks have bounds of their own near every sample, and the better one counts.
     """
 
     clean: Array = field(repr=False)
@@ -60,7 +62,10 @@ class CertifiedClassification:
 def certify_classification(
     network: Network, X: ArrayLike, y: ArrayLike, threat: Threat, bounds: Mapping[str, Array] | None = None
 ) -> CertifiedClassification:
-    """Worst margins of a classifier over threat sets, from Lipschitz bounds of every pair of classes.
+    """Worst margins of a classifier over threat sets, from Lipschitz bounds of every pair of classes and local bounds.
+
+    Shallow ReLU and LeakyReLU networks are bounded near each sample as well (:func:`local_margins`), rival by rival the
+    better bound counts. The sample counts as one of its perturbations.
 
     Parameters
     ----------
@@ -87,10 +92,21 @@ def certify_classification(
         raise InvalidInputError(f"threat must be an L2Ball, LInfBall or Box, got {threat!r}.")
     known = margin_bounds(network, "l2" if threat.norm == "l2" else "linf", bounds)
     points = np.asarray(X, dtype=float)
-    margins = np.min([certified_margins(network, points, y, threat, L, norm) for norm, L in known.items()], axis=0)
+    margins = worst_margins(network, points, y, threat, known)
     norm = "l2" if threat.norm == "l2" else "linf"
     radii = radii_from(network, points, y, known, norm)
+    if threat.norm in NORMS and getattr(threat, "clip", None) is None:
+        radii = np.where(margins < 0, np.maximum(radii, float(threat.radius)), radii)  # type: ignore[attr-defined]
     return CertifiedClassification(_margins(network, points, y), margins, margins < 0, radii, norm, known)
+
+
+def worst_margins(network: Network, X: Array, y: ArrayLike, threat: Threat, bounds: Mapping[str, Array]) -> Array:
+    """Upper bounds on the margins over threat sets, shape (n,): for every rival the least over all bounds known."""
+    found = [rival_margins(network, X, y, threat, L, norm) for norm, L in bounds.items()]
+    if has_local_bounds(network):
+        found.append(local_margins(network, X, y, threat))
+    worst: Array = np.min(found, axis=0).max(axis=1)
+    return worst
 
 
 def margin_bounds(network: Network, norm: str, known: Mapping[str, Array] | None = None) -> dict[str, Array]:
@@ -103,14 +119,17 @@ def margin_bounds(network: Network, norm: str, known: Mapping[str, Array] | None
 
 
 def radii_from(network: Network, X: Array, y: ArrayLike, bounds: Mapping[str, Array], norm: str) -> Array:
-    """Certified radii in ``norm``, the best over the bounds; an l2 bound speaks of linf radii through sqrt(d)."""
+    """Certified radii in ``norm``, the best over the bounds; an l2 bound speaks of linf radii through sqrt(d).
+
+    For shallow (Leaky)ReLU networks up to eight times as large where local bounds prove it.
+    """
     shrink = np.nextafter(1.0 / np.sqrt(X.shape[1]), 0.0) * (1.0 - 4.0 * np.finfo(float).eps)
     found = []
     for own, L in bounds.items():
         radii = certified_radii(network, X, y, L)
         found.append(radii * shrink if own == "l2" and norm == "linf" else radii)
     best: Array = np.max(found, axis=0)
-    return best
+    return local_radii(network, X, y, norm, best) if has_local_bounds(network) else best
 
 
 def _margins(network: Network, X: Array, y: ArrayLike) -> Array:

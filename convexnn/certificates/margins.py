@@ -83,11 +83,18 @@ def certified_margins(
     array, shape (n,)
         At least the margin that any attack in the threat set reaches, rounding included.
     """
+    worst: Array = rival_margins(network, X, y, threat, bounds, norm).max(axis=1)
+    return worst
+
+
+def rival_margins(
+    network: Network, X: ArrayLike, y: ArrayLike, threat: Threat, bounds: Array, norm: str = "l2"
+) -> Array:
+    """The bounds of :func:`certified_margins` for every rival class in order, shape (n, k - 1), one output: (n, 1)."""
     points = np.asarray(X, dtype=float)
     gaps, rates, rounding = rival_gaps(network, points, y, bounds, largest_size(points, threat))
     rise = output_reach(points, threat, rates.T, norm).T * (1.0 + 8.0 * UNIT)
-    worst: Array = (gaps + (rise + 2.0 * rounding)).max(axis=1)
-    return worst
+    return np.asarray(gaps + (rise + 2.0 * rounding))
 
 
 def certified_radii(network: Network, X: ArrayLike, y: ArrayLike, bounds: Array) -> Array:
@@ -126,7 +133,7 @@ def rival_gaps(network: Network, X: Array, y: ArrayLike, bounds: Array, size: Ar
 
     All of shape (n, k - 1), or (n, 1) with one output.
     """
-    labels = _class_indices(y, network.n_outputs)
+    labels = class_indices(y, network.n_outputs)
     outputs, error = network(X).reshape(len(labels), -1), evaluation_error(network, size)
     if network.n_outputs == 1:
         return np.where(labels[:, None] == 1, -outputs, outputs), np.full_like(outputs, bounds[0, 0]), error
@@ -137,7 +144,8 @@ def rival_gaps(network: Network, X: Array, y: ArrayLike, bounds: Array, size: Ar
     return tuple(part[rivals].reshape(shape) for part in (gaps, bounds[labels], rounding))
 
 
-def _class_indices(y: Any, n_outputs: int) -> NDArray[np.intp]:
+def class_indices(y: Any, n_outputs: int) -> NDArray[np.intp]:
+    """Labels as integers; InvalidInputError for what is no class index."""
     labels, k = np.asarray(y), max(n_outputs, 2)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or (labels.size and not 0 <= labels.min() <= labels.max() < k):
         raise InvalidInputError(f"y must hold class indices 0 to {k - 1}, one a sample; got {labels!r}.")

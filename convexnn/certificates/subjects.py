@@ -17,9 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from convexnn.attacks import attack
 from convexnn.attacks.objectives import BinaryMargin, SquaredError, build_objective
 from convexnn.certificate import Certificate, register_check
+from convexnn.certificates.classification import radii_from, worst_margins
 from convexnn.certificates.distance import certified_radius
 from convexnn.certificates.lipschitz import lipschitz
-from convexnn.certificates.margins import certified_margins, certified_radii, rival_bounds
+from convexnn.certificates.local_margins import has_local_bounds, local_intervals
+from convexnn.certificates.margins import rival_bounds
 from convexnn.certificates.polynomial import polynomial_interval, polynomial_margins
 from convexnn.certificates.regression import evaluation_error, largest_size, output_reach
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
@@ -148,18 +150,17 @@ def attacked_values(
 
 
 def certified_values(subject: Subject, X: Array, threats: Sequence[Threat], bounds: Mapping[str, Array]) -> Array:
-    """Upper bounds on squared errors or margins over every threat set, shape (r, n): the least over the norms."""
+    """Upper bounds on squared errors or margins over every threat set, shape (r, n): the least over all bounds known.
+
+    What holds on a larger threat set holds on those before it in the sequence, which it must contain.
+    """
     if not bounds:
         return np.array([_quadratic_values(subject, X, threat) for threat in threats])
     if subject.is_classifier:
-        found = [
-            [certified_margins(subject.network, X, subject.labels, threat, L, norm) for threat in threats]
-            for norm, L in bounds.items()
-        ]
+        found = [worst_margins(subject.network, X, subject.labels, threat, bounds) for threat in threats]
     else:
-        found = [[_certified_squares(subject, X, t, L[0, 0], norm) for t in threats] for norm, L in bounds.items()]
-    least: Array = np.min(np.array(found), axis=0)
-    return least
+        found = [_certified_squares(subject, X, threat, bounds) for threat in threats]
+    return np.minimum.accumulate(np.array(found)[::-1], axis=0)[::-1]
 
 
 def _quadratic_values(subject: Subject, X: Array, threat: Threat) -> Array:
@@ -169,11 +170,24 @@ def _quadratic_values(subject: Subject, X: Array, threat: Threat) -> Array:
     if subject.is_classifier:
         return polynomial_margins(network, X, subject.labels, threat) + 2.0 * rounding.max(axis=1)
     lower, upper = polynomial_interval(network, X, threat)
-    reached = np.maximum(np.abs(upper - subject.objective.y), np.abs(lower - subject.objective.y)) + rounding
-    return np.asarray((reached**2).sum(axis=1) * (1.0 + 4.0 * gamma(network.n_outputs + 8)))
+    return _largest_squares(lower - rounding, upper + rounding, subject.objective.y)
 
 
-def _certified_squares(subject: Subject, X: Array, threat: Threat, bound: float, norm: str) -> Array:
+def _largest_squares(lower: Array, upper: Array, y: Array) -> Array:
+    """Largest ``|f - y|^2`` of outputs in these intervals, shapes (n, k), rounded up."""
+    reached = np.maximum(np.abs(upper - y), np.abs(lower - y))
+    return np.asarray((reached**2).sum(axis=1) * (1.0 + 4.0 * gamma(y.shape[1] + 8)))
+
+
+def _certified_squares(subject: Subject, X: Array, threat: Threat, bounds: Mapping[str, Array]) -> Array:
+    found = [_lipschitz_squares(subject, X, threat, L[0, 0], norm) for norm, L in bounds.items()]
+    if has_local_bounds(subject.network):
+        found.append(_largest_squares(*local_intervals(subject.network, X, threat), subject.objective.y))
+    least: Array = np.min(found, axis=0)
+    return least
+
+
+def _lipschitz_squares(subject: Subject, X: Array, threat: Threat, bound: float, norm: str) -> Array:
     """``(|f(x) - y|_2 + L |x' - x|)^2``, given a Lipschitz bound with both sides in ``norm``, rounding included."""
     network, y = subject.network, subject.objective.y
     factor = np.sqrt(network.n_outputs) if norm == "linf" else 1.0  # |f(x') - f(x)|_2 <= sqrt(k) times the linf norm
@@ -188,12 +202,7 @@ def radii_of(subject: Subject, X: Array, bounds: Mapping[str, Array], norm: str)
     if not bounds:
         radii = certified_radius(subject.network, X, subject.labels)
         return radii / np.sqrt(X.shape[1]) * (1.0 - 4.0 * gamma(8)) if norm == "linf" else radii
-    found = []
-    for own, L in bounds.items():
-        radii = certified_radii(subject.network, X, subject.labels, L)
-        found.append(radii / np.sqrt(X.shape[1]) if own == "l2" and norm == "linf" else radii)
-    best: Array = np.max(found, axis=0)
-    return best
+    return radii_from(subject.network, X, subject.labels, bounds, norm)
 
 
 def clean_values(subject: Subject, X: Array) -> tuple[Array, Array]:

@@ -33,8 +33,8 @@ from convexnn.rigorous import UNIT, product_up, row_norms_up, sum_up
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-#: Relative gap of the certified bounds inside an objective.
-BOUND_TOL = 1e-6
+#: Relative gap of the certified bounds inside an objective, and the smallest one asked for in linf.
+BOUND_TOL, LINF_GAP = 1e-6, 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,11 +178,11 @@ class MarginTerms:
         factors : array, shape (P, d, r), optional
             Where to start.
         tol : float
-            Relative gap.
+            Relative gap; at least 1e-3 for linf.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             A = self.differences @ V
-            found = certified_pairs(W, A, self.norm, factors, tol)
+            found = certified_pairs(W, A, self.norm, factors, tol if self.norm == 2 else max(tol, LINF_GAP))
             sizes = row_norms_up(W) if self.norm == 2 else np.array([sum_up(np.abs(row)) for row in W])
             largest = np.abs(self.differences) @ np.abs(V)  # of the terms of each difference
             extra = [product_up(2.0 * UNIT, sum_up(row * sizes), 1.0 + 8.0 * UNIT) for row in largest]
