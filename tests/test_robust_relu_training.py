@@ -15,9 +15,12 @@ from convexnn.program import evaluate
 from convexnn.restrictions.robust_relu import RobustRelu
 from convexnn.restrictions.robust_relu_margins import certified_margins
 from convexnn.solvers import solve
+from convexnn.training import robust_relu
 from convexnn.training.robust_relu import RobustReluOptions, train_robust_relu
 from convexnn.training.robust_relu_slopes import improved_slopes, row_losses
+from convexnn.training.robust_relu_smooth import SmoothedRobust, TimeUpError
 from convexnn.training.robust_relu_solver import RobustSolver
+from tests._interruption import count_calls, interrupted_at
 
 
 def classes(y):
@@ -108,6 +111,49 @@ def test_a_time_limit_of_zero_gives_the_start(rng):
     assert result.network(X) == pytest.approx(net(X), abs=1e-12)
 
 
+@pytest.mark.parametrize("module", ["restrictions.robust_relu", "training.robust_relu_slopes"])
+def test_when_the_time_is_over_nothing_is_started(rng, monkeypatch, module):
+    torch = pytest.importorskip("torch")
+    X, y, net = data(rng)
+    calls = [0]
+
+    def counted(*arguments):
+        calls[0] += 1
+        return certified_margins(*arguments)
+
+    monkeypatch.setattr(f"convexnn.{module}.certified_margins", counted)
+    result = train_robust_relu(net, X, classes(y), RobustReluOptions(time_limit=0.0))
+    assert calls[0] == (1 if module == "restrictions.robust_relu" else 0)  # the start, and no more
+    assert [stage.stage for stage in result.history] == ["start"]
+    assert result.solution is None
+    program = RobustRelu.at(net, X, y, 0.01, 0.5)
+    calls[0] = 0
+    improved_slopes(program.terms, *program.unpack(program.start), deadline=0.0)
+    assert calls[0] == 0
+    with pytest.raises(TimeUpError):
+        SmoothedRobust(program.terms, 1.0, "cpu", torch.float64, 0.0)
+
+
+def test_the_history_ends_with_the_objective_wherever_an_interrupt_comes(rng):
+    X, y, net = data(rng)
+
+    def settings():
+        return RobustReluOptions(radius=0.1, lam=0.01, rounds=1, max_iter=1)
+
+    def work():
+        return train_robust_relu(net, X, classes(y), settings())
+
+    folders = ("training/robust_relu", "restrictions/robust_relu")
+    first = count_calls(lambda: robust_relu._Run(net, X, classes(y), settings()), *folders) + 2  # and the two doors
+    last = count_calls(work, *folders)
+    for k in {*range(first, last, 79), *range(last - 12, last, 3)}:
+        result = interrupted_at(k, work, *folders)
+        assert result.status == "interrupted"
+        objectives = [stage.objective for stage in result.history]
+        assert objectives == sorted(objectives, reverse=True)
+        assert result.after == objectives[-1] <= result.before <= objectives[0]
+
+
 @pytest.mark.parametrize("call", [1, 40, 200])
 def test_an_interrupt_gives_the_best_network_so_far(rng, monkeypatch, call):
     from convexnn.training import robust_relu_solver
@@ -156,7 +202,7 @@ def test_what_cannot_be_used_is_refused(rng):
             train_robust_relu(net, X, bad)
     with pytest.raises(InvalidInputError):
         train_robust_relu(net, np.where(X > 1, math.nan, X), labels)
-    for wrong in ({"radius": -1.0}, {"norm": 1}, {"lam": 0.0}, {"loss": "squared"}):
+    for wrong in ({"radius": -1.0}, {"norm": 1}, {"lam": 0.0}, {"loss": "squared"}, {"device": "xpu"}):
         with pytest.raises(InvalidInputError):
             train_robust_relu(net, X, labels, RobustReluOptions(**wrong))
     for wrong in ({"rounds": -1}, {"tol": 0.0}, {"dtype": "float16"}, {"max_iter": 0}, {"time_limit": -1.0}):

@@ -32,6 +32,7 @@ from convexnn.restrictions.vector_units import (
 from convexnn.training.options import require_count, require_number
 from convexnn.training.robust_relu_slopes import improved_slopes
 from convexnn.training.robust_relu_solver import RobustSolver
+from convexnn.training.starting import resolve_device
 
 Array = NDArray[np.float64]
 
@@ -212,40 +213,54 @@ class _Run:
         limit = options.time_limit
         self.deadline = math.inf if limit is None else self.began + limit
         self.program, self.z = _program(network, X, _labels(y, network.n_outputs), options)
-        self.value = self.program.objective(self.z)
-        self.history = [RobustStage("start", self.value, True, self.seconds)]
+        self.history = [RobustStage("start", self.program.objective(self.z), True, self.seconds)]
         self.solution: Solution | None = None
-        self.device = _device(options.device)
+        self.device = resolve_device(options.device)
 
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self.began
 
+    @property
+    def is_late(self) -> bool:
+        return time.perf_counter() >= self.deadline
+
+    @property
+    def value(self) -> float:
+        """The objective that was noted last; an interrupt before it is noted leaves the point with a larger one."""
+        return self.history[-1].objective
+
     def result(self) -> RobustTraining:
-        status, before = "finished", self.value
+        status, before = "finished", self.history[-1].objective
         try:
-            self._improve_slopes()
+            if not self.is_late:
+                self._improve_slopes()
             before = self.value
             self._rounds()
-            status = "time_limit" if time.perf_counter() >= self.deadline else "finished"
+            status = "time_limit" if self.is_late else "finished"
         except KeyboardInterrupt:
             status = "interrupted"
-        return self._finished(before, status)
+        try:
+            return self._finished(before, status)
+        except KeyboardInterrupt:
+            return self._finished(before, "interrupted")
 
     def _rounds(self) -> None:
         """Quick convex programs with better slopes after each while that pays, then a thorough one."""
         quick = max(1, round(QUICK * self.options.max_iter))
         for left in reversed(range(self.options.rounds)):
             value = self.value
-            self._solve(quick if left else self.options.max_iter)
+            self._round(quick if left else self.options.max_iter)
+            if left and value - self.value <= LAST_GAIN * abs(value):
+                self._round(self.options.max_iter)
+                return
+
+    def _round(self, max_iter: int) -> None:
+        """A convex program and better slopes for what it found; nothing once the time is over."""
+        if not self.is_late:
+            self._solve(max_iter)
+        if not self.is_late:
             self._improve_slopes()
-            late = time.perf_counter() >= self.deadline
-            if late or not left:
-                return
-            if value - self.value <= LAST_GAIN * abs(value):
-                self._solve(self.options.max_iter)
-                self._improve_slopes()
-                return
 
     def _solve(self, max_iter: int) -> None:
         began = time.perf_counter()
@@ -273,7 +288,6 @@ class _Run:
 
     def _note(self, stage: str, value: float) -> None:
         accepted = value < self.value
-        self.value = value
         self.history.append(RobustStage(stage, value, accepted, self.seconds))
         if self.options.verbose:
             _LOGGER.info("%s: certified objective %.6g", stage, value)
@@ -295,14 +309,6 @@ class _Run:
             self.program.to_rows(worst),
             self.seconds,
         )
-
-
-def _device(device: str) -> str:
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _labels(y: ArrayLike, n_outputs: int) -> Array:

@@ -51,9 +51,13 @@ def improved_slopes(
     deadline : float
         Of ``time.perf_counter``; later, the slopes so far come back.
     """
+    if time.perf_counter() > deadline:
+        return terms.slopes
     best, losses = terms.slopes, row_losses(terms, U, c)
     candidates = (pattern_slopes, chord_slopes, mixed_slopes)
     for make in candidates:
+        if time.perf_counter() > deadline:
+            return best
         best, losses = _better(terms, U, c, best, losses, make(terms, U))
     if terms.radius == 0 or time.perf_counter() > deadline:
         return best
@@ -83,6 +87,8 @@ def _descent(terms: RobustTerms, U: Array, c: Array, device: str, dtype: str, de
         offset = put(terms.offsets(c)[part]).reshape(-1, per_row)
         row = _Row(B, z, put(U[:, :-1]), offset, terms)
         found[rows] = row.descend(put(terms.slopes[rows]), deadline).double().cpu().numpy()
+        if time.perf_counter() > deadline:
+            break
     return found
 
 

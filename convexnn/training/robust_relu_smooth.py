@@ -100,6 +100,7 @@ class SmoothedRobust:
 
         self.put = put
         self.terms, self.mu, self.deadline = terms, smoothing, deadline
+        self._check_time()
         reach = terms.radius * (1.0 if terms.norm == 2 else math.sqrt(terms.n_inputs))
         unit = 1 / math.hypot(reach, math.sqrt(float(np.mean(np.sum(terms.X**2, axis=1)))))
         spread = 1.0 if terms.norm == 2 else 1 / math.sqrt(terms.n_inputs)
@@ -116,6 +117,7 @@ class SmoothedRobust:
             rows = slice(start, min(start + step, len(terms.X)))
             part = slice(rows.start * k, rows.stop * k)
             B, T = put(terms.coefficients(part)).reshape(-1, k, terms.n_units), put(terms.slopes[rows])
+            self._check_time()
             yield _Part(
                 rows,
                 part,
@@ -133,8 +135,7 @@ class SmoothedRobust:
         """Smoothed value and gradient at a point (units and output biases in one vector)."""
         import torch
 
-        if time.perf_counter() > self.deadline:
-            raise TimeUpError
+        self._check_time()
         terms, k, old, point = self.terms, self.terms.n_outputs, self.centers, self.put(z)
         U, c = point[:-k].reshape(terms.n_units, -1), torch.cat([point[-k:], point.new_zeros(1)])
         groups = _into_ball(old.groups + U / self.widths[2])
@@ -143,6 +144,7 @@ class SmoothedRobust:
         found = Centers(empty(old.slopes), empty(old.attacks), empty(old.shares), groups, sizes)
         sums = _Sums(torch.zeros_like(U), torch.zeros_like(rho), torch.zeros_like(c))
         for part in self._kept if self._kept is not None else self._parts():
+            self._check_time()
             self._add(part, U, c, rho, found, sums)
         self.found = found
         gradient = sums.L + 2 * terms.lam * groups
@@ -150,6 +152,10 @@ class SmoothedRobust:
         penalty = (groups * U).sum() - 0.5 * self.widths[2] * (groups - old.groups).square().sum()
         flat = torch.cat([gradient.reshape(-1), -sums.balance[:-1]])
         return sums.value + 2 * terms.lam * float(penalty), flat.double().cpu().numpy()
+
+    def _check_time(self) -> None:
+        if time.perf_counter() > self.deadline:
+            raise TimeUpError
 
     def _sizes(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Directions of the dual norms of the units, and ``rho``, smoothed."""
