@@ -240,6 +240,14 @@ def test_any_multiplier_gives_a_lower_bound(rng, norm):
     assert program.lower_bound(replace(dual, residual=dual.residual[:-1])) == -np.inf
 
 
+def test_multipliers_beyond_float64_prove_nothing():
+    dead = Network.shallow([[0.0, 0.0]], [-1.0], [1.0], 0.0)  # never active: no multiplier meets a residual
+    program = CertifiedMargin.at(dead, np.eye(2), [0, 1], radius=0.1, lam=0.1, loss="squared_hinge")
+    for size in (1e160, 1e300):
+        bound = program.lower_bound(Dual(np.full((2, 1), size), np.zeros((2, 1)), None))
+        assert 0.0 <= bound <= 1.0  # the value at zero
+
+
 def test_more_directions_never_hurt_and_two_outputs_agree_with_one(rng):
     X, y = data(rng, n=15, k=1)
     one = random_network(rng, m=4, k=1)

@@ -69,8 +69,9 @@ def margin_lower_bound(terms: MarginTerms, geometry: MarginGeometry, dual: Dual)
     ones = np.ones_like(slopes)
 
     def value(theta: float) -> float:
-        conjugate = terms.loss.conjugate(-theta * slopes / weight, ones)
-        bound = -float((weight * conjugate).sum())
+        with np.errstate(over="ignore", invalid="ignore"):  # a bound beyond float64 is no bound
+            conjugate = terms.loss.conjugate(-theta * slopes / weight, ones)
+            bound = -float((weight * conjugate).sum())
         return bound if math.isfinite(bound) else -math.inf
 
     top = min(limit, 4.0)
