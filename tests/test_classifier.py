@@ -250,6 +250,11 @@ def test_to_torch_gives_the_same_scores(rng, k):
         {"start": "magic"},
         {"class_weight": {7: 1.0}},
         {"regularizer": "margin", "radius": 0.1, "pattern_search": 2},
+        {"regularizer": "margin", "max_iter": 0},
+        {"regularizer": "margin", "tol": -1.0},
+        {"regularizer": "adversarial", "max_iter": 1.5},
+        {"time_limit": "1"},
+        {"lam": "1"},
     ],
 )
 def test_settings_that_cannot_be_meant(rng, parameters):

@@ -27,6 +27,7 @@ from convexnn.restrictions.base import positive
 from convexnn.restrictions.loss_bounds import scalar_loss
 from convexnn.training import AdversarialTrainer, Trainer
 from convexnn.training.certified_margin import MarginOptions, train_certified_margin
+from convexnn.training.options import require_count, require_number
 from convexnn.training.robust_relu import RobustReluOptions, train_robust_relu
 
 Array = NDArray[np.float64]
@@ -94,8 +95,13 @@ def checked_options(model: Any) -> FitOptions:
     shared = {name: getattr(model, name) for name in names}
     own = model.regularizer if model.regularizer in REGULARIZERS else "l2"
     refine = RefineOptions(regularizer=own, **shared)
-    if model.regularizer in ROBUST and model.pattern_search:
-        raise InvalidInputError(f"pattern_search is not for regularizer={model.regularizer!r}; use pattern_search=0.")
+    if model.regularizer in ROBUST:  # the other ones leave these to their solvers
+        require_count("max_iter", model.max_iter)
+        require_number("tol", model.tol, positive=True)
+        if model.pattern_search:
+            raise InvalidInputError(
+                f"pattern_search is not for regularizer={model.regularizer!r}; use pattern_search=0."
+            )
     radius = positive(model.radius, "radius", zero=True)
     return FitOptions(model.regularizer, refine, radius, float(model.norm), model.device)
 

@@ -38,13 +38,13 @@ class RefineOptions:
             raise InvalidInputError(f"regularizer must be one of {REGULARIZERS}, got {self.regularizer!r}.")
         if self.method not in METHODS:
             raise InvalidInputError(f"method must be one of {METHODS}, got {self.method!r}.")
-        if not (np.isfinite(self.lam) and self.lam > 0):
+        if not (isinstance(self.lam, numbers.Real) and np.isfinite(self.lam) and self.lam > 0):
             raise InvalidInputError(f"lam must be positive and finite, got {self.lam!r}.")
         if not isinstance(self.pattern_search, numbers.Integral) or self.pattern_search < 0:
             raise InvalidInputError(f"pattern_search must be 0 or more rounds, got {self.pattern_search!r}.")
         if not isinstance(self.sweeps, numbers.Integral) or self.sweeps < 1:
             raise InvalidInputError(f"sweeps must be 1 or more, got {self.sweeps!r}.")
-        if self.time_limit is not None and not self.time_limit >= 0:
+        if self.time_limit is not None and not (isinstance(self.time_limit, numbers.Real) and self.time_limit >= 0):
             raise InvalidInputError(f"time_limit must be None or seconds >= 0, got {self.time_limit!r}.")
         scalar_loss(self.loss)
         require_solver(self.solver)
