@@ -102,6 +102,10 @@ def deep_model(model: Any) -> ModelParts | None:
         layers, activation = layers_from_torch(model)
     except UnsupportedModelError:
         return None
+    leaves = list(flatten_torch(model))
+    for index, (label, leaf) in enumerate(leaves):
+        if any(leaf is linear for linear in linear_layers(model)):
+            _require_own_weights(label, leaf, leaves[index + 1 :])
 
     def put_back(network: Network) -> Any:
         changed = copy.deepcopy(model)
@@ -180,6 +184,7 @@ def _split_torch(module: torch.nn.Module, layers: str) -> ModelParts:
         label, leaf = leaves[index]
         if getattr(leaf, "bias", None) is None:
             raise UnsupportedModelError(f"Layer {label!r} (Linear) has no bias; the refined network needs one.")
+        _require_own_weights(label, leaf, leaves[:index] + leaves[index + 1 :])
 
     def body(X: Any) -> Array:
         if not front:  # nothing but flattening: keep the caller's float64 inputs
@@ -194,6 +199,21 @@ def _split_torch(module: torch.nn.Module, layers: str) -> ModelParts:
         return changed
 
     return ModelParts(head, body, put_back, whole=not front)
+
+
+def _require_own_weights(label: str, layer: torch.nn.Module, others: list[tuple[str, torch.nn.Module]]) -> None:
+    """Refuse a layer that cannot be overwritten: its weights are computed, or another layer uses them as well."""
+    if "weight" not in layer._parameters:
+        raise UnsupportedModelError(
+            f"The weights of layer {label!r} are computed from other parameters (weight_norm, spectral_norm or another "
+            "parametrization); remove that first."
+        )
+    own = {id(part) for part in layer.parameters()}
+    for name, other in others:
+        if any(id(part) in own for part in other.parameters()):
+            raise UnsupportedModelError(
+                f"Layers {name!r} and {label!r} share weights; refining one would change the other."
+            )
 
 
 def _torch_body(body: list[torch.nn.Module], head: Any, X: Any) -> Array:

@@ -183,6 +183,22 @@ def test_named_layers_and_what_is_no_head():
         replace_head(object(), X, y)
 
 
+def test_layers_that_cannot_be_overwritten_are_named(rng):
+    """Written in place they would change the body, or be computed anew: the reported objective would be false."""
+    twice, first, tied = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)
+    tied.weight = first.weight
+    cases = [
+        (nn.Sequential(twice, nn.ReLU(), twice, nn.ReLU(), nn.Linear(3, 1)), "share weights"),
+        (nn.Sequential(first, nn.ReLU(), tied, nn.ReLU(), nn.Linear(3, 1)), "share weights"),
+        (nn.Sequential(nn.utils.spectral_norm(nn.Linear(3, 4)), nn.ReLU(), nn.Linear(4, 1)), "'0' are computed"),
+        (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.utils.spectral_norm(nn.Linear(4, 1))), "'2' are computed"),
+    ]
+    for model, word in cases:
+        for layers in ("all", "last2"):
+            with pytest.raises(UnsupportedModelError, match=word):
+                refine(model, rng.standard_normal((20, 3)), rng.standard_normal(20), layers=layers)
+
+
 def test_bad_arguments_are_sentences():
     module, X, y = problem(MODULES["two layers"])
     for arguments, word in [
