@@ -215,7 +215,8 @@ def robustness_table(
 
     A larger ball contains a smaller one and the sample itself, so what was reached there counts at a larger radius.
     Regressors are certified by ``|f(x') - y| <= |f(x) - y| + L |x' - x|``, classifiers by the same for every margin
-    ``f_t - f_y`` with a Lipschitz bound of its own. Every model is attacked from the same random starts.
+    ``f_t - f_y`` with a Lipschitz bound of its own, shallow (Leaky)ReLU networks by local bounds as well: the better
+    one counts. Every model is attacked from the same random starts.
 
     Parameters
     ----------

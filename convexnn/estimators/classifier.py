@@ -278,7 +278,8 @@ class SafeSNNClassifier(ClassifierMixin, BaseEstimator):
     def certify(self, X: ArrayLike, y: ArrayLike, threat: Threat) -> CertifiedClassification:
         """Worst margins and radii that no perturbation in ``threat`` can exceed, and which samples are certified.
 
-        See :func:`convexnn.certificates.classification.certify_classification`.
+        By Lipschitz bounds of every pair of classes and by local bounds that know which units cannot switch near a
+        sample; see :func:`convexnn.certificates.classification.certify_classification`.
         """
         inputs, indices = self._known(X, y)
         norm = 2 if getattr(threat, "norm", None) == "l2" else np.inf
@@ -297,8 +298,8 @@ class SafeSNNClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         array, shape (n,)
-            ``min_t (f_y - f_t)(x) / L_yt`` in raw input units; 0 where the sample is misclassified, ``inf`` where
-            nothing ever changes.
+            At least ``min_t (f_y - f_t)(x) / L_yt`` in raw input units, up to eight times as much where local bounds
+            prove it; 0 where the sample is misclassified, ``inf`` where nothing ever changes.
         """
         inputs, indices = self._known(X, y)
         return radii_from(self.network_, inputs, indices, self.margin_bounds(norm), _norm_name(norm))
