@@ -174,10 +174,9 @@ def train_robust_relu(
 ) -> RobustTraining:
     """Train a ReLU classifier against every attack of a ball, by convex programs with certified margins.
 
-        minimize  1/(k-1) sum_j om_j sum_{b != y_j} l( m_jb ) + 2 lam sum_i |v_i| |(w_i, b_i)|
-
-    where ``m_jb`` is a certified lower bound on ``f_{y_j} - f_b`` over the ball around row j. Output directions of the
-    units are those of the given network and of the sampled patterns.
+    Minimizes ``1/(k-1) sum_j om_j sum_{b != y_j} l(m_jb) + 2 lam sum_i |v_i| |(w_i, b_i)|``, where ``m_jb`` is a
+    certified lower bound on ``f_{y_j} - f_b`` over the ball around row j. Output directions of the units are those of
+    the given network and of the sampled patterns.
 
     Implements: Kuelbs, Lall & Pilanci (2024), program (15), without its constraints (docs/theory/robust_relu.md).
 
