@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from convexnn import L2Ball, LInfBall, Network, attack, solve
-from convexnn.certificates.lipschitz import lipschitz_pairs
+from convexnn.certificates.lipschitz import lipschitz, lipschitz_pairs
+from convexnn.certificates.lipschitz_lower import lipschitz_lower_bound
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.lipsdp.pairs import certified_pairs, follow, pair_gradients, pair_values, random_factors
 from convexnn.patterns import ActivationPatterns, enumerate_patterns
@@ -69,6 +71,22 @@ def test_bounds_of_pairs_are_those_of_the_certificates(rng, norm):
     np.testing.assert_allclose(found.upper, expected, rtol=1e-6 if norm == 2 else 2e-3)
     assert (found.lower <= found.upper).all()
     assert (found.lower <= expected).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-120, 1e120])
+def test_linf_pairs_at_once_are_those_one_by_one(rng, scale):
+    W, V = scale * rng.standard_normal((9, 4)), rng.standard_normal((4, 9))
+    V[1] = V[0]  # equal outputs
+    W[3], W[4], W[:, 2] = 0.0, 1e-9 * W[4], 0.0
+    network = Network.shallow(W, rng.standard_normal(9), V)
+    L = lipschitz_pairs(network, norm=np.inf)
+    for a, b in itertools.combinations(range(4), 2):
+        slow = lipschitz(network.margin(a, b), norm=np.inf)
+        assert slow.lower <= L[a, b] <= slow.bound * (1 + 1.1e-4) + 1e-12 * scale
+        assert L[a, b] >= lipschitz_lower_bound(network.margin(a, b), norm=np.inf)
+    assert L[1, 0] == pytest.approx(0.0, abs=1e-12 * scale)
+    tight = lipschitz_pairs(network, norm=np.inf, tol=1e-7)
+    assert (tight <= L * (1 + 1e-7)).all()
 
 
 @pytest.mark.parametrize("norm", NORMS)
