@@ -17,7 +17,7 @@ from convexnn.solvers.column_generation.columns import best_columns
 from convexnn.solvers.column_generation.evidence import scaled_bound
 from convexnn.solvers.column_generation.neurons import Neurons, compressed
 from convexnn.solvers.column_generation.objective import Objective
-from convexnn.solvers.column_generation.starts import neurons_of_point, subsample
+from convexnn.solvers.column_generation.starts import first_neurons, neurons_of_point, subsample
 from convexnn.solvers.column_generation.term_losses import term_loss
 from convexnn.solvers.column_generation.worst_cases import WorstCases
 
@@ -241,6 +241,15 @@ def test_a_part_of_the_data_is_a_program(rng):
         assert np.array_equal(structure.X[structure.rows[kept]], part.X[part.rows])
         assert np.isfinite(part.loss_value(w[kept]))
     assert len(subsample(structure, 100).X) == len(structure.X)
+
+
+@pytest.mark.parametrize("coefficients", [(0.0, 0.0, 3.0), (-1.0, 0.0, -1.0), (0.5, 0.0, 0.0)])
+def test_units_that_cancel_each_other_do_not_start_at_infinity(coefficients):
+    X = np.linspace(-1.0, 1.0, 20)[:, None]
+    y = np.where(np.arange(20) < 14, 1.0, -1.0)
+    problem = PolynomialProgram(X, y, lam=0.05, radius=0.3, coefficients=coefficients)
+    assert 0.01 < first_neurons(WorstCases(problem.structure()), 2).norms.max() < 10
+    assert solve(problem, solver="column_generation", tol=1e-4).is_optimal
 
 
 def test_other_programs_are_refused():

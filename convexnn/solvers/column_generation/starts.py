@@ -36,14 +36,18 @@ def unit_of_scores(structure: QuadraticStructure) -> float:
 
 
 def _level(structure: QuadraticStructure, neurons: Neurons) -> float:
-    """Outer weight at which the scores of some samples have the size of the targets, or of a margin."""
+    """Outer weight at which the scores of some samples have the size of the targets, or of a margin.
+
+    The units of both signs may cancel each other, so their squares are added.
+    """
     a, b, c = structure.coefficients
     X = structure.X[:: max(1, len(structure.X) // 200)]
     size = 0.0
-    for M in neurons.matrices():
-        f = a * np.einsum("ij,ij->i", X @ M[:-1, :-1], X) + b * (X @ M[:-1, -1]) + c * M[-1, -1]
-        size = max(size, float(np.sqrt(np.mean(f * f))))
-    return LEVEL * unit_of_scores(structure) / max(size, 1e-100)
+    for k in range(structure.n_classes):
+        t = X @ neurons.P[neurons.classes == k].T
+        values = (a * t + b) * t + c
+        size = max(size, float(np.sqrt(np.mean(np.einsum("ij,ij->i", values, values)))))
+    return LEVEL * unit_of_scores(structure) / size if size > 0 else 1.0
 
 
 def subsample(structure: QuadraticStructure, size: int) -> QuadraticStructure:
