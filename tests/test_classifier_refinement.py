@@ -17,12 +17,12 @@ from convexnn.refinement.vector import margin_targets, padded
 LOSSES = ("squared_hinge", "logistic", "hinge")
 
 
-def data(rng, k, n=40):
+def data(rng, k, n=25):
     X = rng.normal(size=(n, 3))
     return X, np.column_stack([X[:, 0], X[:, 1] ** 2 - 0.7, -X[:, 0] * X[:, 2]])[:, :k].argmax(axis=1)
 
 
-def trained(X, y, hidden=(6,)):
+def trained(X, y, hidden=(4,)):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return MLPClassifier(hidden, max_iter=40, random_state=0).fit(X, y)
@@ -55,7 +55,7 @@ def test_a_torch_classifier(rng, outputs, dtype):
     torch = pytest.importorskip("torch")
     X, y = data(rng, max(outputs, 2))
     torch.manual_seed(0)
-    module = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.ReLU(), torch.nn.Linear(5, outputs))
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, outputs))
     module = module.to(getattr(torch, dtype))
     found = refine(module, X, y, loss="squared_hinge", lam=1e-2)
     assert found.after < found.before
@@ -71,7 +71,7 @@ def test_the_last_two_layers_of_a_deeper_classifier(rng):
     torch = pytest.importorskip("torch")
     X, y = data(rng, 3)
     torch.manual_seed(0)
-    layers = [torch.nn.Linear(3, 6), torch.nn.ReLU(), torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3)]
+    layers = [torch.nn.Linear(3, 6), torch.nn.ReLU(), torch.nn.Linear(6, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3)]
     module = torch.nn.Sequential(*layers).double()
     found = refine(module, X, y, loss="logistic", layers="last2", lam=1e-2)
     assert found.after < found.before
