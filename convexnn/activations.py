@@ -101,6 +101,11 @@ class Polynomial(Activation):
     """``a z^2 + b z + c``, the activation of globally solvable networks.
 
     The defaults are the fit to ReLU used by Bartan & Pilanci (2021).
+
+    Parameters
+    ----------
+    a, b, c : float
+        Finite; zero and negative numbers are allowed.
     """
 
     a: float = 0.09

@@ -145,6 +145,8 @@ class Solution(ByValue):
         ``"optimal"`` when ``gap`` and ``violation`` pass, else the reason why not.
     iterations, seconds, solver
         Of the solver run.
+    notes : tuple of str
+        What is worth saying: another solver was taken, the optimum is the zero network, ...
     interior : InteriorPair or None
         Where ``solve(neighbor, start=solution)`` takes up the path.
     scope : str

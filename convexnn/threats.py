@@ -212,6 +212,8 @@ class Box(ByValue):
     ----------
     lower, upper : float or array, shape (d,)
         Raw input units.
+    clip : pair of float or array, optional
+        Data range; the box is cut to it.
     """
 
     lower: Array

@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from convexnn.activations import LeakyReLU, ReLU
 from convexnn.certificates.local_regions import Region, regions_of
-from convexnn.certificates.margins import class_indices
 from convexnn.certificates.regression import evaluation_error, largest_size
 from convexnn.network import Network
+from convexnn.quadratic.duels import class_indices
 from convexnn.rigorous import UNIT, gamma
 from convexnn.threats import Threat
 
@@ -205,6 +205,11 @@ def local_intervals(network: Network, X: ArrayLike, threat: Threat, steps: int =
     threat : Threat
         As in :func:`local_margins`.
     steps : int
+        Improvements of the slopes.
+
+    Returns
+    -------
+    lower, upper : array, shape (n, k)
     """
     points = np.asarray(X, dtype=float)
     gaps = Gaps.of_outputs(len(points), network.n_outputs)

@@ -7,16 +7,14 @@ in :mod:`convexnn.attacks`: positive where the sample is misclassified.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz, lipschitz_pairs
 from convexnn.certificates.regression import evaluation_error, largest_size, output_reach
-from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
+from convexnn.quadratic.duels import class_indices
 from convexnn.rigorous import UNIT, product_up, sqrt_up
 from convexnn.threats import Threat
 
@@ -142,11 +140,3 @@ def rival_gaps(network: Network, X: Array, y: ArrayLike, bounds: Array, size: Ar
     gaps = outputs - np.take_along_axis(outputs, own, axis=1)
     rounding = error + np.take_along_axis(error, own, axis=1) + 4.0 * UNIT * np.abs(gaps)
     return tuple(part[rivals].reshape(shape) for part in (gaps, bounds[labels], rounding))
-
-
-def class_indices(y: Any, n_outputs: int) -> NDArray[np.intp]:
-    """Labels as integers; InvalidInputError for what is no class index."""
-    labels, k = np.asarray(y), max(n_outputs, 2)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or (labels.size and not 0 <= labels.min() <= labels.max() < k):
-        raise InvalidInputError(f"y must hold class indices 0 to {k - 1}, one a sample; got {labels!r}.")
-    return labels.astype(np.intp)

@@ -199,6 +199,15 @@ class QuadraticForm(ByValue):
 def polynomial_coefficients(network: Network) -> tuple[float, float, float]:
     """Coefficients (a, b, c) of the activation of a network that is a quadratic function; a named refusal else.
 
+    Parameters
+    ----------
+    network : Network
+
+    Returns
+    -------
+    tuple of three floats
+        (0, 1, 0) for the identity.
+
     Raises
     ------
     UnsupportedModelError
@@ -213,7 +222,16 @@ def polynomial_coefficients(network: Network) -> tuple[float, float, float]:
 
 
 def is_quadratic(network: Network) -> bool:
-    """Whether a network is a quadratic function: one hidden layer, polynomial or identity activation."""
+    """Whether a network is a quadratic function: one hidden layer, polynomial or identity activation.
+
+    Parameters
+    ----------
+    network : Network
+
+    Returns
+    -------
+    bool
+    """
     return network.is_shallow and isinstance(network.activation, Polynomial | Identity)
 
 

@@ -18,7 +18,32 @@ METHODS = ("joint", "alternating")
 
 @dataclass(frozen=True)
 class RefineOptions:
-    """How a network is refined; the keywords of :func:`refine`."""
+    """How a network is refined; the keywords of :func:`refine`.
+
+    Parameters
+    ----------
+    regularizer : {"lipschitz", "l2", "gated"}
+        Squared LipSDP bound (l2), or weight decay; ``"gated"`` solves without cones first (for estimators).
+    lam : float
+        Weight of the regularizer, positive.
+    method : {"joint", "alternating"}
+        One convex program, or Algorithm 1 of the paper.
+    pattern_search : int
+        Rounds of :func:`convexnn.pattern_search` after the convex solve.
+    solver : str
+        A name of :func:`convexnn.available_solvers`, or ``"auto"``.
+    tol : float
+        Relative gap between the program's objective and its verified lower bound.
+    max_iter : int
+        Iterations of the solver.
+    time_limit : float, optional
+        Seconds for the whole refinement.
+    verbose : int
+    loss : str or Loss
+        Of every output; -1 / +1 targets for margin losses.
+    sweeps : int
+        Passes over the layers of a network with several hidden layers.
+    """
 
     regularizer: str = "lipschitz"
     lam: float = 1e-2
