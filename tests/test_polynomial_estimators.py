@@ -302,3 +302,14 @@ def test_a_time_limit_keeps_the_best_network_and_an_honest_gap():
     program = MulticlassPolynomialProgram(X, indices(y), lam=1e-4, radius=0.3, loss="squared_hinge")
     assert program.network_objective(model.network_) == pytest.approx(model.objective_, rel=1e-8)
     assert model.lower_bound_ <= model.objective_ <= 2 / 3 * (1 + 1e-12)  # never worse than the zero network
+
+
+@pytest.mark.parametrize("multi_class", ["multimargin", "ovr"])
+def test_the_scope_is_global_only_where_the_gap_was_reached(multi_class):
+    X, y = np.random.default_rng(0).normal(size=(30, 3)), np.arange(30) % 3
+    rough = PolynomialSNNClassifier(0.1, multi_class=multi_class, lam=1e-4, tol=1e-9, max_iter=1).fit(X, y).solution_
+    good = PolynomialSNNClassifier(0.1, multi_class=multi_class, lam=0.05, tol=1e-3).fit(X, y).solution_
+    for found, tol in ((rough, 1e-9), (good, 1e-3)):
+        assert found.scope == ("global" if found.gap <= tol else "patterns")
+        assert found.global_gap == found.gap
+    assert (rough.scope, good.scope) == ("patterns", "global")

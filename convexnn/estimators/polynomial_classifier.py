@@ -80,8 +80,8 @@ class PolynomialSNNClassifier(ClassifierMixin, PolynomialEstimator):
         The fitted network; takes raw inputs. One output for two classes, positive for ``classes_[1]``; more have one
         each.
     solution_ : Solution
-        ``gap`` is the relative gap to the best network of any width, ``scope`` is ``"global"``, ``notes`` say what is
-        special; recomputed from the data, not the solver's word.
+        ``gap`` is the relative gap to the best network of any width, ``scope`` is ``"global"`` where it is within
+        ``tol``, ``notes`` say what is special; recomputed from the data, not the solver's word.
     objective_, lower_bound_ : float
         Objective of ``network_`` and lower bound on that of every network.
     classes_ : array

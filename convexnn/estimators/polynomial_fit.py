@@ -144,18 +144,13 @@ class SolveOptions:
         deadline = math.inf if self.time_limit is None else time.perf_counter() + self.time_limit
         trained = solve_polynomial(program, box, options, deadline)
         notes = trained.solution.notes if box is None else (*trained.solution.notes, ELLIPSOID_NOTE)
-        return replace(trained, solution=as_global(replace(trained.solution, notes=notes)))
+        return replace(trained, solution=replace(trained.solution, notes=notes))
 
     def shared(self, programs: int, n_jobs: int | None) -> SolveOptions:
         """The same with the time limit shared among several programs."""
         if self.time_limit is None:
             return self
         return replace(self, time_limit=self.time_limit * min(effective_n_jobs(n_jobs), programs) / programs)
-
-
-def as_global(solution: Solution) -> Solution:
-    """The solution of a program without patterns: its own gap is the gap to every network of any width."""
-    return replace(solution, scope="global", global_gap=solution.gap)
 
 
 def solve_each(
@@ -181,10 +176,10 @@ def solve_each(
 
 def _together(solutions: list[Solution], scale: float, tol: float) -> Solution:
     objective = math.fsum(solution.objective for solution in solutions) / len(solutions)
-    bound = math.fsum(solution.lower_bound for solution in solutions) / len(solutions)
+    bound = math.fsum(min(solution.lower_bound, solution.objective) for solution in solutions) / len(solutions)
     gap = relative_gap(objective, bound, scale)
     first_failure = next((solution.status for solution in solutions if not solution.is_optimal), "optimal")
-    joint = Solution(
+    return Solution(
         z=np.concatenate([solution.z for solution in solutions], axis=1),
         dual=tuple(solution.dual for solution in solutions),
         objective=objective,
@@ -196,8 +191,9 @@ def _together(solutions: list[Solution], scale: float, tol: float) -> Solution:
         seconds=math.fsum(solution.seconds for solution in solutions),
         solver=solutions[0].solver,
         notes=tuple(f"class {c}: {note}" for c, solution in enumerate(solutions) for note in solution.notes),
+        scope="global" if gap <= tol else "patterns",
+        global_gap=gap,
     )
-    return as_global(joint)
 
 
 def robust_classes(pairs: MulticlassPolynomialProgram, z: Array) -> Array:

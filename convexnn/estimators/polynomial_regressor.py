@@ -66,8 +66,8 @@ class PolynomialSNNRegressor(RegressorMixin, PolynomialEstimator):
     network_ : Network
         The fitted network; takes raw inputs.
     solution_ : Solution
-        ``gap`` is the relative gap to the best network of any width, ``scope`` is ``"global"``, ``notes`` say what is
-        special; recomputed from the data, not the solver's word.
+        ``gap`` is the relative gap to the best network of any width, ``scope`` is ``"global"`` where it is within
+        ``tol``, ``notes`` say what is special; recomputed from the data, not the solver's word.
     objective_, lower_bound_ : float
         Objective of ``network_`` and lower bound on that of every network.
     coefficients_ : tuple of float
