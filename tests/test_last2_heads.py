@@ -104,7 +104,7 @@ def test_heads_of_many_modules(name, head):
 def test_no_attack_on_the_features_breaks_a_certified_sample(head):
     module, X, y = problem(MODULES["two layers"], torch.float64)
     radius = 0.1
-    result = replace_head(module, X, y, HeadOptions(head=head, radius=radius, lam=1e-3, tol=1e-2, time_limit=1.5))
+    result = replace_head(module, X, y, HeadOptions(head=head, radius=radius, lam=1e-3, tol=1e-2, **QUICK[head]))
     rng = np.random.default_rng(1)
     sure = result.margins > 0  # the bound below is of every sample, certified or not
     assert sure.any()

@@ -111,7 +111,9 @@ def test_the_objective_is_that_of_the_weights(data):
 def test_it_starts_a_convex_fit(data):
     X, y = data
     model = SafeSNNRegressor(4, start="sam", lam=0.1, random_state=0).fit(X, y)
-    assert model.objective_ <= model.start_objective_
+    assert model.objective_ < model.start_objective_
+    adam = SafeSNNRegressor(4, start="adam", lam=0.1, random_state=0).fit(X, y)
+    assert model.start_objective_ != adam.start_objective_
 
 
 def test_a_flat_loss_moves_nothing(rng):
