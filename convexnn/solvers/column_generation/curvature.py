@@ -82,7 +82,7 @@ class Linearization:
         t, x, shift = weight[terms], side.attacked[rows], side.shift[rows]
         if self.worst.radius == 0:
             return ActiveBlock(terms, side.sign, t, x, shift[:, :0], shift[:, :0], np.ones(len(t)))
-        nu, inverse, multiplier = self.worst.smoothing, side.inverse[rows], side.multiplier[rows]
+        nu, inverse, multiplier = side.smoothing, side.inverse[rows], side.multiplier[rows]
         fall = 2.0 * np.einsum("ij,ij,ij->i", shift, shift, inverse)
         fall += nu * (np.einsum("ij,ij->i", inverse, inverse) + multiplier**-2.0)
         return ActiveBlock(terms, side.sign, t, x, shift, inverse, fall)

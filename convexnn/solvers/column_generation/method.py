@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.exceptions import SolverError
+from convexnn.exceptions import InvalidInputError, SolverError
 from convexnn.program import Program, Proposal, Solution
 from convexnn.quadratic.structure import QuadraticStructure
+from convexnn.solvers.column_generation.barrier import BarrierMethod, Centre, is_easy, is_small
 from convexnn.solvers.column_generation.columns import Columns, best_columns
 from convexnn.solvers.column_generation.descent import lbfgs
 from convexnn.solvers.column_generation.evidence import Incumbent
@@ -50,8 +51,12 @@ SOLVED = 0.01
 PATIENCE = 3
 #: Factor and least value of the weight of the proximal term.
 PROXIMAL_STEP, LEAST_PROXIMAL = 0.3, 0.01
+#: Round after which the barrier method is tried where it was not at first.
+EARLY = 10
 #: Rounds in which the gap must fall by a tenth.
 STALL = 25
+#: Eigenvalues, relative to the trace, that the network of the barrier method may lose while its gap lasts.
+SIMPLER = (1e-3, 1e-4, 1e-5, 1e-6, 1e-8)
 #: The unsmoothed gap that the last smoothing may leave, relative to the tolerance.
 FINEST = 0.1
 
@@ -107,7 +112,7 @@ def solve_column_generation(
     Returns
     -------
     Proposal
-        With a dual point. Its status is "solved", "max_iter", "time_limit", "interrupted" or "stalled".
+        With a dual point. Its status is "solved", "max_iter", "time_limit", "interrupted", "stalled" or "numerical_trouble".
 
     Raises
     ------
@@ -144,18 +149,28 @@ class Run:
         self.rounds = 0
         self.unsolved, self.sharpened, self.warm = 0, False, False
         self.gaps: list[float] = []
+        self.tried, self.steps = False, 0
 
     def solve(self, start: Neurons | None) -> Proposal:
         """Rounds until the gap, a limit or the user ends them."""
         try:
-            status = self._solve(start)
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # data at the ends of the range
+                status = self._solve(start)
         except KeyboardInterrupt:
             status = "interrupted"
-        return Proposal(self.best.neurons.point(), self.best.dual, status, self.rounds, "column_generation")
+        except (ArithmeticError, np.linalg.LinAlgError, InvalidInputError):  # the same: what was found before it counts
+            status = "numerical_trouble"
+        return Proposal(
+            self.best.neurons.point(), self.best.dual, status, self.rounds + self.steps, "column_generation"
+        )
 
     def _solve(self, start: Neurons | None) -> str:
         if self._zero_is_best():
             return "solved"
+        if start is None and is_easy(self.worst):
+            if self._central():
+                return "solved"
+            start = self._resumed()
         neurons = self._start() if start is None else start
         self.warm = self.warm or start is not None
         if self.warm:
@@ -167,14 +182,52 @@ class Run:
             self.best.offer_dual(self.worst, at.slopes, columns.norm)
             self._offer(at.neurons)
             self._log(at, columns)
+            self.gaps.append(self.best.gap)
             if self.best.gap <= self.limits.tol:
                 return "solved"
             if self.limits.passed():
                 return "time_limit"
-            if self._stalled():
-                return "stalled"
             neurons = self._following(at, columns)
+            if self._stalled() or index == EARLY:
+                fresh = not self.tried and is_small(self.worst)
+                if self._central():
+                    return "solved"
+                if self._stalled():
+                    return "stalled"
+                neurons = self._resumed() or neurons if fresh else neurons
         return "max_iter"
+
+    def _central(self) -> bool:
+        """Whether the barrier method closes the gap, tried once where it is affordable."""
+        if self.tried or not is_small(self.worst):
+            return False
+        self.tried = True
+        self.gaps = []
+        method = BarrierMethod(WorstCases(self.structure))
+
+        def accept(at: Centre) -> bool:
+            self.steps += 1
+            self.best.offer_dual(method.worst, at.bent.slopes, best_columns(at.G, self.structure.lam, 0).norm)
+            self._offer(neurons_of_point(at.Z))
+            return self.best.gap <= self.limits.tol
+
+        status = method.run(self.limits.rounds, accept, self.limits.passed)
+        if status == "solved":
+            self._simplify()
+        return status == "solved"
+
+    def _resumed(self) -> Neurons | None:
+        """The best network without what is too small to matter, to go on from."""
+        return compressed(self.best.neurons, RANK_TOLERANCE) if len(self.best.neurons.P) else None
+
+    def _simplify(self) -> None:
+        """The network with the fewest neurons that keeps the gap: the barrier leaves small ones."""
+        for tolerance in SIMPLER:
+            neurons = compressed(self.best.neurons, tolerance)
+            objective = self._objective(neurons)
+            if objective - self.best.lower_bound <= self.limits.tol * objective:
+                self.best.neurons, self.best.objective = neurons, objective
+                return
 
     def _start(self) -> Neurons:
         """Neurons for the whole data from a part of it where there is much, else random ones."""
@@ -218,9 +271,11 @@ class Run:
         return best_columns(at.G, self.structure.lam, 0).norm <= (1.0 + ENOUGH * self.limits.tol) * self.structure.lam
 
     def _offer(self, neurons: Neurons) -> None:
+        self.best.offer_point(neurons, self._objective(neurons))
+
+    def _objective(self, neurons: Neurons) -> float:
         penalty = self.structure.lam * float(np.einsum("ij,ij->", neurons.P, neurons.P))
-        objective = self.structure.loss_value(self.worst.exact(neurons.matrices())) + penalty
-        self.best.offer_point(neurons, objective)
+        return self.structure.loss_value(self.worst.exact(neurons.matrices())) + penalty
 
     def _following(self, at: Evaluation, columns: Columns) -> Neurons:
         """Compressed network with the new neurons; smoothing lowered where the round was solved."""
@@ -238,7 +293,6 @@ class Run:
 
     def _stalled(self) -> bool:
         """Whether the gap has hardly moved in many rounds."""
-        self.gaps.append(self.best.gap)
         return len(self.gaps) > STALL and self.gaps[-1] > 0.9 * self.gaps[-1 - STALL]
 
     def _sharpen(self, at: Evaluation) -> None:

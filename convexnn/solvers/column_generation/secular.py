@@ -19,18 +19,18 @@ SMALLEST = 1e-250
 LOG_PARTS = 6
 
 
-def lower_ends(linear: Array, above: Array, base: float, radius: float, smoothing: float) -> Array:
+def lower_ends(linear: Array, above: Array, base: float, radius: float, smoothing: float | Array) -> Array:
     """Offsets that are not above the root, shape (n,): each term of the equation alone would reach ``radius^2``."""
     ends = np.abs(linear)
     ends *= 1.0 / radius
     ends -= above
     level = smoothing / radius**2
-    floor = max(level - float(above.min()), level - base, SMALLEST)
-    return np.maximum(ends.max(axis=1), floor)
+    floor = np.maximum(level - min(float(above.min()), base), SMALLEST)
+    return np.asarray(np.maximum(ends.max(axis=1), floor))
 
 
 def barrier_offsets(
-    linear: Array, above: Array, base: float, radius: float, smoothing: float, start: Array | None
+    linear: Array, above: Array, base: float, radius: float, smoothing: float | Array, start: Array | None
 ) -> tuple[Array, Array]:
     """Root ``mu`` of ``sum g^2 / D^2 + nu sum 1 / D + nu / (base + mu) = radius^2``, ``D = above + mu``.
 
@@ -42,7 +42,9 @@ def barrier_offsets(
         Curvature plus ``base``, nonnegative.
     base : float
         ``max(0, -min curvature)``: multipliers are ``base + mu``.
-    radius, smoothing : float
+    radius : float
+        Positive.
+    smoothing : float or array, shape (n,)
         Positive.
     start : array, shape (n,), or None
         Guess of the root.

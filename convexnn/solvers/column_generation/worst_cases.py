@@ -9,6 +9,7 @@ eigenbasis but once a group. Memory O(N d).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,8 @@ class Side:
         Attacked samples, mean attacks and ``1 / (sign L + multiplier)`` in the eigenbasis.
     multiplier : array, shape (t,)
         Of the ball.
+    smoothing : float or array, shape (t,)
+        Of the last evaluation.
     """
 
     terms: Indices
@@ -45,7 +48,12 @@ class Side:
     shift: Array
     inverse: Array
     multiplier: Array
+    smoothing: float | Array = 0.0
     warm: bool = False
+
+    def weights_of(self, rows: slice | Indices) -> Any:
+        """Smoothing of some of the terms."""
+        return self.smoothing[rows] if isinstance(self.smoothing, np.ndarray) else self.smoothing
 
 
 @dataclass(eq=False)
@@ -66,13 +74,13 @@ class WorstCases:
         metric = structure.metric
         self.stretch = np.ones(d) if metric is None else 1.0 / np.sqrt(metric)
         self.radius = structure.radius
-        self.smoothing = 0.0
+        self.smoothing: float | Array = 0.0
         samples = structure.X / self.stretch
         self.pairs = tuple(Pair(pair, _sides(structure, pair, samples)) for pair in structure.pairs)
         self.evaluations = 0
 
-    def evaluate(self, M: Array, smoothing: float) -> Array:
-        """Smoothed worst cases ``w`` (N,) at the score matrices ``M`` (C, d + 1, d + 1)."""
+    def evaluate(self, M: Array, smoothing: float | Array) -> Array:
+        """Smoothed worst cases ``w`` (N,) at the score matrices ``M`` (C, d + 1, d + 1); one smoothing or (N,)."""
         self.smoothing = smoothing
         self.evaluations += 1
         values = np.empty(self.structure.n_terms)
@@ -81,6 +89,7 @@ class WorstCases:
             eigenvalues, pair.basis = np.linalg.eigh(Q)
             linear = q @ pair.basis
             for side in pair.sides:
+                side.smoothing = smoothing[side.terms] if isinstance(smoothing, np.ndarray) else smoothing
                 values[side.terms] = self._side(side, pair.basis, eigenvalues, linear, h)
         return values
 
@@ -91,6 +100,7 @@ class WorstCases:
             for side in pair.sides:
                 np.copyto(side.attacked, side.X)
                 side.shift[:], side.inverse[:], side.warm = 0.0, 0.0, False
+                side.smoothing = 0.0
         self.smoothing = 0.0
 
     def coordinates(self, M: Array) -> tuple[Array, Array, float]:
@@ -119,11 +129,12 @@ class WorstCases:
         base = max(0.0, -float(signed.min()))
         above = np.maximum(signed + base, 0.0)
         start = side.multiplier[rows] - base if side.warm else None
-        offset, inverse = barrier_offsets(g, above, base, self.radius, self.smoothing, start)
+        nu = side.weights_of(rows)
+        offset, inverse = barrier_offsets(g, above, base, self.radius, nu, start)
         side.inverse[rows], side.multiplier[rows] = inverse, base + offset
         shift = np.multiply(g, inverse, out=side.shift[rows])
         values -= np.einsum("ij,ij->i", shift, g) + side.multiplier[rows] * self.radius**2
-        values += self.smoothing * (np.log(side.multiplier[rows]) - log_sums(inverse))
+        values += nu * (np.log(side.multiplier[rows]) - log_sums(inverse))
         shift *= -side.sign
         x += shift
         return values
@@ -164,7 +175,7 @@ class WorstCases:
                 x *= np.sqrt(t)[:, None]
                 second += side.sign * (x.T @ x)
                 if self.radius > 0:
-                    second[np.diag_indices(d)] += side.sign * self.smoothing * (t @ side.inverse[active])
+                    second[np.diag_indices(d)] += side.sign * ((t * side.weights_of(active)) @ side.inverse[active])
             self.collect(G, pair, second, first, total)
         return G
 
@@ -191,7 +202,7 @@ class WorstCases:
             directions[index] = self.stretch[:, None] * pair.basis
             for side in pair.sides:
                 shifts[side.terms] = side.shift @ directions[index].T
-                variances[side.terms] = self.smoothing * side.inverse
+                variances[side.terms] = (side.inverse.T * side.smoothing).T
                 groups[side.terms] = index
         return shifts, variances, directions, groups
 
