@@ -15,7 +15,9 @@ from convexnn.certificates.margins import certified_radii, rival_bounds
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.restrictions.certified_margin_terms import MarginTerms
 from convexnn.solvers._margin_descent import MarginDescent, Schedule, value_and_gradient
+from convexnn.training import certified_margin
 from convexnn.training.certified_margin import MarginOptions, train_certified_margin
+from tests._interruption import count_calls, interrupted_at
 
 BALLS = {2: L2Ball, np.inf: LInfBall}
 
@@ -154,6 +156,25 @@ def test_limits_and_interrupts_return_the_best_so_far(rng, monkeypatch):
     stopped = train_certified_margin(start, X, y, MarginOptions(max_iter=10))
     assert stopped.status == "interrupted"
     assert stopped.after <= stopped.before
+
+
+def test_an_interrupt_at_any_call_gives_the_best_so_far(rng):
+    X, y = blobs(rng, n=20)
+    settings = MarginOptions(radius=0.2, max_iter=20, convex=False, random_state=0)
+    start, folders = random_network(rng, m=4), ("training/certified_margin", "restrictions/certified", "lipsdp/pairs")
+
+    def work():
+        return train_certified_margin(start, X, y, settings)
+
+    first = count_calls(lambda: certified_margin._Run(start, X, y, settings), *folders) + 2  # and the two doors
+    last = count_calls(work, *folders)
+    for k in {*range(first, last, 47), *range(last - 6, last, 2)}:
+        found = interrupted_at(k, work, *folders)
+        assert found.status == "interrupted"
+        objectives = [stage.objective for stage in found.history]
+        assert found.after == objectives[-1] <= found.before == objectives[0]
+        assert objectives == sorted(objectives, reverse=True)
+        assert found.bounds.shape == (3,)
 
 
 def test_a_descent_that_diverges_is_not_kept(rng):

@@ -117,6 +117,12 @@ class _Run:
                     break
         except KeyboardInterrupt:
             status = "interrupted"
+        try:
+            return self._finished(status)
+        except KeyboardInterrupt:
+            return self._finished("interrupted")
+
+    def _finished(self, status: str) -> MarginTraining:
         bounds = self.terms.bounds(self.network.W, self.network.layers[-1][0]).upper
         if status == "finished" and not bounds.any():
             status = "trivial"
@@ -135,10 +141,10 @@ class _Run:
     def _consider(self, stage: str, network: Network, factors: Array | None) -> None:
         """Keep a network whose certified objective is lower."""
         self.last = value = self.terms.objective(network, factors)
-        accepted = value < self.best
-        if accepted:
+        row = MarginStage(stage, min(value, self.best), value < self.best, self.seconds)
+        if row.accepted:
             self.network, self.best = network, value
-        self.history.append(MarginStage(stage, self.best, accepted, self.seconds))
+        self.history.append(row)
         if self.options.verbose:
             import logging
 
