@@ -15,7 +15,7 @@ from convexnn.solvers import solve
 from convexnn.solvers.column_generation import solve_column_generation
 from convexnn.solvers.column_generation.columns import best_columns
 from convexnn.solvers.column_generation.evidence import scaled_bound
-from convexnn.solvers.column_generation.neurons import Neurons, compressed
+from convexnn.solvers.column_generation.neurons import Neurons, compressed, rotated
 from convexnn.solvers.column_generation.objective import Objective
 from convexnn.solvers.column_generation.starts import first_neurons, neurons_of_point, subsample
 from convexnn.solvers.column_generation.term_losses import term_loss
@@ -250,6 +250,12 @@ def test_units_that_cancel_each_other_do_not_start_at_infinity(coefficients):
     problem = PolynomialProgram(X, y, lam=0.05, radius=0.3, coefficients=coefficients)
     assert 0.01 < first_neurons(WorstCases(problem.structure()), 2).norms.max() < 10
     assert solve(problem, solver="column_generation", tol=1e-4).is_optimal
+
+
+def test_turning_vectors_that_overflow_comes_to_an_end():
+    with np.errstate(all="ignore"):
+        found = rotated(np.diag([1e78, 1e78, 1e78, 1e78]), 0.0)
+    assert found.shape[1] == 3
 
 
 def test_other_programs_are_refused():

@@ -165,7 +165,7 @@ def rotated(lifted: Array, least: float) -> Array:
     done = []
     while len(rows) > 1:
         i, j = int(np.argmax(form)), int(np.argmin(form))
-        if form[i] <= 0 or form[j] >= 0:
+        if not form[i] > 0 > form[j]:  # also where numbers overflowed
             break
         p, q = rows[i], rows[j]
         middle = float(p[:-1] @ q[:-1] - p[-1] * q[-1])
