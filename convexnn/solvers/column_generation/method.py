@@ -112,7 +112,8 @@ def solve_column_generation(
     Returns
     -------
     Proposal
-        With a dual point. Its status is "solved", "max_iter", "time_limit", "interrupted", "stalled" or "numerical_trouble".
+        With a dual point. Its status is "solved", "max_iter", "time_limit", "interrupted", "stalled" or
+        "numerical_trouble".
 
     Raises
     ------
