@@ -168,6 +168,11 @@ def _linear_arrays(layer: Any, label: str) -> tuple[Array, Array]:
 
     if is_lazy(layer.weight):
         raise UnsupportedModelError(f"Layer {label!r} is a LazyLinear without weights; run the model on data once.")
+    if "weight" not in layer._parameters and not hasattr(layer, "parametrizations"):
+        raise UnsupportedModelError(
+            f"The weights of layer {label!r} are computed by a hook before a call (older weight_norm, spectral_norm), "
+            "so those it holds may be old; remove the hook first."
+        )
     weight = layer.weight.detach().cpu().double().numpy().copy()
     bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().cpu().double().numpy().copy()
     return weight, bias

@@ -278,3 +278,20 @@ def test_a_poisson_regressor_is_not_its_layers(rng) -> None:
     mlp = fitted(MLPRegressor(loss="poisson", hidden_layer_sizes=(4,), max_iter=5, random_state=0), X, y)
     with pytest.raises(UnsupportedModelError, match="exp"):
         as_network(mlp)
+
+
+def test_weights_that_a_hook_will_change_are_refused_and_parametrized_ones_are_read():
+    inner = torch.nn.Linear(3, 4)
+    module = torch.nn.Sequential(inner, torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    torch.nn.utils.parametrizations.weight_norm(inner)
+    with torch.no_grad():
+        inner.parametrizations.weight.original0.mul_(3.0)
+    X = torch.randn(5, 3)
+    expected = module(X).detach().numpy().ravel()
+    np.testing.assert_allclose(Network.from_torch(module)(X.numpy()), expected, rtol=1e-5, atol=1e-6)
+    old = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.nn.utils.weight_norm(old[0])
+    with pytest.raises(UnsupportedModelError, match="hook"):
+        Network.from_torch(old)
