@@ -26,13 +26,14 @@ def run(seeds, choose=lambda problem: (problem.network, problem.programs()), **o
     return found, solved, optimal
 
 
-@pytest.mark.parametrize("block", range(BLOCKS))
+@pytest.mark.parametrize("block", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in range(1, BLOCKS))])
 def test_every_hostile_instance_ends_certified_or_honest_and_never_worse(block):
     found, solved, optimal = run(range(SIZE * block, SIZE * (block + 1)), solver="interior_point")
     assert found == []
     assert optimal >= 0.95 * solved
 
 
+@pytest.mark.slow
 def test_hostile_instances_with_other_losses():
     def choose(problem):
         return problem.network, problem.with_other_losses()
@@ -42,6 +43,7 @@ def test_hostile_instances_with_other_losses():
     assert optimal >= 0.95 * solved
 
 
+@pytest.mark.slow
 def test_hostile_instances_with_several_outputs():
     found, solved, optimal = run(range(30), lambda problem: problem.vector(), solver="interior_point")
     assert found == []

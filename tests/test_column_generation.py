@@ -131,7 +131,9 @@ def test_columns_are_the_best_neurons(rng):
 
 # -- optima ------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("loss", ["squared_hinge", "hinge", "logistic", "squared", "huber"])
-@pytest.mark.parametrize("radius", [0.0, 0.3, 1.5])
+@pytest.mark.parametrize(
+    "radius", [pytest.param(0.0, marks=pytest.mark.slow), 0.3, pytest.param(1.5, marks=pytest.mark.slow)]
+)
 def test_optimum_is_that_of_the_generic_solver(loss, radius):
     problem = program(loss, radius)
     fast = solve(problem, solver="column_generation", tol=1e-6)

@@ -191,6 +191,7 @@ def test_to_torch_agrees(rng):
     assert model.to_torch(torch.float32)[0].weight.dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regularizer", REGULARIZERS)
 def test_corners(rng, regularizer):
     X, y = data(rng, n=30)

@@ -211,6 +211,7 @@ def test_shrinkage():
 
 
 # -- honest endings ---------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_hostile_instances_end_certified_or_honest_and_never_worse():
     found, optimal, solved = [], 0, 0
     for seed in range(500, 515):

@@ -53,6 +53,7 @@ def test_the_bound_is_the_optimum_over_all_patterns(rng, n, d, lam):
     assert objective(found.network, X, y, lam) == pytest.approx(found.objective, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "d", "share"), [(60, 1, 0.05), (50, 2, 0.02), (40, 3, 0.05)])
 def test_no_local_training_ends_below_the_bound(rng, n, d, share):
     X, y = teacher(rng, n, d)

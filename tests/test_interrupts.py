@@ -82,6 +82,7 @@ def test_a_time_limit_keeps_the_best(time_limit):
         assert solution.status in ("time_limit", "optimal")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regularizer", ["lipschitz", "l2"])
 def test_an_interrupted_refinement_is_never_worse(regularizer, rng):
     X, y, net = regression(seed=5, p=5)

@@ -37,6 +37,7 @@ def indices(y):
     return np.searchsorted(NAMES, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["squared_hinge", "hinge", "logistic"])
 def test_two_classes_are_the_binary_program(loss):
     X, y = blobs(k=2)
@@ -245,6 +246,7 @@ def test_bad_data_are_sentences():
             PolynomialSNNClassifier(class_weight=bad).fit(X, y)
 
 
+@pytest.mark.slow
 def test_weights_equal_repetitions_and_rows_have_no_order(rng):
     X, y = blobs(n=30)
     weight = rng.integers(0, 3, 30)

@@ -61,12 +61,14 @@ def test_the_final_fit_is_the_regressor_s(regularizer):
     assert model.lams_[model.best_index_] == model.lam_
 
 
+@pytest.mark.slow
 def test_the_grid_starts_where_something_can_be_gained():
     X, y, _ = regression(n=40)
     model = small(n_lams=3, lam_ratio=1e-2, start="adam").fit(X, y)
     np.testing.assert_allclose(model.lams_, lam_max(X, y) * np.array([1.0, 0.1, 0.01]))
 
 
+@pytest.mark.slow
 def test_one_standard_error_takes_a_larger_weight():
     X, y, net = regression(n=60, seed=3)
     best, sparse = (small(start=net, n_lams=8, rule=rule).fit(X, y) for rule in ("best", "one_standard_error"))
@@ -78,6 +80,7 @@ def test_one_standard_error_takes_a_larger_weight():
     assert sparse.lipschitz_.bound <= best.lipschitz_.bound * (1 + 1e-6)
 
 
+@pytest.mark.slow
 def test_copies_never_straddle_a_split_and_order_does_not_matter(rng):
     X, y, net = regression(n=20)
     counts = rng.integers(1, 4, 20)

@@ -100,6 +100,7 @@ def test_regularizer_is_the_certified_bound(rng, k, dtype):
     assert certificate.check(Network.from_torch(module)) == certificate.bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"exact_every": 10, "power_steps": 3}])
 def test_regularizer_in_a_loop_of_ones_own(data, settings):
     X, y = (torch.as_tensor(part) for part in data)
@@ -540,6 +541,7 @@ def test_bad_settings_are_sentences(make, message):
 # -- as starts of the estimators --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [pytest.param("adversarial", marks=pytest.mark.slow), "lipschitz", "admm"])
 @pytest.mark.parametrize("regularizer", ["lipschitz", "l2"])
 def test_starts_of_the_regressor(data, start, regularizer):
@@ -549,6 +551,7 @@ def test_starts_of_the_regressor(data, start, regularizer):
     assert model.start_objective_ == pytest.approx(model.history_[0]["objective"])
 
 
+@pytest.mark.slow
 def test_a_trainer_may_be_the_start(data):
     X, y = data
     model = SafeSNNRegressor(6, start=LipschitzTrainer(lam=0.3), lam=0.1, random_state=0)

@@ -350,6 +350,7 @@ def test_callback_stops(data):
     assert (result.status, result.epochs) == ("stopped", 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_divergence_lowers_the_rate_and_goes_on(data, method):
     X, y = data
@@ -393,6 +394,7 @@ def test_patience_without_validation(data):
     assert (result.status, result.epochs) == ("early_stopped", 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_run_is_the_uncut_run(data, tmp_path, method):
     X, y = data

@@ -135,6 +135,7 @@ def test_the_loss_hessian_is_its_operator(loss, outer, rng):
     assert np.vdot(problem.predict(V), W) == pytest.approx(np.vdot(V, problem.predict_adjoint(W)), rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", MARGIN_LOSSES)
 @pytest.mark.parametrize("regularizer", ["lipschitz", "l2"])
 @pytest.mark.parametrize("classwise", [False, True])
