@@ -26,11 +26,12 @@ from convexnn.restrictions.vector_units import classwise_dictionary, dictionary_
 from convexnn.solvers import solve
 from convexnn.solvers._margin_descent import Layers, MarginDescent, Schedule, random_layers
 from convexnn.training.certified_margin_scaling import constant, rescaled
-from convexnn.training.certified_margin_values import MarginOptions, MarginStage, MarginTraining
+from convexnn.training.certified_margin_values import MarginOptions, MarginTraining
+from convexnn.training.stage import TrainingStage
 
 Array = NDArray[np.float64]
 
-__all__ = ["MarginOptions", "MarginStage", "MarginTraining", "train_certified_margin"]
+__all__ = ["MarginOptions", "MarginTraining", "train_certified_margin"]
 
 #: Size of the convex program up to which it is solved after the descent: entries of all its matrix inequalities.
 SMALL_PROGRAM = 8_000
@@ -93,7 +94,7 @@ class _Run:
         )
         self.network = self.terms.checked(start)
         self.before = self.best = self.terms.objective(self.network)
-        self.history = [MarginStage("start", self.best, True, self.seconds)]
+        self.history = [TrainingStage("start", self.best, True, self.seconds)]
         self.last = self.best
         self.solution: Solution | None = None
         self.seed = as_seed(options.random_state)
@@ -141,7 +142,7 @@ class _Run:
     def _consider(self, stage: str, network: Network, factors: Array | None) -> None:
         """Keep a network whose certified objective is lower."""
         self.last = value = self.terms.objective(network, factors)
-        row = MarginStage(stage, min(value, self.best), value < self.best, self.seconds)
+        row = TrainingStage(stage, min(value, self.best), value < self.best, self.seconds)
         if row.accepted:
             self.network, self.best = network, value
         self.history.append(row)

@@ -12,6 +12,7 @@ from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.program import Solution
 from convexnn.training.options import require_count, require_number
+from convexnn.training.stage import TrainingStage
 
 Array = NDArray[np.float64]
 
@@ -82,28 +83,6 @@ class MarginOptions:
             raise InvalidInputError(f"convex must be True, False or 'auto', got {self.convex!r}.")
 
 
-@dataclass(frozen=True)
-class MarginStage:
-    """One network that was looked at.
-
-    Attributes
-    ----------
-    stage : str
-        "start", "rescaled", "constant", "descent", "fresh descent" or "convex".
-    objective : float
-        Of the best network after it, with certified bounds; never rises.
-    accepted : bool
-        Whether this network became the best one.
-    seconds : float
-        Since the beginning.
-    """
-
-    stage: str
-    objective: float
-    accepted: bool
-    seconds: float
-
-
 @dataclass(frozen=True, eq=False)
 class MarginTraining:
     """Outcome of :func:`train_certified_margin`.
@@ -117,8 +96,8 @@ class MarginTraining:
     solution : Solution or None
         Of the convex program at the patterns of the last network, where it was solved: its gap concerns these patterns
         and output directions.
-    history : tuple of MarginStage
-        Objectives in it never rise.
+    history : tuple of TrainingStage
+        Of the stages "start", "rescaled", "constant", "descent", "fresh descent" and "convex"; objectives never rise.
     status : str
         "finished", "trivial" (finished, and no network was found that beats the best constant one), "time_limit" or
         "interrupted".
@@ -133,7 +112,7 @@ class MarginTraining:
     before: float
     after: float
     solution: Solution | None
-    history: tuple[MarginStage, ...] = field(repr=False)
+    history: tuple[TrainingStage, ...] = field(repr=False)
     status: str
     bounds: Array = field(repr=False)
     pairs: NDArray[np.intp] = field(repr=False)

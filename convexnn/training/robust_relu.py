@@ -32,6 +32,7 @@ from convexnn.restrictions.vector_units import (
 from convexnn.training.options import require_count, require_number
 from convexnn.training.robust_relu_slopes import improved_slopes
 from convexnn.training.robust_relu_solver import RobustSolver
+from convexnn.training.stage import TrainingStage
 from convexnn.training.starting import resolve_device
 
 Array = NDArray[np.float64]
@@ -108,28 +109,6 @@ class RobustReluOptions:
             raise InvalidInputError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}.")
 
 
-@dataclass(frozen=True)
-class RobustStage:
-    """One step of the training.
-
-    Attributes
-    ----------
-    stage : str
-        "start", "slopes" or "convex".
-    objective : float
-        Certified objective after it; never rises.
-    accepted : bool
-        Whether the step lowered it.
-    seconds : float
-        Since the beginning.
-    """
-
-    stage: str
-    objective: float
-    accepted: bool
-    seconds: float
-
-
 @dataclass(frozen=True, eq=False)
 class RobustTraining:
     """Outcome of :func:`train_robust_relu`.
@@ -143,8 +122,8 @@ class RobustTraining:
         ``2 lam sum_i |v_i| |(w_i, b_i)|``, recomputed in float64 with margins rounded down.
     solution : Solution or None
         Of the last convex program that was solved; its gap concerns these units' output directions and slopes.
-    history : tuple of RobustStage
-        Objectives in it never rise.
+    history : tuple of TrainingStage
+        Of the stages "start", "slopes" and "convex"; objectives in it never rise.
     status : str
         "finished", "trivial" (the constant network is optimal: the radius or lam is too large for anything else),
         "time_limit" or "interrupted".
@@ -158,7 +137,7 @@ class RobustTraining:
     before: float
     after: float
     solution: Solution | None
-    history: tuple[RobustStage, ...] = field(repr=False)
+    history: tuple[TrainingStage, ...] = field(repr=False)
     status: str
     margins: Array = field(repr=False)
     seconds: float
@@ -212,7 +191,7 @@ class _Run:
         limit = options.time_limit
         self.deadline = math.inf if limit is None else self.began + limit
         self.program, self.z = _program(network, X, _labels(y, network.n_outputs), options)
-        self.history = [RobustStage("start", self.program.objective(self.z), True, self.seconds)]
+        self.history = [TrainingStage("start", self.program.objective(self.z), True, self.seconds)]
         self.solution: Solution | None = None
         self.device = resolve_device(options.device)
 
@@ -287,7 +266,7 @@ class _Run:
 
     def _note(self, stage: str, value: float) -> None:
         accepted = value < self.value
-        self.history.append(RobustStage(stage, value, accepted, self.seconds))
+        self.history.append(TrainingStage(stage, value, accepted, self.seconds))
         if self.options.verbose:
             _LOGGER.info("%s: certified objective %.6g", stage, value)
 
