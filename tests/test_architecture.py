@@ -26,9 +26,11 @@ PACKAGE = ROOT / "convexnn"
 ARROWS: tuple[tuple[str, ...], ...] = (
     ("exceptions", "values", "monotone"),
     ("activations", "losses", "threats", "rigorous", "archive", "threads"),
-    ("lipsdp", "interop"),
+    ("lipsdp", "interop", "exchange"),
     ("network",),
-    ("quadratic",),
+    ("quadratic", "propagation"),
+    ("relaxations",),
+    ("branching",),
     ("structure",),
     ("vector_structure",),
     ("program", "certificate"),
@@ -36,7 +38,7 @@ ARROWS: tuple[tuple[str, ...], ...] = (
     ("restrictions", "solvers"),
     ("global_gap",),
     ("certificates",),
-    ("training", "model_parts", "search"),
+    ("training", "model_parts", "search", "verification"),
     ("refinement",),
     ("paths",),
     ("estimators",),
@@ -49,7 +51,7 @@ APART = {"datasets"}  # imports nothing of ours but exceptions; only the border 
 BORDER = {"report", "plotting", "cli", "__main__"}
 DATASETS_MAY_IMPORT = {"numpy", "scipy", "sklearn", "pooch", "pandas"}
 
-HEAVY = {"torch", "cvxpy", "matplotlib", "rich", "mosek", "pandas", "polars", "onnx", "onnxruntime", "dask"}
+HEAVY = {"torch", "cvxpy", "matplotlib", "rich", "mosek", "pandas", "polars", "onnx", "onnxruntime", "dask", "flint"}
 HEAVY_AT_TOP = {"cli": {"rich"}}
 MAY_PRINT = {"cli", "report", "__main__"}
 PICKLES = {"pickle", "cloudpickle", "dill", "shelve", "marshal"}

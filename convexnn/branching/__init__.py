@@ -1,0 +1,1 @@
+"""Branch and bound on the signs of the units: complete certification on top of any relaxation."""

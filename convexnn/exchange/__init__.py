@@ -1,0 +1,1 @@
+"""Networks and properties of other tools: ONNX graphs and VNN-LIB files, read and written."""

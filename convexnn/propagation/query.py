@@ -1,0 +1,152 @@
+"""What is asked of a certifier, and what it hands over: a question about one sample, and evidence anybody can check."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convexnn.exceptions import InvalidInputError
+from convexnn.network import Network
+from convexnn.propagation.input_set import InputSet
+from convexnn.threats import Threat
+from convexnn.values import ByValue
+
+Array = NDArray[np.float64]
+Signs = tuple[NDArray[np.int8], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Query(ByValue):
+    """Upper bounds are wanted on ``weights f(x) + offset`` over a set of inputs, one a row.
+
+    Attributes
+    ----------
+    network : Network
+    inputs : InputSet
+    weights : array, shape (q, k)
+        Rows of a classifier at a sample of class y are ``e_t - e_y``: the margins of its rivals.
+    offset : array, shape (q,)
+    signs : tuple of int8 arrays (units,), one a hidden layer, or None
+        +1 restricts the inputs to those where the unit has a pre-activation >= 0, -1 to those with <= 0, 0 leaves it.
+    """
+
+    network: Network
+    inputs: InputSet
+    weights: Array
+    offset: Array
+    signs: Signs | None = None
+
+    @classmethod
+    def of_rivals(cls, network: Network, x: ArrayLike, label: int, threat: Threat) -> Query:
+        """``f_t - f_y`` for every rival t in order; with one output ``-f`` for the class 1, ``f`` for the class 0."""
+        k = network.n_outputs
+        if k == 1:
+            weights = np.array([[-1.0 if label == 1 else 1.0]])
+        else:
+            rivals = [t for t in range(k) if t != label]
+            weights = np.zeros((k - 1, k))
+            weights[np.arange(k - 1), rivals] = 1.0
+            weights[:, label] = -1.0
+        return cls(network, InputSet.around(x, threat), weights, np.zeros(len(weights)))
+
+    @property
+    def n_rows(self) -> int:
+        """Number of bounds wanted."""
+        return len(self.weights)
+
+    def values(self, X: Array) -> Array:
+        """``weights f(x) + offset`` in float64 at points (n, d), shape (n, q)."""
+        outputs = self.network(X).reshape(len(X), -1)
+        return np.asarray(outputs @ self.weights.T + self.offset)
+
+    def rows(self, index: Any) -> Query:
+        """The query of some of its rows."""
+        chosen = np.atleast_1d(np.arange(self.n_rows)[index])
+        return replace(self, weights=self.weights[chosen], offset=self.offset[chosen])
+
+    def with_signs(self, signs: Signs | None) -> Query:
+        """The same question on the part of the set with these signs."""
+        if signs is not None and tuple(len(s) for s in signs) != self.network.n_hidden:
+            raise InvalidInputError(f"signs must have shapes {self.network.n_hidden}, one array a hidden layer.")
+        return replace(self, signs=signs)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard a certifier tries; none of this can make a bound wrong.
+
+    Attributes
+    ----------
+    tol : float
+        Relative gap at which optimization stops.
+    max_iter : int or None
+        Iterations (None: the method's own).
+    stop_below : float or None
+        Stop as soon as a row's bound is below this; also stop once it is clear that it cannot be reached.
+    deadline : float
+        ``time.monotonic()`` after which the best bound so far is returned.
+    seed : int
+    """
+
+    tol: float = 1e-4
+    max_iter: int | None = None
+    stop_below: float | None = None
+    deadline: float = np.inf
+    seed: int = 0
+
+    def out_of_time(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() >= self.deadline
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence(ByValue):
+    """What a certifier hands over; only the check of its method turns it into bounds.
+
+    Attributes
+    ----------
+    method : str
+    multiplier : mapping of str to array
+        Plain float64 arrays. ANY arrays give a valid bound (possibly ``inf``); bad ones a loose one.
+    status : str
+        "optimal", "below" (stopped early, below the target), "hopeless" (stopped, the relaxation cannot reach the
+        target), "max_iter", "time_limit" or "failed: ..." in words.
+    iterations : int
+    points : array, shape (n, d)
+        Inputs worth a try for an attack (need not be in the set); may be empty.
+    details : mapping
+        Anything worth printing; never used by a check.
+    """
+
+    method: str
+    multiplier: Mapping[str, Array] = field(repr=False)
+    status: str = "optimal"
+    iterations: int = 0
+    points: Array = field(default_factory=lambda: np.empty((0, 0)), repr=False)
+    details: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Certifier:
+    """One method: a heavy proposal and a small check.
+
+    Attributes
+    ----------
+    name : str
+    propose : callable (query, effort, bounds) -> Evidence
+        ``bounds`` are LayerBounds known already, or None.
+    check : callable (query, multiplier) -> array, shape (q,)
+        Rigorous upper bounds from any multiplier, outward rounding included; ``inf`` where nothing is proved.
+    refusal : callable (query) -> str or None
+        Why the method does not apply (a sentence), or None.
+    """
+
+    name: str
+    propose: Callable[..., Evidence]
+    check: Callable[[Query, Mapping[str, Array]], Array]
+    refusal: Callable[[Query], str | None]

@@ -1,0 +1,1 @@
+"""Certification of given networks: methods by name, the cascade, verdicts and reports."""
