@@ -90,6 +90,9 @@ class Effort:
         Stop as soon as a row's bound is below this; also stop once it is clear that it cannot be reached.
     deadline : float
         ``time.monotonic()`` after which the best bound so far is returned.
+    first_failure : bool
+        Stop the whole query at the first row that does not get below ``stop_below``; later rows are then left alone
+        (their bounds may be ``inf``).
     seed : int
     """
 
@@ -97,6 +100,7 @@ class Effort:
     max_iter: int | None = None
     stop_below: float | None = None
     deadline: float = np.inf
+    first_failure: bool = False
     seed: int = 0
 
     def out_of_time(self) -> bool:
