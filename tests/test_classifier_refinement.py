@@ -67,6 +67,7 @@ def test_a_torch_classifier(rng, outputs, dtype):
         assert refine(module, X, 2 * y - 1, loss="squared_hinge", lam=1e-2).after == pytest.approx(found.after)
 
 
+@pytest.mark.slow
 def test_the_last_two_layers_of_a_deeper_classifier(rng):
     torch = pytest.importorskip("torch")
     X, y = data(rng, 3)

@@ -162,6 +162,7 @@ def test_units_of_the_inputs(scale):
     assert solve(scaled, tol=1e-5).objective == pytest.approx(plain.objective, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_repeated_rows_are_weights():
     X, y, _ = data()
     weight = np.where(np.arange(len(y)) < 5, 2.0, 1.0)

@@ -179,6 +179,7 @@ def test_an_interrupt_leaves_the_best_so_far(rng, monkeypatch, calls):
     assert cut.objective == pytest.approx(network_objective(X, y, 0.02, cut.network))
 
 
+@pytest.mark.slow
 def test_offsets_and_unequal_units_of_the_inputs(rng):
     """Shifting the inputs changes nothing; a ridge that shows as a gap would."""
     X, y = data(10, 2, 6)

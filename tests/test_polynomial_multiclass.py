@@ -74,6 +74,7 @@ def written_out(X, y, k, lam, radius, loss):
     return problem.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_optimum_is_that_of_the_statement(loss):
     X, y = blobs(n=12)

@@ -37,6 +37,7 @@ def test_sklearn_checks(estimator, check):
         check(estimator)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_the_path():
     X, y, net = regression(n=40)
     lams = [1.0, 0.1, 0.01]
@@ -93,6 +94,7 @@ def test_copies_never_straddle_a_split_and_order_does_not_matter(rng):
     )
 
 
+@pytest.mark.slow
 def test_scoring_is_scikit_learn_s():
     X, y, net = regression(n=30)
     named = small(start=net, scoring="neg_mean_absolute_error").fit(X, y)
@@ -108,6 +110,7 @@ def test_jobs_do_not_matter():
     np.testing.assert_array_equal(serial.predict(X), parallel.predict(X))
 
 
+@pytest.mark.slow
 def test_splits_may_be_given_as_indices():
     X, y, net = regression(n=30)
     groups = np.arange(30) % 5

@@ -57,6 +57,7 @@ def test_never_worse_and_every_number_is_recomputed(rng, norm, k):
     assert result.solution.lower_bound <= result.solution.objective
 
 
+@pytest.mark.slow
 @each_norm
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_solver_agrees_with_cvxpy_within_its_gap(rng, norm, loss):
@@ -89,6 +90,7 @@ def test_slopes_only_improve(rng):
     assert margins.min() == pytest.approx(-0.75, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 3])
 def test_a_huge_radius_gives_the_constant_network_and_says_so(rng, k):
     X, y, net = data(rng, k=k)

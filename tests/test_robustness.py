@@ -135,6 +135,7 @@ def test_one_linear_neuron_makes_the_certified_radius_the_distance(rng):
         np.testing.assert_array_equal(table.certified[0, j], distance < radius)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("k", [2, 3])
 def test_nothing_within_the_certified_radius_changes_the_prediction(rng, norm, k):

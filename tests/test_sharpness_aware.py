@@ -108,6 +108,7 @@ def test_the_objective_is_that_of_the_weights(data):
     assert result.best_objective < 0.7 * result.history[0]["objective"]
 
 
+@pytest.mark.slow
 def test_it_starts_a_convex_fit(data):
     X, y = data
     model = SafeSNNRegressor(4, start="sam", lam=0.1, random_state=0).fit(X, y)

@@ -215,6 +215,7 @@ def test_never_worse_than_the_start(data, make, rate):
     assert objective(result.network) <= objective(start) * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @each_lipschitz
 def test_huge_weight_gives_the_mean(data, make):
     X, y = data
@@ -403,6 +404,7 @@ def test_inner_maximum_of_a_linear_network_is_exact(rng, norm):
     assert found == pytest.approx(np.mean((np.abs(X @ w - y) + 0.25 * dual) ** 2), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [2, np.inf])
 def test_adversarial_training_lowers_the_adversarial_error(rng, norm):
     X = rng.standard_normal((80, 2))
@@ -445,6 +447,7 @@ def test_adversarial_training_of_classifiers(rng, loss):
 # -- what every run can meet ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @each_trainer
 @pytest.mark.parametrize("stop", [7, 20, 30])
 def test_a_resumed_run_is_the_uncut_run(data, tmp_path, make, stop):
@@ -562,6 +565,7 @@ def test_a_trainer_may_be_the_start(data):
         SafeSNNRegressor(6, start="lipshitz").fit(X, y)
 
 
+@pytest.mark.slow
 def test_a_lipschitz_start_minimizes_the_objective_of_the_fit(data):
     X, y = data
     starts = {

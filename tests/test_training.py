@@ -187,6 +187,7 @@ def test_initial_weights_keep_the_second_moment(rng):
 # -- symmetries -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("batch_size", ["auto", 16])
 def test_weights_are_repetitions_and_order_is_immaterial(data, rng, method, batch_size):

@@ -56,6 +56,7 @@ def test_flipped_patterns(kind):
     assert_same_optimum(interior(program, start=before), interior(program))
 
 
+@pytest.mark.slow
 def test_a_path_along_lam_stays_right_and_gets_shorter():
     X, y, net = regression(3, 80, 4, 20)
     patterns = extract(net, X)
