@@ -1,6 +1,25 @@
 """Bounds carried through a network layer by layer: intervals, linear bounds, and the questions they answer."""
 
 from convexnn.propagation.input_set import InputSet
+from convexnn.propagation.layer_bounds import (
+    LayerBounds,
+    crown_bounds,
+    interval_bounds,
+    read_bounds,
+    register_refiner,
+)
 from convexnn.propagation.query import Certifier, Effort, Evidence, Query, Signs
 
-__all__ = ["Certifier", "Effort", "Evidence", "InputSet", "Query", "Signs"]
+__all__ = [
+    "Certifier",
+    "Effort",
+    "Evidence",
+    "InputSet",
+    "LayerBounds",
+    "Query",
+    "Signs",
+    "crown_bounds",
+    "interval_bounds",
+    "read_bounds",
+    "register_refiner",
+]

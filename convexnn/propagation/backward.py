@@ -1,0 +1,132 @@
+"""Linear forms of a hidden layer bounded over the input set, by going back through the layers (CROWN)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.activations import Activation
+from convexnn.network import Network
+from convexnn.propagation.input_set import InputSet
+from convexnn.propagation.lines import ROUNDINGS, Lines, image, lines_of, price, size
+from convexnn.rigorous import gamma
+
+Array = NDArray[np.float64]
+TINY = float(np.finfo(float).tiny)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A hidden layer with bounds on its pre-activations: weights, lines, and how large its numbers get.
+
+    Attributes
+    ----------
+    W, b : array, shapes (units, below) and (units,)
+    activation : Activation
+    lower, upper : array, shape (units,)
+        Of the pre-activations; ordered.
+    lines : Lines
+    sizes : tuple of three arrays (units,)
+        Upper bounds on ``|act(s)|``, on ``|s|`` within the bounds, and on ``|W| |h| + |b|`` over the inputs h.
+    """
+
+    W: Array
+    b: Array
+    activation: Activation
+    lower: Array
+    upper: Array
+    lines: Lines
+    sizes: tuple[Array, Array, Array]
+
+    @classmethod
+    def of(cls, network: Network, k: int, lower: Array, upper: Array, reach: Array) -> Layer:
+        """Hidden layer k with bounds (put in order); reach (below,) bounds the absolute values of its inputs."""
+        W, b = network.layers[k]
+        low, high = np.minimum(lower, upper), np.maximum(lower, upper)
+        extent = np.maximum(np.abs(low), np.abs(high))
+        with np.errstate(all="ignore"):
+            sizes = (size(network.activation, extent), extent, np.abs(W) @ reach + np.abs(b))
+            return cls(W, b, network.activation, low, high, lines_of(network.activation, low, high), sizes)
+
+    @property
+    def reach(self) -> Array:
+        """Upper bounds on the absolute values of the outputs, shape (units,)."""
+        low, high = image(self.activation, self.lower, self.upper)
+        return np.maximum(np.abs(low), np.abs(high))
+
+    def slopes(self, A: Array, shares: Array | None = None) -> Array:
+        """Slope of the line of every unit, shape (q, units): above where its weight A is positive, else below.
+
+        shares (q, units) in [0, 1] choose within the ranges; without them, the slopes that are good for all.
+        """
+        lines = self.lines
+        if shares is None:
+            return np.where(A > 0, lines.above, lines.below)
+        first = np.where(A > 0, lines.above_range[0], lines.below_range[0])
+        last = np.where(A > 0, lines.above_range[1], lines.below_range[1])
+        return np.asarray(first + shares * (last - first))
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Free numbers of a backward pass, one pair of arrays a layer, each (q, units) or None; ANY numbers are valid.
+
+    Attributes
+    ----------
+    shares : sequence
+        Positions in [0, 1] of the slopes in their ranges.
+    tensions : sequence
+        Added to the weights of the pre-activations: multipliers of signs.
+    """
+
+    shares: Sequence[Array | None]
+    tensions: Sequence[Array | None]
+
+    @classmethod
+    def none(cls, n_layers: int) -> Choice:
+        """Slopes that are good for all."""
+        return cls((None,) * n_layers, (None,) * n_layers)
+
+
+def upper_bounds(layers: Sequence[Layer], inputs: InputSet, A: Array, c: Array, choice: Choice | None = None) -> Array:
+    """Upper bounds on ``A h + c`` over the input set, h the outputs of the last of the layers, rounded up.
+
+    The weight of a unit on its pre-activation may be any number D, at the price ``max {A act(s) - D s}`` over its
+    bounds; what the rounded products differ from the true ones is bounded with the largest absolute values.
+
+    Implements: Zhang et al. (2018), CROWN, Theorem 3.2.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Hidden layers from the first on.
+    inputs : InputSet
+    A : array, shape (q, units)
+    c : array, shape (q,)
+    choice : Choice, optional
+
+    Returns
+    -------
+    array, shape (q,)
+        ``inf`` where nothing finite could be computed.
+    """
+    given = Choice.none(len(layers)) if choice is None else choice
+    with np.errstate(all="ignore"):
+        offset, total = np.asarray(c, dtype=np.float64), np.abs(c)  # the total bounds what roundings are relative to
+        for k in range(len(layers) - 1, -1, -1):
+            layer, shares, tension = layers[k], given.shares[k], given.tensions[k]
+            D = A * layer.slopes(A, shares)
+            D = D if tension is None else D + tension
+            costs, _ = price(layer.activation, A, D, layer.lower, layer.upper)
+            offset = offset + costs.sum(axis=1) + D @ layer.b
+            of_outputs, of_inputs, of_products = layer.sizes
+            total = total + np.abs(A) @ of_outputs + np.abs(D) @ (of_inputs + of_products)
+            total = total + TINY * (1.0 + of_products.sum() + of_outputs.sum())
+            A = D @ layer.W
+        widest = max(max(layer.W.shape) for layer in layers)
+        error = 4.0 * gamma(ROUNDINGS + 2 * widest + 8 * len(layers)) * total + 4.0 * TINY * len(layers)
+        found = inputs.maximum(A, offset + error)
+    return np.where(np.isnan(found), np.inf, found)
