@@ -1,7 +1,7 @@
 """Exact maxima of tiny ReLU networks by enumeration of sign patterns: the truth that bounds are compared with.
 
-Shared by several test modules. Independent of the library's relaxations: affine pieces, scipy's linear programs for boxes,
-Clarabel's second-order cone programs for balls and clipped balls. Meant for at most ten units that change sign.
+Shared by several test modules. Independent of the library's relaxations: affine pieces, scipy's linear programs for
+boxes, Clarabel's second-order cone programs for balls and clipped balls. Meant for at most ten units that change sign.
 """
 
 from __future__ import annotations

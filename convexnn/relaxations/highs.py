@@ -32,7 +32,8 @@ def highs_model(
         kinds = np.full(rows.shape[1], highspy.HighsVarType.kContinuous, dtype=object)
         kinds[integers] = highspy.HighsVarType.kInteger
         model.integrality_ = kinds.tolist()
-    highs: Any = highspy.Highs()
+    make: Any = highspy.Highs
+    highs: Any = make()
     highs.setOptionValue("output_flag", False)
     highs.setOptionValue("threads", 1)
     highs.passModel(model)

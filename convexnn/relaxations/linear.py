@@ -23,15 +23,15 @@ from convexnn.relaxations.support import refuse_smooth_units
 
 Array = NDArray[np.float64]
 
-#: What a solver reports of one row: multipliers of the equations (or None), the input at its optimum, status, iterations.
+#: What a solver reports of one row: multipliers of the equations, the input at its optimum, status, iterations.
 Row = tuple[Array | None, Array | None, str, int]
 
 
 def propose_lp(query: Query, effort: Effort, bounds: LayerBounds | None = None) -> Evidence:
     """Prices from the triangle relaxation of every row; rows that are not solved keep the prices of CROWN.
 
-    The dual is solved by HiGHS' simplex method (boxes; one model for all rows, each row starts from the optimal basis of
-    the one before) or by Clarabel's interior-point method (balls, clipped balls).
+    By HiGHS' simplex method (boxes; one model for all rows, each row starts from the optimal basis of the one before)
+    or by Clarabel's interior-point method (balls, clipped balls).
 
     Parameters
     ----------

@@ -21,10 +21,10 @@ Index = NDArray[np.intp]
 class NetworkModel:
     """Variables ``(x, s_1, z_1, ..., s_L, z_L)``: inputs, pre-activations of all units, outputs of unstable ones.
 
-        s_1 = W_1 x + b_1,   s_i = W_i h_{i-1} + b_i,   h = leak s + (1 - leak) z,   z = s or 0 where the unit is stable,
+        s_1 = W_1 x + b_1,  s_i = W_i h_{i-1} + b_i,  h = leak s + (1 - leak) z,  z = s or 0 where the unit is stable,
 
-    and for unstable units ``z >= 0, z >= s``. The triangle adds ``z <= u (s - l) / (u - l)``. Bounds on s hold for every
-    unit, so the signs of a query are in them.
+    and for unstable units ``z >= 0, z >= s``. The triangle adds ``z <= u (s - l) / (u - l)``. Bounds on s hold for
+    every unit, so the signs of a query are in them.
 
     Attributes
     ----------

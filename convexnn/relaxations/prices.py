@@ -2,7 +2,7 @@
 
 With prices ``nu_i`` for the equations ``s_i = W_i h_{i-1} + b_i`` the layers come apart (docs/theory/relaxations.md):
 
-    max w'f + c  <=  c + w'b_out + sum_i nu_i'b_i  +  max_x (W_1'nu_1)'x  +  sum_units max_{l <= s <= u} (a act(s) - nu s)
+    max w'f + c  <=  c + w'b_out + sum_i nu_i'b_i + max_x (W_1'nu_1)'x + sum_units max_{l <= s <= u} (a act(s) - nu s)
 
 with ``a = W_{i+1}'nu_{i+1}``, in the last layer ``W_out'w``. The maximum of a unit is at l, 0 or u.
 """

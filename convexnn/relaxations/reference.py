@@ -1,4 +1,4 @@
-"""Relaxations of a ReLU network as the papers write them, in cvxpy: the specification that the fast solvers are tested against.
+"""Relaxations of a ReLU network as the papers write them, in cvxpy: the specification of the fast solvers.
 
 Only tests and benchmarks use this file. Its values are a solver's word, not bounds.
 
@@ -105,12 +105,13 @@ def _linear_rows(problem: Lifted, triangle: bool) -> tuple[Array, Array]:
     e0 = np.eye(problem.size)[0]
     positive, zero = [], []
     for unit in problem.units:
-        l, u = unit.lower, unit.upper
+        low, high = unit.lower, unit.upper
         positive += [unit.z, unit.z - unit.s]
-        if triangle and l < 0 < u:
-            positive.append(u / (u - l) * (unit.s - l * e0) - unit.z)
+        if triangle and low < 0 < high:
+            positive.append(high / (high - low) * (unit.s - low * e0) - unit.z)
         elif triangle:
-            zero.append(unit.z - (unit.s if l >= 0 else 0.0 * unit.s))
+            positive += [unit.s - low * e0, high * e0 - unit.s]
+            zero.append(unit.z - (unit.s if low >= 0 else 0.0 * unit.s))
         if unit.sign:
             positive.append(unit.sign * unit.s)
     kept = [row for row in zero if row.any()]
@@ -131,7 +132,7 @@ def triangle_reference(query: Query, bounds: LayerBounds, solver: str = "CLARABE
 
         max  w'f + c    s.t.  z >= 0,  z >= s,  z <= u (s - l) / (u - l),  s = W h + b,  h = leak s + (1 - leak) z,
 
-    x in the set, and ``sign s >= 0`` where the query has signs.
+    x in the set, ``l <= s <= u`` and z = s or 0 for stable units, and ``sign s >= 0`` where the query has signs.
 
     Implements: Ehlers (2017), section 3, the linear approximation of a ReLU.
 
