@@ -251,3 +251,29 @@ def layers_from_sklearn(mlp: Any) -> tuple[Layers, Activation]:
     pairs = zip(mlp.coefs_, mlp.intercepts_, strict=True)
     layers = tuple((np.array(W.T, dtype=float), np.array(b, dtype=float)) for W, b in pairs)
     return layers, kinds[mlp.activation]
+
+
+def scaler_arrays(scaler: Any, n_inputs: int) -> tuple[Array, Array]:
+    """Mean and scale (d,) of a fitted scaler with ``mean_`` and ``scale_``, or of a pair; None centres or scales not.
+
+    Raises
+    ------
+    InvalidInputError
+        When there are none, their shapes do not fit, or a scale is zero.
+    """
+    if isinstance(scaler, tuple):
+        mean, scale = scaler
+    elif hasattr(scaler, "scale_") and hasattr(scaler, "mean_"):
+        centred = getattr(scaler, "with_mean", True)  # StandardScaler(with_mean=False) has a mean_ that it does not use
+        mean, scale = (scaler.mean_ if centred else None), scaler.scale_
+    else:
+        raise InvalidInputError(
+            f"fold_scaling needs a fitted scaler with mean_ and scale_, got {type(scaler).__name__}."
+        )
+    shift = np.zeros(n_inputs) if mean is None else np.asarray(mean, dtype=float)
+    unit = np.ones(n_inputs) if scale is None else np.asarray(scale, dtype=float)
+    if shift.shape != (n_inputs,) or unit.shape != (n_inputs,):
+        raise InvalidInputError(f"The scaler must have {n_inputs} features, got {shift.shape} and {unit.shape}.")
+    if not (np.isfinite(shift).all() and np.isfinite(unit).all() and unit.all()):
+        raise InvalidInputError("The scaler needs a finite mean and a finite scale without zeros.")
+    return shift, unit

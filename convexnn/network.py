@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from convexnn.activations import Activation, get_activation
 from convexnn.archive import read_archive, write_archive
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
-from convexnn.interop import is_sklearn_mlp, is_torch_module, layers_from_sklearn, layers_from_torch, layers_to_torch
+from convexnn.exchange import layers_from_onnx, write_onnx
+from convexnn.interop import (
+    is_sklearn_mlp,
+    is_torch_module,
+    layers_from_sklearn,
+    layers_from_torch,
+    layers_to_torch,
+    scaler_arrays,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -226,15 +234,7 @@ class Network:
             Anything with ``mean_`` and ``scale_`` (``StandardScaler``), or a pair of arrays of shape (d,):
             scaled inputs are ``(x - mean) / scale``. None stands for no centring or no scaling.
         """
-        mean, scale = scaler if isinstance(scaler, tuple) else _scaler_arrays(scaler)
-        shift = np.zeros(self.n_inputs) if mean is None else np.asarray(mean, dtype=float)
-        unit = np.ones(self.n_inputs) if scale is None else np.asarray(scale, dtype=float)
-        if shift.shape != (self.n_inputs,) or unit.shape != (self.n_inputs,):
-            raise InvalidInputError(
-                f"The scaler must have {self.n_inputs} features, got {shift.shape} and {unit.shape}."
-            )
-        if not (np.isfinite(shift).all() and np.isfinite(unit).all() and unit.all()):
-            raise InvalidInputError("The scaler needs a finite mean and a finite scale without zeros.")
+        shift, unit = scaler_arrays(scaler, self.n_inputs)
         W, b = self.layers[0]
         return Network(((W / unit, b - W @ (shift / unit)), *self.layers[1:]), self.activation)
 
@@ -279,6 +279,15 @@ class Network:
         """Network of a fitted ``MLPRegressor`` or ``MLPClassifier`` (its logits)."""
         return cls(*layers_from_sklearn(mlp))
 
+    @classmethod
+    def from_onnx(cls, path: str | os.PathLike[str]) -> Network:
+        """Network of a fully connected ONNX model on flattened inputs; nodes that do not fit are named in the error."""
+        return cls(*layers_from_onnx(path))
+
+    def to_onnx(self, path: str | os.PathLike[str], dtype: DTypeLike = np.float32) -> Path:
+        """Write an ONNX model with a free batch size, float32 (rounded) or float64 (bit for bit); return its path."""
+        return write_onnx(path, self.layers, self.activation, dtype)
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the network to an ``.npz`` file (plain arrays, no pickle) and return its path."""
         header = {
@@ -301,15 +310,6 @@ class Network:
             return cls(layers, get_activation(str(header["activation"]), parameters))
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidInputError(f"{path} does not hold a valid network: {error}") from error
-
-
-def _scaler_arrays(scaler: Any) -> tuple[Any, Any]:
-    if not hasattr(scaler, "scale_") or not hasattr(scaler, "mean_"):
-        raise InvalidInputError(
-            f"fold_scaling needs a fitted scaler with mean_ and scale_, got {type(scaler).__name__}."
-        )
-    centred = getattr(scaler, "with_mean", True)  # StandardScaler(with_mean=False) has a mean_ that it does not use
-    return (scaler.mean_ if centred else None), scaler.scale_
 
 
 def as_network(model: Any) -> Network:
