@@ -7,6 +7,8 @@ from convexnn.training.certified_margin import MarginOptions, MarginTraining, tr
 from convexnn.training.gradient import AdamTrainer, SGDTrainer
 from convexnn.training.lipschitz_gradient import LipschitzTrainer
 from convexnn.training.lipsdp_regularizer import LipSDPRegularizer
+from convexnn.training.max_gradient import CertifiedOptions, CertifiedTraining, train_certified
+from convexnn.training.max_gradient_penalty import MaxGradientTrainer
 from convexnn.training.options import Progress, TrainingOptions
 from convexnn.training.polynomial import PolynomialTraining, train_polynomial
 from convexnn.training.polynomial_threshold import Threshold, polynomial_lam_max
@@ -21,10 +23,13 @@ __all__ = [
     "ADMMTrainer",
     "AdamTrainer",
     "AdversarialTrainer",
+    "CertifiedOptions",
+    "CertifiedTraining",
     "LipSDPRegularizer",
     "LipschitzTrainer",
     "MarginOptions",
     "MarginTraining",
+    "MaxGradientTrainer",
     "PolynomialTraining",
     "Progress",
     "RobustReluOptions",
@@ -40,6 +45,7 @@ __all__ = [
     "get_trainer",
     "polynomial_lam_max",
     "pretrain",
+    "train_certified",
     "train_certified_margin",
     "train_polynomial",
     "train_robust_relu",

@@ -83,6 +83,10 @@ class Trainer:
         """Full objective the networks are judged by (no gradient is recorded)."""
         return float(self.objective(problem, layers, problem.all_rows))
 
+    def figures(self) -> dict[str, float]:
+        """Figures of the weights evaluated last that the history shall hold beside the objective."""
+        return {}
+
     def run(self, session: Session) -> None:
         """Spend the budget: by default one descent over all epochs."""
         session.descend(session.options.epochs)

@@ -165,7 +165,7 @@ class Session:
 
     def _report(self, objective: float, validation: float) -> None:
         now = Progress(self.epoch, objective, validation, self.best[0], self.last_rate, self.seconds)
-        self.history.append(asdict(now))
+        self.history.append(asdict(now) | self.trainer.figures())
         wanted = [listener(now) for listener in self.on_evaluation]
         if any(wanted) and self.status is None:
             self.status = "stopped"

@@ -8,10 +8,20 @@ from convexnn.training.adversarial import AdversarialTrainer
 from convexnn.training.base import Trainer
 from convexnn.training.gradient import AdamTrainer, SGDTrainer
 from convexnn.training.lipschitz_gradient import LipschitzTrainer
+from convexnn.training.max_gradient_penalty import MaxGradientTrainer
 from convexnn.training.sharpness_aware import SAMTrainer
 
 TRAINERS: dict[str, type[Trainer]] = {
-    kind.name: kind for kind in (AdamTrainer, SGDTrainer, SAMTrainer, AdversarialTrainer, LipschitzTrainer, ADMMTrainer)
+    kind.name: kind
+    for kind in (
+        AdamTrainer,
+        SGDTrainer,
+        SAMTrainer,
+        AdversarialTrainer,
+        LipschitzTrainer,
+        MaxGradientTrainer,
+        ADMMTrainer,
+    )
 }
 
 
