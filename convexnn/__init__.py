@@ -43,6 +43,7 @@ from convexnn.search import SearchResult, pattern_search
 from convexnn.solvers import available_solvers, solve
 from convexnn.threats import Box, L2Ball, LInfBall
 from convexnn.training import pretrain
+from convexnn.verification import CertificationReport, CertifyOptions, Verdict, certify
 
 __version__ = "0.1.0"
 
@@ -52,6 +53,8 @@ __all__ = [
     "Box",
     "Certificate",
     "CertificateError",
+    "CertificationReport",
+    "CertifyOptions",
     "ConvexNNError",
     "DatasetError",
     "GlobalResult",
@@ -87,10 +90,12 @@ __all__ = [
     "SquaredHinge",
     "Tanh",
     "UnsupportedModelError",
+    "Verdict",
     "as_network",
     "attack",
     "available_solvers",
     "certified_radius",
+    "certify",
     "certify_quadratic",
     "distance_to_boundary",
     "evaluate",

@@ -1,0 +1,109 @@
+"""The run over all samples: blocks, then single samples, on any backend of joblib, under one time limit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convexnn.verification.cascade import INTERRUPTED, TIME_LIMIT, cheap_stages, heavy_stages
+from convexnn.verification.plan import Options, Plan
+from convexnn.verification.rounding import margin_rounding
+from convexnn.verification.sample import Sample
+from convexnn.verification.task import Task
+from convexnn.verification.verdict import Verdict
+
+#: Samples of a block; fixed, so that results depend neither on the number of jobs nor on where a run was resumed.
+BLOCK = 32
+
+
+@dataclass(frozen=True)
+class Run:
+    """How samples are gone through.
+
+    Attributes
+    ----------
+    task : Task
+        All samples.
+    options : Options
+    plan : Plan
+    n_jobs : int or None
+    end : float
+        ``time.time()`` at which the run is over.
+    """
+
+    task: Task
+    options: Options
+    plan: Plan
+    n_jobs: int | None
+    end: float
+
+    def verdicts(self, done: set[int], finished: Callable[[Verdict], None]) -> dict[int, Verdict]:
+        """Verdicts of the samples that are not done, by index; ``finished`` hears of each that is final.
+
+        An interrupt or the time limit leaves the others unknown, with what was found out about them.
+        """
+        blocks = [np.arange(start, min(start + BLOCK, len(self.task))) for start in range(0, len(self.task), BLOCK)]
+        wanted = [rows for rows in blocks if set(rows.tolist()) - done]
+        states: dict[int, Sample] = {}
+        found: dict[int, Verdict] = {}
+        stopped = ""
+        try:
+            for sample in self._samples(wanted, done, states):
+                verdict = sample.verdict()
+                found[sample.index] = verdict
+                if sample.stopped != TIME_LIMIT:
+                    finished(verdict)
+        except KeyboardInterrupt:
+            stopped = INTERRUPTED
+        left = set(range(len(self.task))) - done - set(found)
+        return found | {index: self._unfinished(index, states, stopped or TIME_LIMIT) for index in left}
+
+    def _samples(self, blocks: list[Any], done: set[int], states: dict[int, Sample]) -> Iterator[Sample]:
+        """Samples in the order in which they are finished."""
+        calls = [(self.task.take(rows), self.options, self.plan, self.end) for rows in blocks]
+        for block in _parallel(self.n_jobs, cheap_stages, calls):
+            fresh = [sample for sample in block if sample.index not in done]
+            states |= {sample.index: sample for sample in fresh}
+            yield from (sample for sample in fresh if self._is_final(sample))
+        left = [sample for _, sample in sorted(states.items()) if not self._is_final(sample)]
+        heavy = [(self.task.take([s.index]), s, self.options, self.plan, self.end) for s in left]
+        yield from _parallel(self.n_jobs, heavy_stages, heavy)
+
+    def _is_final(self, sample: Sample) -> bool:
+        return not self.plan.heavy or bool(sample.stopped) or (sample.decided and self.options.early_stop)
+
+    def _unfinished(self, index: int, states: dict[int, Sample], reason: str) -> Verdict:
+        if index not in states:
+            one = self.task.take([index])
+            clean = float(one.margins(one.X)[0])
+            rounding = margin_rounding(one.query(0), one.X[0], one.threat)
+            states[index] = Sample.start(index, int(one.labels[0]), clean, rounding)
+        sample = states[index]
+        sample.stopped = reason
+        return sample.verdict()
+
+
+def _parallel(n_jobs: int | None, function: Callable[..., Any], calls: list[Any]) -> Iterator[Any]:
+    """Results as they come; a backend that cannot hand them over one by one hands them over at the end."""
+    from joblib import Parallel, delayed
+
+    jobs = [delayed(function)(*call) for call in calls]
+    try:
+        run = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    except ValueError:
+        run = Parallel(n_jobs=n_jobs)
+    results = run(jobs)
+    try:
+        yield from results
+    finally:
+        if hasattr(results, "close"):
+            results.close()
+
+
+def end_of(time_limit: float | None) -> float:
+    """When a run that starts now is over, as ``time.time()``, which workers on other machines have as well."""
+    return time.time() + (1e9 if time_limit is None else time_limit)
