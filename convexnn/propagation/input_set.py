@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
-from convexnn.rigorous import gamma, row_norms_up
+from convexnn.propagation.support import fill, over_ball, over_box
+from convexnn.rigorous import gamma
 from convexnn.threats import L2Ball, Threat
 from convexnn.values import ByValue
 
 Array = NDArray[np.float64]
 
-#: Halvings of the multiplier that splits a linear form between ball and box.
-HALVINGS = 60
+TINY = float(np.finfo(float).tiny)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,8 @@ class InputSet(ByValue):
         if isinstance(threat, L2Ball):
             clip = (-np.inf, np.inf) if threat.clip is None else threat.clip
             low, high = (np.broadcast_to(np.asarray(end, dtype=np.float64), point.shape).copy() for end in clip)
-            if threat.clip is not None and not np.linalg.norm(np.clip(point, low, high) - point) <= threat.radius:
+            away = np.abs(np.clip(point, low, high) - point)
+            if not np.linalg.norm(away / max(threat.radius, TINY)) <= (1.0 if threat.radius > 0 else 0.0):
                 raise InvalidInputError(f"The threat set is empty: {threat!r} excludes every point near the sample.")
             return cls(low, high, point, threat.radius)
         low, high = (end[0] for end in threat.bounding_box(point[None]))
@@ -98,40 +99,33 @@ class InputSet(ByValue):
 
     def maximizer(self, A: Array) -> Array:
         """Point of the set with (nearly) the largest ``a'x`` for every row of A, shape (q, d)."""
-        corner = np.where(A > 0, self.upper, np.where(A < 0, self.lower, self.centre))
         if not self.has_ball:
-            return np.asarray(corner)
-        norms = np.linalg.norm(A, axis=1, keepdims=True)
-        unit = A / np.where(norms > 0, norms, 1.0)
-        ray = self.centre + self.radius * unit
-        if not np.isfinite([self.lower, self.upper]).any():
-            return np.asarray(ray)
-        return self._on_the_sphere(unit)
+            return np.asarray(np.where(A > 0, self.upper, np.where(A < 0, self.lower, self.centre)))
+        with np.errstate(all="ignore"):
+            scaled = A / _top(A)
+            if not self._is_clipped:
+                norms = np.linalg.norm(scaled, axis=1, keepdims=True)
+                return np.asarray(self.centre + self.radius * (scaled / np.where(norms > 0, norms, 1.0)))
+            moved = self.centre + np.where(scaled != 0, self._longest_step(scaled) * scaled, 0.0)
+        return np.clip(moved, self.lower, self.upper)
 
-    def _on_the_sphere(self, unit: Array) -> Array:
-        """``clip(centre + t unit)`` with the largest t for which it is in the ball (any t where all is clipped)."""
-        inner = np.zeros((len(unit), 1))
-        outer = np.full((len(unit), 1), max(self.radius, 1e-300))
-        for _ in range(HALVINGS):  # until the point leaves the ball, or nothing moves any more
-            inside = self._distance(outer, unit) <= self.radius
-            if not inside.any() or outer.max() > 1e200:
-                break
-            outer = np.where(inside, 4.0 * outer, outer)
-        for _ in range(HALVINGS):
-            middle = 0.5 * (inner + outer)
-            inside = self._distance(middle, unit) <= self.radius
-            inner, outer = np.where(inside, middle, inner), np.where(inside, outer, middle)
-        return np.clip(self.centre + inner * unit, self.lower, self.upper)
+    @property
+    def _is_clipped(self) -> bool:
+        return bool(np.isfinite(self.lower).any() or np.isfinite(self.upper).any())
 
-    def _distance(self, t: Array, unit: Array) -> Array:
-        moved = np.clip(self.centre + t * unit, self.lower, self.upper) - self.centre
-        return np.asarray(np.linalg.norm(moved, axis=1, keepdims=True))
+    def _longest_step(self, A: Array) -> Array:
+        """Largest t with ``clip(centre + t a)`` in the ball, shape (q, 1); ``inf`` where only the box counts."""
+        if self.radius == 0.0:
+            return np.zeros((len(A), 1))
+        ends = np.stack([self.lower - self.centre, self.upper - self.centre]) / self.radius
+        down, up, nearest = np.square(np.clip(np.vstack([ends, np.clip(0.0, *ends)]), -1e100, 1e100))
+        return self.radius * np.sqrt(fill(np.square(A), nearest, np.where(A > 0, up, down)))[:, None]
 
     def maximum(self, A: Array, b: ArrayLike = 0.0) -> Array:
         """Upper bounds on ``max (A x + b)`` over the set, rounded up, shape (q,).
 
-        Exact up to rounding for a ball or a box; for both at once the form is split, ``a = g + (a - g)``: every g
-        gives a bound (weak duality), the one that is used comes from the maximizer.
+        Exact up to rounding. For a ball and a box at once the form is split, ``a = g + (a - g)``: every g gives a bound
+        (weak duality), the one that is used comes from the maximizer ``x = clip(centre + t a)`` and leaves no gap.
 
         Parameters
         ----------
@@ -145,42 +139,26 @@ class InputSet(ByValue):
         """
         A = np.asarray(A, dtype=np.float64)
         offset = np.broadcast_to(np.asarray(b, dtype=np.float64), (len(A),))
-        with np.errstate(over="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             if not self.has_ball:
-                found = self._over_box(A, offset)
-            elif not np.isfinite([self.lower, self.upper]).any():
-                found = self._over_ball(A, offset)
+                found = over_box(A, offset, self.lower, self.upper)
             else:
-                found = np.minimum(self._over_ball(A, offset), self._split(A, offset))
-                if self.has_box:
-                    found = np.minimum(found, self._over_box(A, offset))
+                found = over_ball(A, offset, self.centre, self.radius)
+                if self._is_clipped:
+                    found = np.fmin(found, over_box(A, offset, *self.bounding_box()))
+                    found = np.fmin(found, self._over_both(A, offset))
         return np.where(np.isnan(found), np.inf, found)
 
-    def _split(self, A: Array, b: Array) -> Array:
-        """Bound by a multiplier: the part along the step that is not stopped by the box goes to the ball."""
-        if not self.has_box:
-            return np.full(len(A), np.inf)
-        point = self.maximizer(A)
-        step = point - self.centre
-        free = (point > self.lower) & (point < self.upper) & (step != 0)
-        rate = np.where(free, np.abs(A), 0.0).sum(axis=1) / np.maximum(
-            np.where(free, np.abs(step), 0.0).sum(axis=1), 1e-300
-        )
-        toward = np.where(np.isfinite(rate)[:, None], rate[:, None] * step, 0.0)
-        G = np.where(np.abs(toward) < np.abs(A), toward, A)
-        rest = A - G  # rounded: the difference is covered below
-        spare = np.nextafter(np.abs(A - (G + rest)) + np.finfo(float).tiny, np.inf)
-        low, high = self.bounding_box()
-        slack = (4.0 * 2.0**-53 * np.abs(A) + spare) @ np.maximum(np.abs(low), np.abs(high))
-        return self._over_ball(G, b) + self._over_box(rest, np.zeros(len(A))) + 2.0 * slack + 4e-16 * np.abs(b)
+    def _over_both(self, A: Array, b: Array) -> Array:
+        """By the split ``g = (x - centre) / t``, which is a, moved into intervals."""
+        top = _top(A)
+        rate = np.clip(top / self._longest_step(A / top), 1e-300, 1e300)
+        G = np.clip(A, rate * (self.lower - self.centre), rate * (self.upper - self.centre))
+        # the rounding of A - G is among the errors that are relative to the size
+        rest = over_box(A - G, np.zeros(len(A)), *self.bounding_box())
+        return over_ball(G, b + rest + 2.0 * gamma(4) * (np.abs(b) + np.abs(rest)), self.centre, self.radius)
 
-    def _over_box(self, A: Array, b: Array) -> Array:
-        ends = np.where(A > 0, self.upper, self.lower)
-        size = np.abs(A) @ np.maximum(np.abs(self.lower), np.abs(self.upper)) + np.abs(b)
-        return (A * ends).sum(axis=1) + b + 2.0 * gamma(A.shape[1] + 4) * size + np.finfo(float).tiny * A.shape[1]
 
-    def _over_ball(self, A: Array, b: Array) -> Array:
-        reach = self.radius * row_norms_up(np.where(np.isfinite(A), A, 0.0)) if A.size else np.zeros(len(A))
-        size = np.abs(A) @ np.abs(self.centre) + np.abs(b) + reach
-        value = A @ self.centre + b + reach + 2.0 * gamma(A.shape[1] + 6) * size
-        return np.asarray(value + np.finfo(float).tiny * A.shape[1])
+def _top(A: Array) -> Array:
+    top = np.max(np.abs(A), axis=1, keepdims=True, initial=0.0)
+    return np.where(top > 0, top, 1.0)
