@@ -35,9 +35,9 @@ class TriangleCone:
     def __init__(self, model: NetworkModel, effort: Effort) -> None:
         inputs, W = model.query.inputs, model.query.network.layers[0][0]
         boxed = bool(np.isfinite([inputs.lower, inputs.upper]).any())
+        self.model, self.effort = model, effort
         reduced = W.shape[1] > len(W) and not boxed
-        basis = np.linalg.qr(W.T)[0] if reduced else np.eye(W.shape[1])
-        self.model, self.effort, self.Q = model, effort, inputs.radius * basis
+        self.Q = inputs.radius * (np.linalg.qr(W.T)[0] if reduced else np.eye(W.shape[1]))
         self.solver: Any = None
         self.rows, self.sides = self._rows()
 
