@@ -1,5 +1,6 @@
 """Bounds carried through a network layer by layer: intervals, linear bounds, and the questions they answer."""
 
+from convexnn.propagation.crown import CROWN, IBP
 from convexnn.propagation.input_set import InputSet
 from convexnn.propagation.layer_bounds import (
     LayerBounds,
@@ -11,6 +12,8 @@ from convexnn.propagation.layer_bounds import (
 from convexnn.propagation.query import Certifier, Effort, Evidence, Query, Signs
 
 __all__ = [
+    "CROWN",
+    "IBP",
     "Certifier",
     "Effort",
     "Evidence",
