@@ -226,7 +226,12 @@ def test_what_cannot_be_meant_is_refused(rng):
         (InvalidInputError, "lam", lambda: MaxGradientTrainer(lam=np.nan)),
         (InvalidInputError, "norm", lambda: MaxGradientTrainer(norm=1)),
         (InvalidInputError, "form", lambda: MaxGradientTrainer(form="eigenvalue", norm=2)),
-        (InvalidInputError, "classifiers", lambda: pretrain(X, X[:, 0], method="max_gradient")),
+        (InvalidInputError, "classifiers", lambda: train_certified(4, X, X[:, 0], options(loss="squared"))),
+        (
+            InvalidInputError,
+            "classifiers",
+            lambda: train_certified(random_network(rng, 3), X, y, options(loss="hinge")),
+        ),
         (InvalidInputError, "weighs", lambda: pretrain(X, y, method="max_gradient", loss="cross_entropy", lam=1.0)),
         (InvalidInputError, "classes", lambda: train_certified(4, X, y, options(lam=np.ones((2, 2))))),
         (

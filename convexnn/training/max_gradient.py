@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network, as_network
-from convexnn.training.data import BINARY_LOSSES, canonical_rows
+from convexnn.training.data import BINARY_LOSSES, CLASS_LOSSES, canonical_rows
 from convexnn.training.max_gradient_forms import FactorPenalty
 from convexnn.training.max_gradient_pairs import ClassPairs, margin_bounds
 from convexnn.training.max_gradient_penalty import MaxGradientTrainer, errors_of
@@ -156,6 +157,10 @@ def train_certified(
     fresh = isinstance(network, (int, np.integer)) and not isinstance(network, bool)
     start = None if fresh else as_network(network)
     loss = _loss(chosen.loss, start)
+    if loss not in (*BINARY_LOSSES, *CLASS_LOSSES) or (
+        start is not None and (start.n_outputs > 1) != (loss in CLASS_LOSSES)
+    ):
+        raise InvalidInputError(f"train_certified is for classifiers; the loss {loss!r} does not fit this network.")
     trainer = MaxGradientTrainer(chosen.lam, chosen.radius, chosen.norm, chosen.form)
     found = pretrain(
         X,

@@ -37,7 +37,7 @@ class PairPenalty(Protocol):
     def __call__(self, W: torch.Tensor, A: torch.Tensor) -> torch.Tensor:
         """Values of the pairs (P,), differentiable in W (m, d) and A (P, m), after moving the multipliers."""
 
-    def certify(self, network: Network, tol: float) -> tuple[Array, dict[str, Array]]:
+    def certify(self, network: Network, tol: float, pairs: ClassPairs | None = None) -> tuple[Array, dict[str, Array]]:
         """Rigorous bounds (P,) and the multipliers of ``margin_bounds`` that prove them; nothing is moved by it."""
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -89,32 +89,35 @@ class FactorPenalty:
         found = self.factors if fits else random_factors(*shape, self.norm)
         return torch.as_tensor(found).to(W)
 
-    def certify(self, network: Network, tol: float = 1e-3) -> tuple[Array, dict[str, Array]]:
+    def certify(
+        self, network: Network, tol: float = 1e-3, pairs: ClassPairs | None = None
+    ) -> tuple[Array, dict[str, Array]]:
         """Bounds to a relative gap ``tol`` from copies of the factors."""
         import torch
 
-        A = ClassPairs(network.n_outputs).differences @ network.layers[-1][0]
+        pairs = ClassPairs(network.n_outputs) if pairs is None else pairs
+        A = pairs.differences @ network.layers[-1][0]
         weights, outer = torch.as_tensor(network.W.copy()), torch.as_tensor(A)
         if self.norm == 2:
-            return self._certify_l2(network, tol)
+            return self._certify_l2(network, tol, pairs)
         S = torch.as_tensor(shaken(self._at(weights, outer).numpy(), self.norm))
         for _ in range(ROUNDS):
             S = _follow(weights, outer, S, self.slopes, self.norm, ROUND_STEPS)
             values = _parts(weights, outer, S, self.slopes)[2].numpy()
-            multiplier = multiplier_of(network, S.numpy())
-            bounds = margin_bounds(network, multiplier)
+            multiplier = multiplier_of(pairs.rows(network), S.numpy())
+            bounds = margin_bounds(network, multiplier, pairs=pairs)
             loose = ~(bounds <= values * (1.0 + tol) + TINY)
             if not loose.any():
                 return bounds, multiplier
-        return _repaired(network, bounds, multiplier, loose, tol)
+        return _repaired(network, pairs, bounds, multiplier, np.flatnonzero(loose), tol)
 
-    def _certify_l2(self, network: Network, tol: float) -> tuple[Array, dict[str, Array]]:
-        rows = ClassPairs(network.n_outputs).rows(network)
+    def _certify_l2(self, network: Network, tol: float, pairs: ClassPairs) -> tuple[Array, dict[str, Array]]:
+        rows = pairs.rows(network)
         starts = [None] * len(rows) if self.factors is None else list(self.factors)
         found = [maximize(r.B, tol, start).factor for r, start in zip(rows, starts, strict=True)]
         parts = [multiplier_of_rows(r, S, 2) for r, S in zip(rows, found, strict=True)]
         multiplier = {"q": np.array([part["q"] for part in parts])}
-        return margin_bounds(network, multiplier, 2), multiplier
+        return margin_bounds(network, multiplier, 2, pairs), multiplier
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
         """Factors and the number of calls."""
@@ -184,15 +187,18 @@ class EigenvaluePenalty:
         rate = DUAL_RATE / np.sqrt(1.0 + self.calls / 100.0)
         self.q = self.q - rate * np.abs(self.q).max(axis=1, keepdims=True) * fixed
 
-    def certify(self, network: Network, tol: float = 1e-3) -> tuple[Array, dict[str, Array]]:
+    def certify(
+        self, network: Network, tol: float = 1e-3, pairs: ClassPairs | None = None
+    ) -> tuple[Array, dict[str, Array]]:
         """Bounds at the q of the last step, whatever the gap."""
         del tol
-        pairs = ClassPairs(network.n_outputs).rows(network)
-        if self.q is None or len(self.q) != len(pairs):
-            q = np.array([_gershgorin(rows.B) for rows in pairs])
+        pairs = ClassPairs(network.n_outputs) if pairs is None else pairs
+        stacks = pairs.rows(network)
+        if self.q is None or len(self.q) != len(stacks):
+            q = np.array([_gershgorin(rows.B) for rows in stacks])
         else:
-            q = np.array([np.ldexp(own, -rows.exponent) for own, rows in zip(self.q, pairs, strict=True)])
-        return margin_bounds(network, {"cut": q}), {"cut": q}
+            q = np.array([np.ldexp(own, -rows.exponent) for own, rows in zip(self.q, stacks, strict=True)])
+        return margin_bounds(network, {"cut": q}, pairs=pairs), {"cut": q}
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
         """Vectors, moments and the number of calls."""
@@ -255,15 +261,15 @@ def _follow(W: torch.Tensor, A: torch.Tensor, S: torch.Tensor, slopes: Slopes, n
 
 
 def _repaired(
-    network: Network, bounds: Array, multiplier: dict[str, Array], loose: NDArray[np.bool_], tol: float
+    network: Network, pairs: ClassPairs, bounds: Array, multiplier: dict[str, Array], loose: Any, tol: float
 ) -> tuple[Array, dict[str, Array]]:
     """Pairs that power steps left loose, by the slow and sure way where that is better."""
-    rows = ClassPairs(network.n_outputs).rows(network)
+    rows = pairs.rows(network)
     better = {name: part.copy() for name, part in multiplier.items()}
-    for p in np.flatnonzero(loose):
+    for p in loose:
         found = multiplier_of_rows(rows[p], maximize_linf(rows[p].B, tol).factor.T)
         better["q"][p], better["y"][p] = found["q"], found["y"]
-    improved = margin_bounds(network, better)
+    improved = margin_bounds(network, better, pairs=pairs)
     keep = improved < bounds
     chosen = {name: np.where(keep[:, None], better[name], part) for name, part in multiplier.items()}
     return np.minimum(improved, bounds), chosen

@@ -28,22 +28,27 @@ class ClassPairs:
     Attributes
     ----------
     n_outputs : int
+    single : bool
+        No classes: every output on its own, as a "pair" of itself.
     """
 
     n_outputs: int
+    single: bool = False
 
     @cached_property
     def members(self) -> NDArray[np.intp]:
         """Classes (a, b) of every pair, shape (P, 2)."""
+        if self.single:
+            return np.repeat(np.arange(self.n_outputs)[:, None], 2, axis=1)
         first, second = np.triu_indices(max(self.n_outputs, 2), 1)
         return np.stack([first, second], axis=1)
 
     @cached_property
     def differences(self) -> Array:
         """Coefficients of the outputs in the margin of every pair, shape (P, k)."""
-        if self.n_outputs == 1:
-            return np.ones((1, 1))
         units = np.eye(self.n_outputs)
+        if self.single or self.n_outputs == 1:
+            return units
         return np.asarray(units[self.members[:, 0]] - units[self.members[:, 1]])
 
     def matrix(self, bounds: Array) -> Array:
@@ -61,7 +66,9 @@ class ClassPairs:
         return [stack_rounded(network.W, a, slopes) for a in self.differences @ network.layers[-1][0]]
 
 
-def margin_bounds(network: Network, multiplier: Mapping[str, Array], norm: float = np.inf) -> Array:
+def margin_bounds(
+    network: Network, multiplier: Mapping[str, Array], norm: float = np.inf, pairs: ClassPairs | None = None
+) -> Array:
     """Rigorous upper bounds on the Lipschitz constants of all margins ``f_a - f_b`` from any multipliers.
 
     Implements: convexnn, Propositions 2 and 7 of docs/theory/lipsdp.md, pair by pair, from given multipliers.
@@ -75,13 +82,15 @@ def margin_bounds(network: Network, multiplier: Mapping[str, Array], norm: float
         the vectors of eq. (15) of the paper. Need not be optimal; pairs in the order of :class:`ClassPairs`.
     norm : {2, inf}
         Of the inputs.
+    pairs : ClassPairs, optional
+        By default all pairs of classes.
 
     Returns
     -------
     array, shape (P,)
         ``inf`` where the multipliers prove nothing.
     """
-    pairs = ClassPairs(network.n_outputs)
+    pairs = ClassPairs(network.n_outputs) if pairs is None else pairs
     found = np.full(len(pairs.members), np.inf)
     arrays = {name: np.atleast_2d(np.asarray(part, dtype=np.float64)) for name, part in multiplier.items()}
     extra = _rounding(network, pairs, norm)
@@ -102,8 +111,8 @@ def margin_bounds(network: Network, multiplier: Mapping[str, Array], norm: float
 def _rounding(network: Network, pairs: ClassPairs, norm: float) -> Array:
     """What the rounding of ``v_a - v_b`` may add to every bound."""
     W, V = network.W, network.layers[-1][0]
-    if network.n_outputs == 1:
-        return np.zeros(1)
+    if network.n_outputs == 1 or pairs.single:
+        return np.zeros(network.n_outputs)
     sizes = row_norms_up(W) if norm == 2 else np.array([sum_up(np.abs(row)) for row in W])
     largest = np.abs(pairs.differences) @ np.abs(V)
     steepest = max(abs(slope) for slope in network.activation.slopes)
@@ -112,17 +121,17 @@ def _rounding(network: Network, pairs: ClassPairs, norm: float) -> Array:
     )
 
 
-def multiplier_of(network: Network, factors: Array, norm: float = np.inf) -> dict[str, Array]:
+def multiplier_of(rows: list[Stack], factors: Array, norm: float = np.inf) -> dict[str, Array]:
     """Multipliers of :func:`margin_bounds` that are optimal where the factors are.
 
     Parameters
     ----------
-    network : Network
+    rows : list of Stack
+        Of :meth:`ClassPairs.rows`.
     factors : array, shape (P, d, r)
         Theta' of every pair: rows of length one (linf) or unit Frobenius norm (l2).
     norm : {2, inf}
     """
-    rows = ClassPairs(network.n_outputs).rows(network)
     parts = [multiplier_of_rows(own, S, norm) for own, S in zip(rows, factors, strict=True)]
     return {name: np.array([part[name] for part in parts]) for name in parts[0]}
 

@@ -1,4 +1,4 @@
-"""Certified training with the max-gradient penalty: mean loss plus weighted certified bounds of all margins."""
+"""Certified training with the max-gradient penalty: mean loss plus certified bounds of all margins or outputs."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ class MaxGradientTrainer(Trainer):
     of every bound are trained with the weights, so the objective is one of both. At every evaluation the bounds are
     certified anew (rigorous, rounding included), and with them the share of training rows that an attack of ``radius``
     could change.
+
+    Other losses than those of class indices have no pairs of classes: every output is bounded for itself, ``sum_a lam
+    M_a``.
 
     Implements: Raghunathan et al. (2018a), eq. (15) as a penalty, in the d x d form of docs/theory/lipsdp.md.
 
@@ -90,19 +93,11 @@ class MaxGradientTrainer(Trainer):
         return super().adapt(options)
 
     def prepare(self, problem: TrainingProblem) -> None:
-        """Forget multipliers of an earlier run; refuse regression and activations with unbounded slopes."""
-        if problem.loss not in (*BINARY_LOSSES, *CLASS_LOSSES):
-            raise InvalidInputError(
-                f"The max-gradient penalty is for classifiers; {problem.loss!r} is no loss of classes."
-            )
-        if problem.loss in BINARY_LOSSES and problem.rows.n_outputs > 1:
-            raise InvalidInputError(
-                "The max-gradient penalty needs one label a row, not a column of them for every output."
-            )
+        """Forget multipliers of an earlier run; refuse activations with unbounded slopes."""
         slopes = problem.activation.slopes
         if not np.isfinite(slopes).all():
             raise UnsupportedModelError("An activation with unbounded slopes has no max-gradient bound to train.")
-        self._pairs = ClassPairs(problem.rows.n_outputs)
+        self._pairs = ClassPairs(problem.rows.n_outputs, single=problem.loss not in CLASS_LOSSES)
         self._weights = self._pair_weights()
         self._penalty: PairPenalty = (
             FactorPenalty(slopes, self.norm, self.power_steps) if self.form == "factor" else EigenvaluePenalty(slopes)
@@ -113,6 +108,8 @@ class MaxGradientTrainer(Trainer):
         members = self._pairs.members
         if isinstance(self.lam, float):
             return np.full(len(members), self.lam)
+        if self._pairs.single:
+            raise InvalidInputError("lam must be a number: this loss is not one of class indices and has no pairs.")
         table = np.asarray(self.lam)
         if table.shape != (members.max() + 1,) * 2:
             raise InvalidInputError(f"lam has shape {table.shape}; there are {members.max() + 1} classes.")
@@ -125,7 +122,7 @@ class MaxGradientTrainer(Trainer):
         if not bool(W.isfinite().all() and V.isfinite().all()):
             return loss * float("nan")
         values = self._penalty(W, problem.tensor(self._pairs.differences) @ V)
-        return loss + problem.tensor(self._weights) @ values
+        return loss + problem.tensor(self._weights / problem.loss_unit) @ values
 
     def evaluate(self, problem: TrainingProblem, layers: Layers) -> float:
         """Objective with certified bounds; the figures of the history are those of these weights."""
@@ -133,18 +130,15 @@ class MaxGradientTrainer(Trainer):
             return float("nan")
         loss = float(problem.data_loss(layers, problem.all_rows) + problem.penalty(layers))
         network = problem.network(layers)
-        bounds, _ = self._penalty.certify(network, self.tol)
-        errors = clean_and_certified_error(network, problem, bounds, self.radius, self.norm)
-        self._figures = {
-            "loss": loss,
-            "largest_bound": float(bounds.max()),
-            "clean_error": errors[0],
-            "certified_error": errors[1],
-        }
-        return loss + float(self._weights @ bounds)
+        bounds, _ = self._penalty.certify(network, self.tol, self._pairs)
+        self._figures = {"loss": loss * problem.loss_unit, "largest_bound": float(bounds.max())}
+        if problem.loss in CLASS_LOSSES or (problem.loss in BINARY_LOSSES and network.n_outputs == 1):
+            errors = clean_and_certified_error(network, problem, bounds, self.radius, self.norm)
+            self._figures |= dict(zip(("clean_error", "certified_error"), errors, strict=True))
+        return loss + float(self._weights @ bounds) / problem.loss_unit
 
     def figures(self) -> dict[str, float]:
-        """Loss, largest bound, clean and certified error of the weights evaluated last."""
+        """Loss, largest bound, for classes clean and certified error, of the weights evaluated last."""
         return dict(self._figures)
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
