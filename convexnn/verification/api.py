@@ -102,7 +102,8 @@ def certify(
     end = end_of(time_limit)
     with Stream(output) as stream:
         task = read_task(model, X, y, threat, _seed(stream, resume, random_state))
-        plan, chosen = choose_plan(task.network, threat, method), options or CertifyOptions()
+        chosen = options or CertifyOptions()
+        plan = choose_plan(task.network, threat, method, chosen)
         limit = np.inf if sample_time_limit is None else float(sample_time_limit)
         settings = Options(**asdict(chosen), sample_time_limit=limit, keep_evidence=keep_evidence)
         known = {

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.attacks import FGSM, PGD, Attack, BestOf, CoordinateDescent, Exact
+from convexnn.attacks import FGSM, PGD, Attack
 from convexnn.exceptions import CertificateError, InvalidInputError, SolverError, UnsupportedModelError
 from convexnn.propagation import Certifier, Effort, Evidence, Query
 from convexnn.propagation.layer_bounds import LayerBounds, crown_bounds
 from convexnn.threads import one_thread
 from convexnn.verification.climbing import Climb
-from convexnn.verification.plan import Options, Plan
+from convexnn.verification.plan import ATTACK, Options, Plan
 from convexnn.verification.registry import METHODS, get_certifier
 from convexnn.verification.rounding import margin_rounding
 from convexnn.verification.sample import Sample
@@ -62,29 +62,21 @@ def _block_stages(
 ) -> list[Callable[[], None]]:
     def bound() -> None:
         for row, sample in enumerate(samples):
-            _bound(task, row, sample, options, plan.cheap, end)
+            _bound(Judge(task, row, sample, options, plan, end), plan.cheap)
 
     return [
         lambda: _attack(task, samples, FGSM(), "fgsm"),
         lambda: _attack(task, samples, SHORT, "pgd"),
         bound,
-        lambda: _attack(task, samples, strong_attack(options, plan), plan.attack),
+        lambda: _attack(task, samples, plan.attack, plan.attack.name),
     ]
 
 
 def heavy_stages(task: Task, sample: Sample, options: Options, plan: Plan, end: float) -> Sample:
     """One sample (the only one of ``task``) after everything that the plan holds, or that its time allows."""
     with one_thread():
-        _bound(task, 0, sample, options, plan.heavy, end)
+        _bound(Judge(task, 0, sample, options, plan, end), plan.heavy)
     return sample
-
-
-def strong_attack(options: Options, plan: Plan) -> Attack:
-    """Projected gradients from several starts; for polynomial networks also the exact attacks that apply."""
-    pgd = PGD(options.steps, options.restarts)
-    if plan.attack == "pgd":
-        return pgd
-    return BestOf((Exact(required=False), CoordinateDescent(options.restarts, required=False), pgd))
 
 
 def _clean(task: Task) -> list[Sample]:
@@ -113,24 +105,21 @@ def _attack(task: Task, samples: list[Sample], attack: Attack, name: str) -> Non
         samples[row].spend("attack", (time.monotonic() - began) / len(rows))
 
 
-def _bound(task: Task, row: int, sample: Sample, options: Options, names: tuple[str, ...], end: float) -> None:
+def _bound(judge: Judge, names: tuple[str, ...]) -> None:
     """Run methods until the sample is decided, and attack from the points they hand over."""
-    judge = Judge(task, row, sample, options, end)
     for name in names:
-        if sample.falsified and options.early_stop:
-            return
-        if not len(judge.rows) or judge.out_of_time():
+        if judge.finished() or judge.out_of_time():
             return
         judge.run(name)
-    if not sample.decided:
+    if not judge.sample.decided:
         judge.out_of_time()
 
 
 class Judge:
     """One sample while methods run on it: its query, its deadline, the bounds of its layers once they are known."""
 
-    def __init__(self, task: Task, row: int, sample: Sample, options: Options, end: float) -> None:
-        self.task, self.sample, self.options = task.take([row]), sample, options
+    def __init__(self, task: Task, row: int, sample: Sample, options: Options, plan: Plan, end: float) -> None:
+        self.task, self.sample, self.options, self.strong = task.take([row]), sample, options, plan.strong
         self.query = task.query(row)
         self.seed = task.sample_seed(row)
         now, left = time.monotonic(), options.sample_time_limit - sum(sample.seconds.values())
@@ -150,8 +139,15 @@ class Judge:
         self.sample.stopped = TIME_LIMIT if self.deadline == self.total else SAMPLE_LIMIT
         return True
 
+    def finished(self) -> bool:
+        """Whether nothing is wanted any more."""
+        return self.options.early_stop and self.sample.decided
+
     def run(self, name: str) -> None:
-        """One method on the open rows; what it refuses or fails at is noted."""
+        """One stage on the open rows; what a method refuses or fails at is noted."""
+        if name == ATTACK:
+            self._attack(self.strong)
+            return
         certifier = get_certifier(name)
         query = self.query.rows(self.rows)
         refusal = certifier.refusal(query)
@@ -165,7 +161,7 @@ class Judge:
             except FAILURES as error:
                 self.sample.notes.append(f"{name} failed: {error}")
         if not self.sample.decided and len(points):
-            self._climb(points)
+            self._attack(Climb(self.sample.label, points))
 
     def _propose(self, certifier: Certifier, query: Query) -> Array:
         """Bounds of one method, recomputed by its check; returns points worth an attack."""
@@ -186,10 +182,10 @@ class Judge:
         if word.shape == rows.shape:
             self.sample.take_bounds(rows, word, evidence.method, False, None)
 
-    def _climb(self, points: Array) -> None:
-        with self._timed("attack"):
-            found, values = attacked(self.task, Climb(self.sample.label, points))
-            self.sample.take_point(float(values[0]), found[0], "climb")
+    def _attack(self, attack: Attack) -> None:
+        with self._timed(ATTACK):
+            found, values = attacked(self.task, attack)
+            self.sample.take_point(float(values[0]), found[0], attack.name)
 
     def _effort(self) -> Effort:
         target = self.sample.target if self.options.early_stop else None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from convexnn.activations import LeakyReLU, Polynomial, ReLU
-from convexnn.attacks import PGD
+from convexnn.attacks import PGD, Attack, BestOf, CoordinateDescent, Exact
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.quadratic.form import is_quadratic
@@ -16,6 +16,9 @@ from convexnn.verification.registry import METHODS, is_there
 
 #: Beyond so many hidden units the first-order method takes the place of the interior point method.
 LARGE = 2500
+
+#: The attack before the expensive bounds; the strong one comes after them, when few samples are left.
+MEDIUM = PGD(20, 2)
 
 
 @dataclass(frozen=True)
@@ -60,13 +63,29 @@ class Options(CertifyOptions):
     keep_evidence: bool = False
 
 
+#: A stage among the methods: the strong attack.
+ATTACK = "attack"
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Methods in order of cost: cheap ones run on blocks of samples before the strong attack, the others after it."""
+    """What runs on a sample, in order.
+
+    Attributes
+    ----------
+    cheap : tuple of str
+        Methods that run on blocks of samples, after a short attack.
+    attack : Attack
+        That runs next, on whole blocks.
+    heavy : tuple of str
+        Methods for one sample after the other; "attack" is the strong attack.
+    strong : Attack
+    """
 
     cheap: tuple[str, ...]
+    attack: Attack
     heavy: tuple[str, ...]
-    attack: str = "pgd"
+    strong: Attack
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,7 +93,7 @@ class Plan:
         return self.cheap + self.heavy
 
 
-def choose_plan(network: Network, threat: Threat, method: str | Sequence[str]) -> Plan:
+def choose_plan(network: Network, threat: Threat, method: str | Sequence[str], options: CertifyOptions) -> Plan:
     """The plan of a method or of several in order; "auto" looks at the activation, the depth, the size and the norm.
 
     Raises
@@ -82,23 +101,37 @@ def choose_plan(network: Network, threat: Threat, method: str | Sequence[str]) -
     InvalidInputError
         For names that are not known.
     """
-    attack = "best" if is_quadratic(network) else "pgd"
+    strong = _strong_attack(network, options)
     if method == "auto":
-        plan = _automatic(network, threat, attack)
-        return Plan(tuple(filter(is_there, plan.cheap)), tuple(filter(is_there, plan.heavy)), attack)
+        cheap, heavy = _automatic(network, threat)
+        first = MEDIUM if ATTACK in heavy else strong
+        return Plan(tuple(filter(_usable, cheap)), first, tuple(filter(_usable, heavy)), strong)
     names = (method,) if isinstance(method, str) else tuple(method)
     unknown = [name for name in names if name not in METHODS]
     if unknown or not names:
         raise InvalidInputError(f"Unknown method {method!r}; expected 'auto' or names among {sorted(METHODS)}.")
-    return Plan((), names, attack)
+    return Plan((), strong, names, strong)
 
 
-def _automatic(network: Network, threat: Threat, attack: str) -> Plan:
+def _automatic(network: Network, threat: Threat) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Methods for blocks, and methods for single samples."""
     if is_quadratic(network):
-        return Plan(("quadratic",), (), attack)
+        return ("quadratic",), ()
     if not isinstance(network.activation, ReLU | LeakyReLU):
         lipschitz = () if isinstance(network.activation, Polynomial) else ("max_gradient", "lipsdp")
-        return Plan(("ibp", "crown"), ("alpha_crown", *lipschitz), attack)
+        return ("ibp", "crown"), (ATTACK, "alpha_crown", *lipschitz)
     relaxation = "sdp" if sum(network.n_hidden) <= LARGE else "sdp_first_order"
     exact = ("branch_and_bound",) if threat.norm == "l2" else ("branch_and_bound", "milp")
-    return Plan(("ibp", "crown"), ("alpha_crown", relaxation, *exact), attack)
+    return ("ibp", "crown"), ("alpha_crown", relaxation, ATTACK, *exact)
+
+
+def _usable(name: str) -> bool:
+    return name == ATTACK or is_there(name)
+
+
+def _strong_attack(network: Network, options: CertifyOptions) -> Attack:
+    """Projected gradients from several starts; for polynomial networks also the exact attacks that apply."""
+    pgd = PGD(options.steps, options.restarts)
+    if not is_quadratic(network):
+        return pgd
+    return BestOf((Exact(required=False), CoordinateDescent(options.restarts, required=False), pgd))

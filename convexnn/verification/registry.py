@@ -40,19 +40,19 @@ _TABLE = (
         "ibp",
         "Intervals carried through the layers.",
         "nothing",
-        "convexnn.propagation.certifiers:IBP",
+        "convexnn.propagation.crown:IBP",
     ),
     Method(
         "crown",
         "Linear bounds carried backwards through the layers, slopes fixed by rule.",
         "nothing",
-        "convexnn.propagation.certifiers:CROWN",
+        "convexnn.propagation.crown:CROWN",
     ),
     Method(
         "alpha_crown",
         "The same with optimized slopes.",
         "nothing",
-        "convexnn.propagation.certifiers:ALPHA_CROWN",
+        "convexnn.propagation.alpha:ALPHA_CROWN",
     ),
     Method(
         "lp",
@@ -76,7 +76,7 @@ _TABLE = (
         "sdp",
         "The semidefinite relaxation by a structured interior point method.",
         "activations other than ReLU and LeakyReLU, more than about a thousand unstable units",
-        "convexnn.relaxations.arrow:SDP",
+        "convexnn.relaxations.arrow.certifier:SDP",
     ),
     Method(
         "sdp_first_order",
