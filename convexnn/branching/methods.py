@@ -1,0 +1,56 @@
+"""The methods that may bound a part of the set, and in which order they are tried on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from convexnn.branching.decided import PENALTIES, decided_evidence
+from convexnn.branching.node import Node
+from convexnn.propagation.query import Certifier, Effort, Evidence
+from convexnn.relaxations.arrow.certifier import LARGEST_SYSTEM, SDP
+from convexnn.relaxations.linear import LP
+
+#: One attempt at a better bound: the number of the method whose check reads the evidence, and the evidence.
+Step = Callable[[Node, Effort], tuple[int, Evidence]]
+
+#: Stored trees refer to methods by their place in this list: append, never reorder.
+METHODS: tuple[Certifier, ...] = (SDP, LP)
+SEMIDEFINITE, LINEAR = range(len(METHODS))
+
+
+def plan(node: Node) -> tuple[Step, ...]:
+    """Methods to try on a node before it is split, in order.
+
+    A part without undecided units is a linear or a cone program. Elsewhere the semidefinite bound is taken while its
+    system is small enough, since it needs far fewer parts; else the triangle relaxation.
+    """
+    undecided = sum(len(units) for units in node.undecided())
+    if not undecided:
+        return tuple(piece(penalty) for penalty in PENALTIES)
+    d = node.query.network.n_inputs if node.query.inputs.has_box else 1
+    return (run(SEMIDEFINITE),) if 4 * undecided + d <= LARGEST_SYSTEM else (run(LINEAR),)
+
+
+def run(method: int) -> Step:
+    """A certifier on the part, with the bounds of its layers."""
+
+    def step(node: Node, effort: Effort) -> tuple[int, Evidence]:
+        return method, METHODS[method].propose(node.query, effort, node.layers)
+
+    return step
+
+
+def cheap(node: Node, effort: Effort) -> tuple[int, Evidence]:
+    """Linear bounds: what the check of "sdp" proves without multipliers."""
+    del effort
+    return SEMIDEFINITE, Evidence("sdp", node.layers.multiplier)
+
+
+def piece(penalty: float) -> Step:
+    """The program of an affine piece; what it proves is checked as a linear relaxation."""
+
+    def step(node: Node, effort: Effort) -> tuple[int, Evidence]:
+        del effort  # one small program
+        return LINEAR, decided_evidence(node, penalty)
+
+    return step

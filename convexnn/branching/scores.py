@@ -1,0 +1,57 @@
+"""Which unit to split: what its relaxation costs the bound, by a backward pass or by the moments of a relaxation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.branching.node import Node
+
+Array = NDArray[np.float64]
+
+
+def intercept_scores(node: Node) -> tuple[Array, ...]:
+    """``|weight| (-l) u / (u - l)``: height of the triangle of each undecided unit in the form at the output."""
+    layers = node.layers.layers(node.query)
+    A = node.query.weights @ node.query.network.layers[-1][0]
+    found: list[Array] = []
+    for layer in reversed(layers):
+        width = np.maximum(layer.upper - layer.lower, np.finfo(float).tiny)
+        height = np.maximum(-layer.lower, 0.0) * np.maximum(layer.upper, 0.0) / width
+        found.append(np.abs(A[0]) * height)
+        A = (A * layer.slopes(A)) @ layer.W
+    return tuple(reversed(found))
+
+
+def by_layer(found: tuple[NDArray[np.intp], NDArray[np.intp], Array], sizes: tuple[int, ...]) -> tuple[Array, ...]:
+    """Scores of some units, given as layers, units and numbers, one array a layer; zero for the others."""
+    scores = tuple(np.zeros(size) for size in sizes)
+    for layer, unit, score in zip(*found, strict=True):
+        scores[layer][unit] = score
+    return scores
+
+
+def choose(node: Node) -> tuple[int, int] | None:
+    """The undecided unit with the best score; heights of triangles where the scores of the node are silent."""
+    undecided = node.undecided()
+    if not any(len(units) for units in undecided):
+        return None
+    for scores in (node.scores, intercept_scores(node)):
+        found = _best(scores, undecided)
+        if found is not None:
+            return found
+    layer = next(k for k, units in enumerate(undecided) if len(units))
+    return layer, int(undecided[layer][0])
+
+
+def _best(scores: Sequence[Array], undecided: Sequence[NDArray[np.intp]]) -> tuple[int, int] | None:
+    if len(scores) != len(undecided):
+        return None
+    best, where = 0.0, None
+    for k, units in enumerate(undecided):
+        if len(units) and np.nanmax(scores[k][units]) > best:
+            best = float(np.nanmax(scores[k][units]))
+            where = k, int(units[np.nanargmax(scores[k][units])])
+    return where
