@@ -114,7 +114,7 @@ def _over_box(query: Query, piece: Piece, largest: float) -> tuple[Array, Array]
     rows = np.hstack([-piece.C, -np.ones((n, 1))])
     ends: Any = np.vstack([np.column_stack([inputs.lower, inputs.upper]), [0.0, np.inf]])
     found = linprog(np.append(-piece.g, largest), A_ub=rows, b_ub=piece.e, bounds=ends, method="highs")
-    return (-found.ineqlin.marginals, found.x[:-1]) if found.status == 0 else None
+    return (-found.ineqlin.marginals, np.asarray(found.x)[:-1]) if found.status == 0 else None
 
 
 def _over_ball(query: Query, piece: Piece, largest: float) -> tuple[Array, Array] | None:
