@@ -28,6 +28,9 @@ def audit(task: Task, verdict: Verdict) -> None:
     row = verdict.index
     if not 0 <= row < len(task) or int(task.labels[row]) != verdict.label:
         raise CertificateError(f"The verdict of sample {row} has the label {verdict.label}, which the data have not.")
+    rivals = max(task.network.n_outputs - 1, 1)
+    if verdict.bounds.shape != (rivals,):
+        raise CertificateError(f"The verdict of sample {row} needs one bound for each of its {rivals} rivals.")
     if verdict.counterexample is not None and (reason := _what_is_wrong(task, verdict, verdict.counterexample)):
         raise CertificateError(f"The counterexample of sample {row} does not hold: {reason}.")
     if verdict.evidence is not None and verdict.status == "certified" and verdict.rigorous:

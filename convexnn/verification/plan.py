@@ -116,7 +116,7 @@ def choose_plan(network: Network, threat: Threat, method: str | Sequence[str], o
 def _automatic(network: Network, threat: Threat) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Methods for blocks, and methods for single samples."""
     if is_quadratic(network):
-        return ("quadratic",), ()
+        return ("quadratic", "ibp", "crown"), ()
     if not isinstance(network.activation, ReLU | LeakyReLU):
         lipschitz = () if isinstance(network.activation, Polynomial) else ("max_gradient", "lipsdp")
         return ("ibp", "crown"), (ATTACK, "alpha_crown", *lipschitz)
