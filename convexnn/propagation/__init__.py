@@ -1,5 +1,6 @@
 """Bounds carried through a network layer by layer: intervals, linear bounds, and the questions they answer."""
 
+from convexnn.propagation.alpha_crown import ALPHA_CROWN
 from convexnn.propagation.crown import CROWN, IBP
 from convexnn.propagation.input_set import InputSet
 from convexnn.propagation.layer_bounds import (
@@ -12,6 +13,7 @@ from convexnn.propagation.layer_bounds import (
 from convexnn.propagation.query import Certifier, Effort, Evidence, Query, Signs
 
 __all__ = [
+    "ALPHA_CROWN",
     "CROWN",
     "IBP",
     "Certifier",

@@ -60,14 +60,26 @@ class Layer:
     def slopes(self, A: Array, shares: Array | None = None) -> Array:
         """Slope of the line of every unit, shape (q, units): above where its weight A is positive, else below.
 
-        shares (q, units) in [0, 1] choose within the ranges; without them, the slopes that are good for all.
+        shares (q, units) in [0, 1] choose within the ranges; without them, and where they are nan, the slopes that are
+        good for all.
         """
         lines = self.lines
+        usual = np.where(A > 0, lines.above, lines.below)
         if shares is None:
-            return np.where(A > 0, lines.above, lines.below)
+            return usual
         first = np.where(A > 0, lines.above_range[0], lines.below_range[0])
-        last = np.where(A > 0, lines.above_range[1], lines.below_range[1])
-        return np.asarray(first + shares * (last - first))
+        return np.where(np.isnan(shares), usual, first + shares * self.widths(A))
+
+    def widths(self, A: Array) -> Array:
+        """Lengths of the ranges of slopes, shape (q, units)."""
+        (first, last), (first_below, last_below) = self.lines.above_range, self.lines.below_range
+        return np.where(A > 0, last - first, last_below - first_below)
+
+    def shares(self, A: Array) -> Array:
+        """Shares that give the slopes that are good for all, shape (q, units)."""
+        lines, widths = self.lines, self.widths(A)
+        offset = np.where(A > 0, lines.above - lines.above_range[0], lines.below - lines.below_range[0])
+        return np.where(widths > 0, np.clip(offset / np.where(widths > 0, widths, 1.0), 0.0, 1.0), 0.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ def row_bounds(query: Query, bounds: LayerBounds, choice: Choice | None = None) 
     if bounds.empty:
         return np.full(query.n_rows, -np.inf)
     layers = bounds.layers(query)
-    A, c = _last_layer(query, layers[-1].reach)
+    A, c = last_layer(query, layers[-1].reach)
     return upper_bounds(layers, query.inputs, A, c, choice)
 
 
@@ -41,11 +41,11 @@ def interval_rows(query: Query, bounds: LayerBounds) -> Array:
         return np.full(query.n_rows, -np.inf)
     with np.errstate(all="ignore"):
         low, high = image(query.network.activation, bounds.lower[-1], bounds.upper[-1])
-    A, c = _last_layer(query, np.maximum(np.abs(low), np.abs(high)))
+    A, c = last_layer(query, np.maximum(np.abs(low), np.abs(high)))
     return next_interval((A, c), low, high)[1]
 
 
-def _last_layer(query: Query, reach: Array) -> tuple[Array, Array]:
+def last_layer(query: Query, reach: Array) -> tuple[Array, Array]:
     """Rows as forms ``A h + c`` of the last hidden outputs ``|h| <= reach``; c covers the rounding of the products."""
     W, b = query.network.layers[-1]
     with np.errstate(all="ignore"):
@@ -82,11 +82,21 @@ def propose_crown(query: Query, effort: Effort, bounds: LayerBounds | None = Non
 
 def check_crown(query: Query, multiplier: Mapping[str, Array]) -> Array:
     """Backward linear bounds, never above intervals, shape (q,); the multiplier may hold evidence for bounds."""
-    bounds = read_bounds(query, multiplier)
-    found = np.minimum(row_bounds(query, bounds), interval_rows(query, bounds))
-    if multiplier:  # lines that are drawn between better bounds need not be better
-        found = np.minimum(found, row_bounds(query, crown_bounds(query)))
-    return np.minimum(found, check_interval(query, {}))
+    return checked_rows(query, multiplier)
+
+
+def checked_rows(query: Query, multiplier: Mapping[str, Array], choice: Choice | None = None) -> Array:
+    """The best of intervals, of linear bounds between plain bounds, and of both between those of the evidence.
+
+    Lines that are drawn between better bounds need not be better, and neither need chosen ones: so all are computed.
+    """
+    bounds = [crown_bounds(query)]
+    if any(key.startswith("bounds/") for key in multiplier):
+        bounds.append(read_bounds(query, multiplier))
+    found = check_interval(query, {})
+    for known in bounds:
+        found = np.minimum(found, np.minimum(row_bounds(query, known), interval_rows(query, known)))
+    return found if choice is None else np.minimum(found, row_bounds(query, bounds[-1], choice))
 
 
 IBP = Certifier("ibp", propose_interval, check_interval, refuse_unknown_activation)

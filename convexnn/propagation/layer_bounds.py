@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.activations import ReLU
-from convexnn.exceptions import InvalidInputError
+from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.propagation.backward import TINY, Layer, upper_bounds
 from convexnn.propagation.lines import image
 from convexnn.propagation.query import Query
@@ -101,6 +101,23 @@ def read_bounds(query: Query, multiplier: Mapping[str, Array]) -> LayerBounds:
             found = bounds.intersect(function(query, bounds, evidence))
             bounds = LayerBounds(found.lower, found.upper, {**bounds.multiplier, **evidence})
     return bounds
+
+
+def checked_shape(values: Array, key: str, shape: tuple[int, ...]) -> Array:
+    """An array of a multiplier as floats.
+
+    Raises
+    ------
+    CertificateError
+        When it is no array of numbers of this shape.
+    """
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise CertificateError(f"The multiplier {key!r} is no array of numbers: {error}") from error
+    if array.shape != shape:
+        raise CertificateError(f"The multiplier {key!r} has the shape {array.shape}; it should be {shape}.")
+    return array
 
 
 def next_interval(network_layer: tuple[Array, Array], low: Array, high: Array) -> tuple[Array, Array]:
