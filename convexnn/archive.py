@@ -19,6 +19,7 @@ from convexnn.exceptions import InvalidInputError
 
 HEADER = "header"
 RESERVED = {HEADER, "file", "allow_pickle"}  # the last two are arguments of numpy.savez
+MAX_BYTES = 2**32  # of all arrays of a file together, unpacked: a small file must not fill the memory
 PLAIN_KINDS = "biufU"  # bool, integers, real floats, text: what the archives of this package hold
 # everything that numpy, zipfile and json raise on files that were damaged or made to hurt
 READ_ERRORS = (
@@ -60,6 +61,9 @@ def read_archive(path: str | os.PathLike[str], *, format: str, version: int) -> 
     """
     try:
         with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+            size = sum(member.file_size for member in file.zip.infolist())
+            if size > MAX_BYTES:
+                raise ValueError(f"it unpacks to {size} bytes, more than {MAX_BYTES}")
             header = json.loads(str(file[HEADER]))
             arrays = {name: file[name] for name in file.files if name != HEADER}
         odd = [name for name, values in arrays.items() if values.dtype.kind not in PLAIN_KINDS]

@@ -128,6 +128,16 @@ def test_other_files_are_refused(kind, tmp_path) -> None:
         Network.load(other_file(tmp_path, kind))
 
 
+def test_a_small_file_cannot_fill_the_memory(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, header=np.array(json.dumps(HEADER)), zeros=np.zeros(200_000))
+    assert path.stat().st_size < 10_000
+    assert read(path)[1]["zeros"].shape == (200_000,)
+    monkeypatch.setattr("convexnn.archive.MAX_BYTES", 100_000)
+    with pytest.raises(InvalidInputError, match=r"unpacks to 16\d+ bytes"):
+        read(path)
+
+
 def test_a_folder_is_refused(tmp_path) -> None:
     with pytest.raises(InvalidInputError, match="not a readable"):
         Network.load(tmp_path)

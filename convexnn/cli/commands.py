@@ -15,7 +15,7 @@ from convexnn.certificates.lipschitz import lipschitz as certify_lipschitz
 from convexnn.certificates.lipschitz_lower import lipschitz_lower_bound
 from convexnn.cli.data import Data, load_data
 from convexnn.cli.output import Output
-from convexnn.exceptions import CertificateError, InvalidInputError
+from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.program import Solution
 from convexnn.report import (
@@ -148,19 +148,6 @@ def attack(arguments: Namespace, output: Output) -> int:
 
         save_figure(lambda ax: RobustnessCurveDisplay.from_table(table, ax=ax), arguments.plot)
         output.say(f"curve: {arguments.plot}")
-    return 0
-
-
-def check(arguments: Namespace, output: Output) -> int:
-    """Recompute the bound of a saved certificate for a saved network; refuse with exit code 1."""
-    try:
-        certificate = Certificate.load(arguments.certificate)
-        network = Network.load(arguments.network)
-    except InvalidInputError as error:  # a damaged file proves nothing
-        raise CertificateError(f"Refused: {error}") from error
-    bound = certificate.check(network)
-    output.say(f"{certificate}")
-    output.say(f"recomputed for {network}: {certificate.quantity} ({certificate.threat}) <= {bound:.10g}")
     return 0
 
 

@@ -122,9 +122,10 @@ def _attack(commands: Commands) -> None:
 
 
 def _check(commands: Commands) -> None:
-    parser = _command(commands, "check", "commands:check", "Check a saved certificate against a saved network.")
-    parser.add_argument("certificate", help="certificate saved by convexnn (npz)")
+    parser = _command(commands, "check", "checking:check", "Check saved certificates against a saved network.")
+    parser.add_argument("certificate", help="certificate saved by convexnn (npz), or a folder of them")
     parser.add_argument("network", help="network saved by convexnn (npz)")
+    parser.add_argument("--exact", action="store_true", help="recompute in rational arithmetic (small networks)")
 
 
 def _solvers(commands: Commands) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.exceptions import CertificateError, InvalidInputError
+from convexnn.exceptions import CertificateError
 from convexnn.network import Network
 from convexnn.propagation import InputSet, Query
 from convexnn.threats import LInfBall
@@ -21,8 +21,9 @@ Array = NDArray[np.float64]
 
 def refuse_statement(certificate: LocalCertificate, network: Network) -> None:
     """Raise CertificateError when the certificate states nothing about the network, or contradicts itself."""
-    problem = _of_set(certificate.inputs, network.n_inputs) or _of_rows(certificate, network)
-    problem = problem or _of_proofs(certificate) or _of_words(certificate, network)
+    with np.errstate(all="ignore"):  # huge numbers overflow to inf, which is refused or harmless
+        problem = _of_set(certificate.inputs, network.n_inputs) or _of_rows(certificate, network)
+        problem = problem or _of_proofs(certificate) or _of_words(certificate, network)
     if problem is not None:
         raise CertificateError(f"The certificate states nothing that can be checked: {problem}")
 
@@ -88,8 +89,8 @@ def _of_words(certificate: LocalCertificate, network: Network) -> str | None:
             return "a threat without a sample."
         try:
             meant = InputSet.around(about.point, about.threat)
-        except InvalidInputError as error:
-            return str(error)
+        except (ValueError, IndexError) as error:
+            return f"there is no threat set around the sample: {error}"
         if meant != certificate.inputs:
             return f"the set of inputs is not that of {about.threat!r} around the sample."
     if about.label is None:
@@ -102,14 +103,14 @@ def _of_words(certificate: LocalCertificate, network: Network) -> str | None:
     return None
 
 
-def describe(certificate: LocalCertificate, bounds: Array) -> str:
+def describe(certificate: LocalCertificate, bounds: Array, arithmetic: str | None = None) -> str:
     """The statement in words, with these bounds (rounded up), the largest first; several lines."""
     order = np.argsort(-bounds)
     lines = [f"For {_set_in_words(certificate)}:"]
     lines += [f"  {_row_in_words(certificate, int(row))} <= {_up(bounds[row])}" for row in order]
     if certificate.about.label is not None and (bounds < 0).all():
         lines.append(f"so every one of these inputs is given the class {certificate.about.label}")
-    lines.append(f"by {', '.join(certificate.methods) or 'nothing'}, {certificate.arithmetic}")
+    lines.append(f"by {', '.join(certificate.methods) or 'nothing'}, {arithmetic or certificate.arithmetic}")
     return "\n".join(lines)
 
 
@@ -119,15 +120,15 @@ def _up(x: float) -> str:
 
 def _set_in_words(certificate: LocalCertificate) -> str:
     inputs, about = certificate.inputs, certificate.about
-    name = "the centre in the file" if about.point is None else "the sample in the file"
-    name = name if about.index is None else f"{name} (number {about.index}, as claimed)"
+    number = "" if about.index is None else f" (number {about.index}, as claimed)"
+    name = ("the centre in the file" if about.point is None else "the sample in the file") + number
     pieces = []
     if inputs.has_ball:
         pieces.append(f"|x - {name}|_2 <= {inputs.radius:.10g}")
     elif about.threat is not None and about.threat.norm == "linf":
         pieces.append(f"|x - {name}|_inf <= {about.threat.radius:.10g}")  # type: ignore[attr-defined]
     else:
-        pieces.append("lower <= x <= upper of the file")
+        pieces.append(f"lower <= x <= upper of the file{number}")
     if inputs.has_ball or (about.threat is not None and about.threat.norm == "linf"):
         clip = (inputs.lower, inputs.upper) if inputs.has_ball else getattr(about.threat, "clip", None)
         pieces += _clip_in_words(clip)
