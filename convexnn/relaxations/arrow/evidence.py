@@ -1,0 +1,176 @@
+"""Rigorous bounds from any multipliers of the arrow: the small matrix S is formed again with its rounding errors.
+
+For every state ``a = (h, xi)`` of the network on the set, with the multipliers' signs made right,
+
+    w'f + c  <=  cost (y, nu) - a'Z a  <=  cost (y, nu) - h'S h  <=  cost (y, nu) + (-lambda_min(S))_+ (1 + sum u**2),
+
+because ``a'Z a = |N^(1/2) xi + N^(-1/2) B'h|**2 + h'S h`` and the scaled units lie in [0, u]. Inputs need no repair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.exceptions import CertificateError
+from convexnn.propagation.layer_bounds import LayerBounds, read_bounds
+from convexnn.propagation.query import Query
+from convexnn.relaxations.arrow.chart import chart_of
+from convexnn.relaxations.arrow.forms import compose
+from convexnn.relaxations.arrow.problem import ArrowProblem, Relaxation
+from convexnn.relaxations.prices import priced_bounds, slope_prices
+from convexnn.relaxations.support import refuse_smooth_units
+from convexnn.rigorous import UNIT, gamma, max_eigenvalue, product_up, sum_up
+
+Array = NDArray[np.float64]
+#: Multipliers of inputs that are not positive are replaced by this share of the largest.
+LEAST_NU = 1e-12
+
+
+def linear_bounds(query: Query, bounds: LayerBounds) -> Array:
+    """Rigorous bounds without multipliers: fixed lines through every unit (CROWN), shape (q,)."""
+    return priced_bounds(query, bounds, slope_prices(query, bounds))
+
+
+def has_relaxation(query: Query, bounds: LayerBounds) -> bool:
+    """Whether there is anything to relax: a set with some width and finite bounds."""
+    finite = all(np.isfinite(ends).all() for ends in (*bounds.lower, *bounds.upper))
+    low, high = query.inputs.bounding_box()
+    wide = bool(np.any(high > low)) and query.inputs.radius > 0.0
+    return finite and wide and refuse_smooth_units(query) is None
+
+
+def check_arrow(query: Query, multiplier: Mapping[str, Array]) -> Array:
+    """Rigorous upper bounds from multipliers of the arrow, never above the linear bound of the row.
+
+    Implements: convexnn, Proposition 2 of docs/theory/arrow_sdp.md.
+
+    Parameters
+    ----------
+    query : Query
+    multiplier : mapping of str to array
+        ``row{r}/y`` and ``row{r}/nu`` for some of the rows, and evidence for the bounds. Any numbers are valid:
+        entries with the wrong sign are set to zero, what is lacking of positive definiteness is paid for.
+
+    Returns
+    -------
+    array, shape (q,)
+        The linear bound for rows without multipliers; ``-inf`` where the bounds say that the set is empty.
+
+    Raises
+    ------
+    CertificateError
+        When shapes do not match the query.
+    """
+    bounds = read_bounds(query, multiplier)
+    if bounds.empty:
+        return np.full(query.n_rows, -np.inf)
+    found = linear_bounds(query, bounds)
+    rows = [row for row in range(query.n_rows) if f"row{row}/y" in multiplier]
+    if not rows or not has_relaxation(query, bounds):
+        return found
+    reader = Reader.of(query, bounds, triangle=_has_triangles(query, bounds, multiplier[f"row{rows[0]}/y"]))
+    for row in rows:
+        if f"row{row}/nu" not in multiplier:
+            raise CertificateError(f"The multiplier holds row{row}/y without row{row}/nu.")
+        found[row] = min(found[row], reader.bound(row, multiplier[f"row{row}/y"], multiplier[f"row{row}/nu"]))
+    return found
+
+
+def _has_triangles(query: Query, bounds: LayerBounds, y: Array) -> bool:
+    """Told from the number of multipliers."""
+    plain = Reader.of(query, bounds, triangle=False).relaxation
+    return np.shape(y) == (plain.n_rows + plain.m,) and plain.m > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Checks rows of one query: the relaxation in the coordinates of the inputs, and the errors of its forms.
+
+    Attributes
+    ----------
+    relaxation : Relaxation
+    reach : float
+        Upper bound on ``|h|**2``.
+    """
+
+    relaxation: Relaxation
+    reach: float
+
+    @classmethod
+    def of(cls, query: Query, bounds: LayerBounds, triangle: bool) -> Reader:
+        """Compose the forms; nothing here comes from the search."""
+        chart = chart_of(query.inputs)
+        forms = compose(query, bounds, chart)
+        upper = np.maximum(forms.upper, 0.0)
+        return cls(Relaxation(chart, forms, triangle), sum_up(np.append(np.nextafter(upper * upper, np.inf), 1.0)))
+
+    def bound(self, row: int, y: Array, nu: Array) -> float:
+        """Rigorous upper bound of a row; ``inf`` for nan and infinite numbers."""
+        v = self._multipliers(row, y, nu)
+        if not np.isfinite(v).all():
+            return np.inf
+        problem = ArrowProblem(self.relaxation, self.relaxation.forms.outputs[row])
+        with np.errstate(all="ignore"):
+            Z, B, N = problem.arrow(v)
+            S = Z - (B / N) @ B.T
+            lack = max_eigenvalue(-0.5 * (S + S.T), self._matrix_error(problem, v, B, N))
+            costs = self.relaxation.cost * v
+            spread = self._form_error(row, v) + 2.0 * UNIT * float(np.abs(costs).sum())
+        if not np.isfinite(lack):
+            return np.inf
+        repair = product_up(lack, self.reach) if lack > 0 else lack  # |h|**2 is at least one
+        return sum_up([*costs, spread, repair])
+
+    def _multipliers(self, row: int, y: Array, nu: Array) -> Array:
+        """One vector with the signs made right."""
+        relaxation = self.relaxation
+        given = [np.asarray(part, dtype=np.float64) for part in (y, nu)]
+        wanted = (relaxation.n_rows,), (relaxation.n_nu,)
+        if (given[0].shape, given[1].shape) != wanted:
+            raise CertificateError(
+                f"The multipliers of row {row} have shapes {given[0].shape} and {given[1].shape}; the query with these "
+                f"bounds needs {wanted[0]} and {wanted[1]}."
+            )
+        v = np.concatenate(given)
+        v = np.where(relaxation.positive, np.maximum(v, 0.0), v)
+        low = LEAST_NU * max(float(np.max(v[relaxation.n_rows :], initial=0.0)), LEAST_NU)
+        v[relaxation.n_rows :] = np.maximum(v[relaxation.n_rows :], low)
+        return v
+
+    def _matrix_error(self, problem: ArrowProblem, v: Array, B: Array, N: Array) -> float:
+        """Upper bound on the Frobenius norm of what rounding did to S.
+
+        Zhh is off by g times the sum of the absolute values of its summands, B by g times those of its own (``whole``),
+        and the product ``B N^-1 B'`` by its rounding and by what B is off.
+        """
+        relaxation = self.relaxation
+        p, chord = relaxation.p, relaxation.chord
+        y = np.abs(v[: relaxation.n_rows])
+        on_constant = np.concatenate([y[relaxation.group("over")], y[relaxation.group("extra")]])
+        cut = y[relaxation.group("cut")] if relaxation.triangle else np.zeros(relaxation.m)
+        on_constant[: relaxation.m] += chord * cut
+        zero, box = y[relaxation.group("zero")], y[relaxation.group("box")]
+        top = on_constant @ np.abs(relaxation.Rh)
+        size = np.abs(top).sum() + (zero[:, None] * np.abs(relaxation.Rh[: relaxation.m])).sum() + y[0]
+        size += ((1.0 + relaxation.forms.upper) * box).sum() + np.abs(problem.objective[:p]).sum()
+        size += ((1.0 + chord + np.abs(relaxation.chord_level)) * cut).sum()
+        wide = np.abs(B)
+        wide[0] = on_constant @ np.abs(relaxation.W) + np.abs(problem.objective[p:])
+        relative = 4.0 * gamma(relaxation.d + relaxation.m + len(relaxation.Rh) + 32)
+        found, whole = (float(np.sqrt(((part / N) * part).sum())) for part in (B, wide))
+        total = relative * (size + found * (found + 2.0 * whole) + relative * whole * whole)
+        return float(np.nextafter(total * (1.0 + relative), np.inf))
+
+    def _form_error(self, row: int, v: Array) -> float:
+        """What the errors of the forms can add to the bound."""
+        relaxation, forms = self.relaxation, self.relaxation.forms
+        over = v[relaxation.group("over")] + np.abs(v[relaxation.group("zero")]) * forms.upper
+        if relaxation.triangle:
+            over = over + relaxation.chord * v[relaxation.group("cut")]
+        signs = v[relaxation.group("extra")][: len(forms.signs_error)]
+        total = float(over @ forms.units_error + signs @ forms.signs_error + forms.outputs_error[row])
+        return total * (1.0 + 4.0 * gamma(relaxation.m + 16))
