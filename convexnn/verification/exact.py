@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from convexnn.exceptions import CertificateError
 from convexnn.propagation import Query
+from convexnn.propagation.alpha_crown import read_choice
 from convexnn.verification.exact_bounds import (
     ExactBounds,
+    Rule,
     act,
     crown_rule,
     exact_crown,
@@ -22,6 +24,7 @@ from convexnn.verification.exact_bounds import (
     interval,
     outputs,
     priced,
+    rule_of,
 )
 from convexnn.verification.exact_numbers import Rationals, floats_up
 
@@ -92,9 +95,27 @@ def vector(multiplier: Multiplier, key: str, length: int) -> Array:
 
 
 def _crown(query: Query, multiplier: Multiplier) -> Rationals | None:
+    """The least of intervals, of backward linear bounds, and of intervals between these (see `checked_rows`)."""
     del multiplier
     bounds = exact_crown(query)
-    return None if bounds.empty else priced(bounds, *outputs(query), crown_rule(bounds))
+    return None if bounds.empty else _least(bounds, crown_rule(bounds))
 
 
-EXACT: dict[str, ExactCheck] = {"ibp": _ibp, "crown": _crown, "lp": _lp}
+def _alpha_crown(query: Query, multiplier: Multiplier) -> Rationals | None:
+    """The same and backward linear bounds with the slopes and tensions of the multiplier (see `check_slopes`)."""
+    bounds = exact_crown(query)
+    if bounds.empty:
+        return None
+    choice = read_choice(query, multiplier)
+    with np.errstate(all="ignore"):
+        chosen = rule_of(bounds.rounded().layers(query), choice.shares, choice.tensions)
+    return np.asarray(np.minimum(_least(bounds, crown_rule(bounds)), priced(bounds, *outputs(query), chosen)))
+
+
+def _least(bounds: ExactBounds, rule: Rule) -> Rationals:
+    query = bounds.query
+    found = np.minimum(_last_interval(exact_intervals(query)), _last_interval(bounds))
+    return np.asarray(np.minimum(found, priced(bounds, *outputs(query), rule)))
+
+
+EXACT: dict[str, ExactCheck] = {"ibp": _ibp, "crown": _crown, "alpha_crown": _alpha_crown, "lp": _lp}
