@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.network import Network
 
 Array = NDArray[np.float64]
 
@@ -28,6 +29,14 @@ class Data:
     def __str__(self) -> str:
         """Source and sizes on one line."""
         return f"{self.source}: {len(self.X)} rows, {self.X.shape[1]} features, target {self.target!r}"
+
+
+def load_network(path: str) -> Network:
+    """Read a network saved by convexnn (``.npz``) or a fully connected ONNX model (``.onnx``)."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".npz", ".onnx"):
+        raise InvalidInputError(f"A network is an .npz file of convexnn or an .onnx file, got {path!r}.")
+    return Network.from_onnx(path) if suffix == ".onnx" else Network.load(path)
 
 
 def load_data(path: str | None, bundled: str | None = None, target: str | None = None) -> Data:

@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"convexnn {_version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_demo, _fit, _refine, _lipschitz, _attack, _check, _solvers):
+    for add in (_demo, _fit, _refine, _lipschitz, _attack, _certify, _check, _solvers):
         add(commands)
     return parser
 
@@ -119,6 +119,33 @@ def _attack(commands: Commands) -> None:
     parser.add_argument("--seed", type=int, default=0, help="random seed")
     parser.add_argument("--csv", metavar="FILE", help="write the table")
     parser.add_argument("--plot", metavar="FILE", help="write the robustness curve (png, pdf, svg)")
+
+
+def _certify(commands: Commands) -> None:
+    parser = _command(commands, "certify", "certify:certify", "Prove or refute robustness, or a VNN-LIB property.")
+    parser.epilog = (
+        "Exit codes: 0 all certified (the property holds), 1 something falsified (the property is violated), "
+        "2 bad arguments or files, 3 something unknown and nothing falsified, 130 interrupted."
+    )
+    parser.add_argument("--model", required=True, metavar="NET", help="network: .onnx, or .npz saved by convexnn")
+    parser.add_argument("--property", metavar="FILE", help="VNN-LIB file that describes the unsafe set")
+    parser.add_argument("--data", metavar="FILE", help="samples: npz with arrays X and y, or csv; y are class indices")
+    parser.add_argument("--target", help="class column of a csv file: name or number from 1 (default: the last)")
+    parser.add_argument("--norm", default="2", choices=("2", "inf", "l2", "linf"), help="norm of the perturbation")
+    parser.add_argument("--radius", type=float, metavar="R", help="size of the perturbation, input units")
+    parser.add_argument("--clip", type=float, nargs=2, metavar=("LOW", "HIGH"), help="range of the inputs")
+    parser.add_argument("--method", default="auto", help="certification method")
+    parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="wall time of the whole run")
+    parser.add_argument(
+        "--sample-time-limit", type=float, default=60.0, metavar="SECONDS", help="wall time of one sample"
+    )
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes")
+    parser.add_argument("--output", metavar="FILE", help="verdicts as JSON lines; a run that was stopped goes on there")
+    parser.add_argument("--certificates", metavar="DIR", help="write a certificate for each certified sample (npz)")
+    parser.add_argument("--counterexample", metavar="FILE", help="write the verdict in the format of VNN-COMP")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout instead of the table")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the attacks")
+    parser.add_argument("--verbose", action="store_true", help="show every sample, however many")
 
 
 def _check(commands: Commands) -> None:
