@@ -27,6 +27,7 @@ from convexnn.verification.exact_bounds import (
     rule_of,
 )
 from convexnn.verification.exact_numbers import Rationals, floats_up
+from convexnn.verification.exact_sdp import exact_sdp
 
 Array = NDArray[np.float64]
 Multiplier = Mapping[str, Array]
@@ -118,4 +119,4 @@ def _least(bounds: ExactBounds, rule: Rule) -> Rationals:
     return np.asarray(np.minimum(found, priced(bounds, *outputs(query), rule)))
 
 
-EXACT: dict[str, ExactCheck] = {"ibp": _ibp, "crown": _crown, "alpha_crown": _alpha_crown, "lp": _lp}
+EXACT: dict[str, ExactCheck] = {"ibp": _ibp, "crown": _crown, "alpha_crown": _alpha_crown, "lp": _lp, "sdp": exact_sdp}
