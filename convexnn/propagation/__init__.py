@@ -10,6 +10,7 @@ from convexnn.propagation.layer_bounds import (
     read_bounds,
     register_refiner,
 )
+from convexnn.propagation.optimized_bounds import optimized_bounds
 from convexnn.propagation.query import Certifier, Effort, Evidence, Query, Signs
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Signs",
     "crown_bounds",
     "interval_bounds",
+    "optimized_bounds",
     "read_bounds",
     "register_refiner",
 ]

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from convexnn.propagation.backward import Choice
 from convexnn.propagation.crown import checked_rows, last_layer, refuse_unknown_activation
-from convexnn.propagation.layer_bounds import LayerBounds, checked_shape, crown_bounds
+from convexnn.propagation.layer_bounds import LayerBounds, checked_shape
+from convexnn.propagation.optimized_bounds import optimized_bounds
 from convexnn.propagation.query import Certifier, Effort, Evidence, Query
 from convexnn.propagation.slope_descent import Descent, descend
 from convexnn.propagation.slopes import SlopeProblem
@@ -30,9 +31,9 @@ def propose_slopes(query: Query, effort: Effort, bounds: LayerBounds | None = No
         ``max_iter`` steps; a row rests once it is below ``stop_below``, the descent ends when all rows are, when an
         input is found at which a row is not, at the deadline, or when steps do not help any more.
     bounds : LayerBounds, optional
-        Better ones than :func:`crown_bounds`.
+        Default :func:`optimized_bounds`.
     """
-    known = crown_bounds(query) if bounds is None else bounds
+    known = optimized_bounds(query, effort) if bounds is None else bounds
     if known.empty:
         return Evidence("alpha_crown", dict(known.multiplier), "optimal")
     layers = known.layers(query)

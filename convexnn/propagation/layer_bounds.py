@@ -81,12 +81,14 @@ def interval_bounds(query: Query) -> LayerBounds:
 
     Implements: Gowal et al. (2019), section 3, interval bounds.
     """
-    return _forward(query, linear=False)
+    return _forward(query, _first_layer(query), linear=False)
 
 
 def crown_bounds(query: Query) -> LayerBounds:
     """Backward linear bounds for every hidden layer, each intersected with intervals; never above them."""
-    return _forward(query, linear=True).intersect(interval_bounds(query)) if _is_deep(query) else _forward(query, False)
+    first = _first_layer(query)
+    wide = _forward(query, first, linear=False)
+    return wide if query.network.is_shallow else _forward(query, first, linear=True).intersect(wide)
 
 
 def read_bounds(query: Query, multiplier: Mapping[str, Array]) -> LayerBounds:
@@ -133,17 +135,17 @@ def next_interval(network_layer: tuple[Array, Array], low: Array, high: Array) -
     return np.where(np.isnan(lower), -np.inf, lower), np.where(np.isnan(upper), np.inf, upper)
 
 
-def _is_deep(query: Query) -> bool:
-    return len(query.network.layers) > 2
+def _first_layer(query: Query) -> tuple[Array, Array]:
+    W, b = query.network.layers[0]
+    return -query.inputs.maximum(-W, -b), query.inputs.maximum(W, b)
 
 
-def _forward(query: Query, linear: bool) -> LayerBounds:
+def _forward(query: Query, first: tuple[Array, Array], linear: bool) -> LayerBounds:
     """Layer by layer; an empty layer ends up with its bounds crossed, later ones are computed as if it were not."""
     network = query.network
     lower: list[Array] = []
     upper: list[Array] = []
-    W, b = network.layers[0]
-    found = -query.inputs.maximum(-W, -b), query.inputs.maximum(W, b)
+    found = first
     for k in range(len(network.layers) - 1):
         if k:
             last = np.minimum(lower[-1], upper[-1]), np.maximum(lower[-1], upper[-1])

@@ -16,10 +16,12 @@ Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 Attained = Callable[[Array], Array]
 
-#: Length of the first steps in units of a share, and what remains of it after the last one.
-FIRST_STEP, LAST_SHARE = 0.5, 0.01
-#: Share of the tolerance that the last steps must gain to go on.
-SETTLED = 0.1
+#: Length of the first steps in units of a share; of n steps the last has ``LAST / n`` of it.
+FIRST_STEP, LAST = 0.3, 0.3
+#: Memories of the running mean and of the running square: short, since a descent has tens of steps.
+MEAN, SQUARE = 0.75, 0.9
+#: Share of the tolerance that the last steps must gain to go on, once this share of all steps is done.
+SETTLED, PATIENCE = 0.1, 0.8
 #: Steps between two looks at the true outputs and at the progress.
 LOOK = 10
 
@@ -71,12 +73,12 @@ class Variables:
         """One step of Adam, projected: shares into [0, 1], tensions to nonnegative multiples of their signs."""
         n = len(self.factors)
         pairs = zip(self.factors, gradient.tensions, strict=True)
-        slopes = [*gradient.shares, *(f * g for f, g in pairs if f is not None and g is not None)]
+        scaled = [f * g for f, g in pairs if f is not None and g is not None]
+        slopes = [G for G in gradient.shares if G is not None] + scaled
         for i, G in enumerate(slopes):
-            assert G is not None
-            self.moments[i] = 0.9 * self.moments[i] + 0.1 * G
-            self.squares[i] = 0.999 * self.squares[i] + 0.001 * G * G
-            mean, square = self.moments[i] / (1.0 - 0.9**number), self.squares[i] / (1.0 - 0.999**number)
+            self.moments[i] = MEAN * self.moments[i] + (1.0 - MEAN) * G
+            self.squares[i] = SQUARE * self.squares[i] + (1.0 - SQUARE) * G * G
+            mean, square = self.moments[i] / (1.0 - MEAN**number), self.squares[i] / (1.0 - SQUARE**number)
             moved = self.values[i] - length * mean / (np.sqrt(square) + 1e-300)
             self.values[i] = np.clip(moved, 0.0, 1.0 if i < n else np.inf)
 
@@ -158,7 +160,7 @@ def descend(
             if found.status != "max_iter":
                 break
             seen = found.best.copy() if number % LOOK == 0 else seen
-            state.step(gradient, FIRST_STEP * LAST_SHARE ** (number / total), number)
+            state.step(gradient, FIRST_STEP * min(LAST / total, 1.0) ** (number / total), number)
             if found.done[rows].any():
                 left = ~found.done[rows]
                 state, rows = state.rows(np.flatnonzero(left)), rows[left]
@@ -180,7 +182,7 @@ def _ended(found: Descent, seen: Array, effort: Effort, number: int, total: int)
         return "hopeless" if found.hopeless.any() else "below"
     if effort.out_of_time():
         return "time_limit"
-    if number % LOOK or 2 * number < total:
+    if number % LOOK or number < PATIENCE * total:  # long steps gain nothing for a while
         return "max_iter"
     going = ~found.done
     gain = (seen - found.best)[going] / np.maximum(1.0, np.abs(found.best[going]))
