@@ -7,7 +7,7 @@ import pytest
 
 from convexnn.propagation.layer_bounds import crown_bounds
 from convexnn.relaxations.arrow.directions import Point, corrector_of, direction
-from convexnn.relaxations.arrow.factors import Completion, Slack, cholesky, grams, inverse
+from convexnn.relaxations.arrow.factors import Completion, Slack, grams
 from convexnn.relaxations.arrow.problem import ArrowProblem
 from convexnn.relaxations.arrow.schur import schur_factor
 from convexnn.relaxations.arrow.starts import dual_start, moved_to, primal_start
@@ -38,10 +38,9 @@ class Instance:
         self.primal = primal_start(self.relaxation, 0)
         self.slack = Slack.at(self.problem, dual_start(self.problem))
         self.done = Completion.of(self.primal)
-        G = inverse(cholesky(self.slack.S))
-        products = grams(self.relaxation, self.primal, self.done, self.slack, G)
-        self.point = Point.of(self.relaxation, self.primal, self.done, self.slack, G, products)
-        self.args = (self.relaxation, self.primal, self.done, self.slack, G, products)
+        products = grams(self.relaxation, self.primal, self.done, self.slack)
+        self.point = Point.of(self.relaxation, self.primal, self.done, self.slack, products)
+        self.args = (self.relaxation, self.primal, self.done, self.slack, products)
         p, n = self.relaxation.p, self.relaxation.p + self.relaxation.d
         J = np.vstack([np.eye(p), self.done.Jx])
         self.X = J @ self.primal.Xhh @ J.T + np.diag(np.r_[np.zeros(p), self.done.rest])

@@ -19,8 +19,6 @@ class Point:
 
     Attributes
     ----------
-    G : array, shape (p, p)
-        Inverse of S.
     JG : array, shape (d, p)
         ``J G``.
     inverse_N : array, shape (d,)
@@ -35,22 +33,19 @@ class Point:
     done: Completion
     slack: Slack
     grams: Grams
-    G: Array
     JG: Array
     inverse_N: Array
     inverse_diagonal: Array
     pull: Array
 
     @classmethod
-    def of(
-        cls, relaxation: Relaxation, primal: Primal, done: Completion, slack: Slack, G: Array, grams: Grams
-    ) -> Point:
+    def of(cls, relaxation: Relaxation, primal: Primal, done: Completion, slack: Slack, grams: Grams) -> Point:
         """Collect the products."""
         JG = grams.inputs_G[:, : relaxation.p]
         inverse_N = 1.0 / slack.N
         diagonal = np.einsum("ij,ij->i", JG, slack.J) + inverse_N
         pull = relaxation.adjoint(grams.G, diagonal)
-        return cls(relaxation, primal, done, slack, grams, G, JG, inverse_N, diagonal, pull)
+        return cls(relaxation, primal, done, slack, grams, JG, inverse_N, diagonal, pull)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +100,7 @@ def direction(point: Point, factor: Array, smu: float, corrector: Corrector | No
         right -= relaxation.adjoint_of(corrector.hh, corrector.x, corrector.diagonal)
     dv = solve_factored(factor, right)
     dZ, dB, dN = relaxation.arrow(dv)
-    J, Jx, G, Xhh = slack.J, done.Jx, point.G, primal.Xhh
+    J, Jx, G, Xhh = slack.J, done.Jx, slack.G, primal.Xhh
     JxN = Jx * dN[:, None]
     turned = dB + JxN.T
     V = turned * point.inverse_N
@@ -132,7 +127,7 @@ def corrector_of(point: Point, affine: Direction) -> Corrector:
 
     Implements: Mehrotra (1992), predictor-corrector, for the HKM direction on the arrow.
     """
-    slack, G = point.slack, point.G
+    slack, G = point.slack, point.slack.G
     J, dB, dN = slack.J, affine.dB, affine.dN
     inner = dB.T + dN[:, None] * J  # input rows of dZ [I; J]
     core = affine.dZ + dB @ J

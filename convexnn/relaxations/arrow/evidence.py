@@ -72,18 +72,12 @@ def check_arrow(query: Query, multiplier: Mapping[str, Array]) -> Array:
     rows = [row for row in range(query.n_rows) if f"row{row}/y" in multiplier]
     if not rows or not has_relaxation(query, bounds):
         return found
-    reader = Reader.of(query, bounds, triangle=_has_triangles(query, bounds, multiplier[f"row{rows[0]}/y"]))
+    reader = Reader.of(query, bounds).for_length(np.shape(multiplier[f"row{rows[0]}/y"]))
     for row in rows:
         if f"row{row}/nu" not in multiplier:
             raise CertificateError(f"The multiplier holds row{row}/y without row{row}/nu.")
         found[row] = min(found[row], reader.bound(row, multiplier[f"row{row}/y"], multiplier[f"row{row}/nu"]))
     return found
-
-
-def _has_triangles(query: Query, bounds: LayerBounds, y: Array) -> bool:
-    """Told from the number of multipliers."""
-    plain = Reader.of(query, bounds, triangle=False).relaxation
-    return np.shape(y) == (plain.n_rows + plain.m,) and plain.m > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,12 +95,19 @@ class Reader:
     reach: float
 
     @classmethod
-    def of(cls, query: Query, bounds: LayerBounds, triangle: bool) -> Reader:
+    def of(cls, query: Query, bounds: LayerBounds, triangle: bool = False) -> Reader:
         """Compose the forms; nothing here comes from the search."""
         chart = chart_of(query.inputs)
         forms = compose(query, bounds, chart)
         upper = np.maximum(forms.upper, 0.0)
         return cls(Relaxation(chart, forms, triangle), sum_up(np.append(np.nextafter(upper * upper, np.inf), 1.0)))
+
+    def for_length(self, shape: tuple[int, ...]) -> Reader:
+        """The reader for multipliers y of a shape: those with rows for triangles are longer."""
+        plain = self.relaxation
+        if plain.triangle or plain.m == 0 or shape != (plain.n_rows + plain.m,):
+            return self
+        return Reader(Relaxation(plain.chart, plain.forms, True), self.reach)
 
     def bound(self, row: int, y: Array, nu: Array) -> float:
         """Rigorous upper bound of a row; ``inf`` for nan and infinite numbers."""

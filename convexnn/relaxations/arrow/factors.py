@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,11 @@ def solve_lower(L: Array, B: Array) -> Array:
     return dtrtrs(L, B, lower=1)[0]
 
 
+def solve_lower_transposed(L: Array, B: Array) -> Array:
+    """``L'^-1 B``."""
+    return dtrtrs(L, B, lower=1, trans=1)[0]
+
+
 @dataclass(frozen=True, eq=False)
 class Slack:
     """The dual slack at v = (y, nu): ``Z^-1 = [I; J] G [I; J]' + diag(0, 1/N)``, ``J = -N^-1 B'``, ``G = S^-1``."""
@@ -65,8 +71,18 @@ class Slack:
         S = Zhh + B @ J
         return cls(v, Zhh, B, N, 0.5 * (S + S.T), J)
 
+    @cached_property
+    def L(self) -> Array:
+        """Cholesky factor of S."""
+        return cholesky(self.S)
+
+    @cached_property
+    def G(self) -> Array:
+        """Inverse of S."""
+        return inverse(self.L)
+
     def spare(self) -> float:
-        """Amount by which t can be lowered: the Schur complement of slot 0 in S.
+        """Amount by which t can be lowered: the Schur complement of slot 0 in S, which need not be positive definite.
 
         Raises
         ------
@@ -93,12 +109,13 @@ class Completion:
     """Maximum-determinant completion ``X = Jx Xhh Jx' + diag(0, rest)``, ``Jx = [I; Xx Xhh^-1]``.
 
     The arrow is chordal, so X has a positive definite completion exactly when Xhh > 0 and rest > 0; the one of largest
-    determinant has an inverse with the sparsity of the arrow.
+    determinant has an inverse with the sparsity of the arrow. ``turned = L^-1 Xx'`` with ``L L' = Xhh``.
 
     Implements: Fukuda et al. (2001), maximum-determinant completion, for an arrow.
     """
 
     L: Array
+    turned: Array
     Jx: Array
     rest: Array
 
@@ -111,8 +128,8 @@ class Completion:
         NotPositiveError
         """
         L = cholesky(primal.Xhh)
-        Jx = solve_factored(L, primal.Xx.T).T
-        return cls(L, Jx, primal.Xd - np.einsum("ij,ij->i", Jx, primal.Xx))
+        turned = solve_lower(L, primal.Xx.T)
+        return cls(L, turned, solve_lower_transposed(L, turned).T, primal.Xd - np.einsum("ij,ij->j", turned, turned))
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,11 +150,11 @@ class Grams:
     inputs_G: Array
 
 
-def grams(relaxation: Relaxation, primal: Primal, done: Completion, slack: Slack, G: Array) -> Grams:
+def grams(relaxation: Relaxation, primal: Primal, done: Completion, slack: Slack) -> Grams:
     """All products the Schur complement matrix is made of."""
     inverse_N = 1.0 / slack.N
     X, inputs_X = _products(relaxation, primal.Xhh, done.Jx, primal.Xx, done.rest)
-    Z, inputs_G = _products(relaxation, G, slack.J, slack.J @ G, inverse_N)
+    Z, inputs_G = _products(relaxation, slack.G, slack.J, slack.J @ slack.G, inverse_N)
     return Grams(X, Z, inputs_X, inputs_G)
 
 

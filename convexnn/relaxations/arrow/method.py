@@ -14,9 +14,7 @@ from convexnn.relaxations.arrow.factors import (
     NotPositiveError,
     Primal,
     Slack,
-    cholesky,
     grams,
-    inverse,
 )
 from convexnn.relaxations.arrow.problem import ArrowProblem
 from convexnn.relaxations.arrow.schur import schur_factor
@@ -124,7 +122,6 @@ def minimize(problem: ArrowProblem, effort: Effort, warm: State | None = None) -
 def _iterate(run: _Run) -> str | None:
     """One iteration; a status ends the loop."""
     problem, slack, primal, relaxation = run.problem, run.slack, run.primal, run.problem.relaxation
-    L = cholesky(slack.S)
     value = float(relaxation.cost @ slack.v)
     _keep_best(run, value)
     if run.effort.stop_below is not None and run.best < run.effort.stop_below:
@@ -137,15 +134,14 @@ def _iterate(run: _Run) -> str | None:
     if run.gap > KEEP_GAP * max(1.0, abs(run.best)) or run.state is None:
         run.state = State(slack.v, primal)
     done = Completion.of(primal)
-    G = inverse(L)
-    products = grams(relaxation, primal, done, slack, G)
+    products = grams(relaxation, primal, done, slack)
     residual = relaxation.cost - relaxation.adjoint(products.X, primal.Xd) - primal.s
     error = float(np.abs(residual).max())
     status = _stop(run, value, error)
     if status is not None:
         return status
-    point = Point.of(relaxation, primal, done, slack, G, products)
-    factor = schur_factor(relaxation, primal, done, slack, G, products)
+    point = Point.of(relaxation, primal, done, slack, products)
+    factor = schur_factor(relaxation, primal, done, slack, products)
     affine = direction(point, factor, 0.0)
     sigma = _centring(point, affine, mu, size)
     way = direction(point, factor, sigma * mu, corrector_of(point, affine))
@@ -166,7 +162,7 @@ def _iterate(run: _Run) -> str | None:
 def _keep_best(run: _Run, value: float) -> None:
     """Lower t to the boundary: feasible still, and the bound improves at once."""
     S = run.slack.S
-    spare = max(run.slack.spare() - 1e-10 * abs(S[0, 0]), 0.0)
+    spare = max(1.0 / run.slack.G[0, 0] - 1e-10 * abs(S[0, 0]), 0.0)  # the Schur complement of slot 0
     if value - spare < run.best:
         run.best = value - spare
         run.best_v = run.slack.v.copy()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dsyrk
 from scipy.linalg.lapack import dpotrf
 
-from convexnn.relaxations.arrow.factors import Completion, Grams, NotPositiveError, Primal, Slack
+from convexnn.relaxations.arrow.factors import Completion, Grams, NotPositiveError, Primal, Slack, solve_lower
 from convexnn.relaxations.arrow.problem import Relaxation, RowGroup
 
 Array = NDArray[np.float64]
@@ -14,9 +15,7 @@ Array = NDArray[np.float64]
 DIAGONAL_GROWTH = 1e-13
 
 
-def schur_factor(
-    relaxation: Relaxation, primal: Primal, done: Completion, slack: Slack, G: Array, grams: Grams
-) -> Array:
+def schur_factor(relaxation: Relaxation, primal: Primal, done: Completion, slack: Slack, grams: Grams) -> Array:
     """Cholesky factor of ``H_kl = <A_k, X A_l Z^-1> + diag(s / y)`` for rows ``A_k = sym(p_k q_k')``.
 
     With the Gram matrices X(.,.) and G(.,.) of the stack under X and Z^-1,
@@ -42,7 +41,7 @@ def schur_factor(
             H[left.at, right.at] = _block(grams, left, right)
     for group in groups:
         H[K:, group.at] = _input_block(relaxation, grams, group)
-    H[K:, K:] = _diagonal_block(relaxation, primal, done, slack, G, grams)
+    _diagonal_block(relaxation, primal, done, slack, grams, H[K:, K:])
     if relaxation.chart.is_clipped:
         _fold_ball(relaxation, H)
     index = np.arange(n)
@@ -76,25 +75,25 @@ def _input_block(relaxation: Relaxation, grams: Grams, group: RowGroup) -> Array
 
 
 def _diagonal_block(
-    relaxation: Relaxation, primal: Primal, done: Completion, slack: Slack, G: Array, grams: Grams
-) -> Array:
+    relaxation: Relaxation, primal: Primal, done: Completion, slack: Slack, grams: Grams, out: Array
+) -> None:
     """Inputs against inputs: ``X_xixi o (Z^-1)_xixi``, summed for a ball."""
-    p = relaxation.p
-    JX, JG = grams.inputs_X[:, :p], grams.inputs_G[:, :p]
     inverse_N = 1.0 / slack.N
     if relaxation.chart.is_ball:
+        p = relaxation.p
+        JX, JG = grams.inputs_X[:, :p], grams.inputs_G[:, :p]
         R = done.Jx.T @ slack.J
         own = np.einsum("ij,ij->i", JG, slack.J)
-        total = ((primal.Xhh @ R) * (R @ G)).sum() + done.rest @ own
+        total = ((primal.Xhh @ R) * (R @ slack.G)).sum() + done.rest @ own
         total += inverse_N @ (np.einsum("ij,ij->i", JX, done.Jx) + done.rest)
-        return np.array([[total]])
-    block = JX @ done.Jx.T
-    other = JG @ slack.J.T
+        out[0, 0] = total
+        return
+    block = dsyrk(1.0, done.turned, trans=1, lower=1)  # only the lower triangle is read
+    other = dsyrk(1.0, solve_lower(slack.L, slack.J.T), trans=1, lower=1)
     index = np.arange(relaxation.d)
     block[index, index] += done.rest
     other[index, index] += inverse_N
-    block *= other
-    return block
+    np.multiply(block, other, out=out)
 
 
 def _fold_ball(relaxation: Relaxation, H: Array) -> None:
