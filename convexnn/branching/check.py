@@ -2,7 +2,7 @@
 
 The multiplier of row r holds ``row{r}/tree`` (see `convexnn.branching.tree`) and, for the i-th leaf of that list, the
 evidence of its method under ``row{r}/leaf{i}/``, where the method sees a query of one row, ``row0``. Keys that belong
-to no row (bounds of the layers) are shared by all leaves.
+to no row are evidence for bounds of the layers on the whole set; it is read once, for all leaves.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from convexnn.activations import LeakyReLU, ReLU
 from convexnn.branching.methods import METHODS
 from convexnn.branching.tree import Leaf, no_signs, read_tree
 from convexnn.exceptions import CertificateError
+from convexnn.propagation.layer_bounds import read_bounds
 from convexnn.propagation.query import Query
+from convexnn.relaxations.tightening import known_evidence
 
 Array = NDArray[np.float64]
 Multiplier = Mapping[str, Array]
@@ -42,7 +44,8 @@ def check(query: Query, multiplier: Multiplier) -> Array:
     if not isinstance(query.network.activation, ReLU | LeakyReLU):
         return np.full(query.n_rows, np.inf)
     shared, groups = _grouped(multiplier)
-    found = [_row(query.rows(r), groups.get(f"row{r}", {}), shared) for r in range(query.n_rows)]
+    known = known_evidence(query, read_bounds(query, shared))
+    found = [_row(query.rows(r), groups.get(f"row{r}", {}), known) for r in range(query.n_rows)]
     return np.array(found, dtype=np.float64)
 
 
@@ -58,7 +61,7 @@ def _grouped(multiplier: Multiplier) -> tuple[dict[str, Array], dict[str, dict[s
     return shared, groups
 
 
-def _row(query: Query, own: Multiplier, shared: Multiplier) -> float:
+def _row(query: Query, own: Multiplier, known: Multiplier) -> float:
     start = no_signs(query.network.n_hidden) if query.signs is None else query.signs
     leaves = read_tree(own["tree"], start) if "tree" in own else None
     if leaves is None:
@@ -66,7 +69,7 @@ def _row(query: Query, own: Multiplier, shared: Multiplier) -> float:
     parts = _by_leaf(own)
     worst = -np.inf
     for index, leaf in enumerate(leaves):
-        worst = max(worst, _leaf(query, leaf, {**shared, **parts.get(f"leaf{index}", {})}))
+        worst = max(worst, _leaf(query, leaf, {**parts.get(f"leaf{index}", {}), **known}))
         if worst == np.inf:
             break
     return worst

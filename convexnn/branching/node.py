@@ -62,10 +62,10 @@ class Node:
         )
 
 
-def evidence_of(root: Node, row: int, shared: Mapping[str, Array]) -> dict[str, Array]:
+def evidence_of(root: Node, row: int) -> dict[str, Array]:
     """The multiplier of a searched tree under the keys of one row; nodes better than their children become leaves.
 
-    Arrays that are in the shared evidence anyway are not repeated.
+    Evidence for the bounds of the layers is left out: it is shared by all parts.
     """
     rows: list[tuple[float, float]] = []
     found: dict[str, Array] = {}
@@ -77,13 +77,9 @@ def evidence_of(root: Node, row: int, shared: Mapping[str, Array]) -> dict[str, 
             todo += [node.children[1], node.children[0]]
             continue
         rows.append((-1, node.method))
-        found.update(
-            {
-                f"row{row}/leaf{leaves}/{key}": value
-                for key, value in node.multiplier.items()
-                if shared.get(key) is not value
-            }
-        )
+        for key, value in node.multiplier.items():
+            if not key.startswith("bounds/"):
+                found[f"row{row}/leaf{leaves}/{key}"] = value
         leaves += 1
     found[f"row{row}/tree"] = np.array(rows, dtype=np.float64).reshape(-1, 2)
     return found

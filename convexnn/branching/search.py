@@ -17,6 +17,7 @@ from convexnn.branching.tree import no_signs, with_sign
 from convexnn.exceptions import ConvexNNError
 from convexnn.propagation.layer_bounds import LayerBounds, read_bounds
 from convexnn.propagation.query import Effort, Evidence, Query
+from convexnn.relaxations.tightening import known_evidence
 
 Array = NDArray[np.float64]
 
@@ -35,8 +36,8 @@ class Search:
     effort : Effort
     best : Attained
     root : Node
-    shared : mapping
-        Evidence of the layer bounds of the whole set; it is read again on every part.
+    known : mapping
+        The layer bounds of the whole set, for the checks of its parts.
     nodes : int
     """
 
@@ -44,7 +45,7 @@ class Search:
     effort: Effort
     best: Attained
     root: Node
-    shared: Mapping[str, Array]
+    known: Mapping[str, Array]
     nodes: int = 1
     counts: dict[int, int] = field(default_factory=dict)
 
@@ -52,8 +53,9 @@ class Search:
     def begin(cls, query: Query, effort: Effort, layers: LayerBounds) -> Search:
         """The root with its cheapest bound, and the value at the middle of the set."""
         signs = no_signs(query.network.n_hidden) if query.signs is None else query.signs
-        root = Node(query.with_signs(signs), layers, np.inf)
-        search = cls(query, effort, attained(query, query.inputs.centre[None]), root, layers.multiplier)
+        known = known_evidence(query, layers)
+        root = Node(query.with_signs(signs), LayerBounds(layers.lower, layers.upper, known), np.inf)
+        search = cls(query, effort, attained(query, query.inputs.centre[None]), root, known)
         search.bound_with(root, cheap)
         return search
 
@@ -147,7 +149,7 @@ class Search:
         """The part of a node where the chosen unit has a sign."""
         assert node.query.signs is not None
         query = node.query.with_signs(with_sign(node.query.signs, *node.split, sign))
-        part = Node(query, read_bounds(query, self.shared), np.inf, scores=())
+        part = Node(query, read_bounds(query, self.known), np.inf, scores=())
         self.bound_with(part, cheap)
         return part
 
@@ -179,7 +181,7 @@ def propose(query: Query, effort: Effort | None = None, bounds: LayerBounds | No
             break
     multiplier = dict(layers.multiplier)
     for r, search in enumerate(searches):
-        multiplier.update(evidence_of(search.root, r, layers.multiplier))
+        multiplier.update(evidence_of(search.root, r))
     return Evidence(
         "branch_and_bound",
         multiplier,
