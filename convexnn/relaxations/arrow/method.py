@@ -18,6 +18,7 @@ from convexnn.relaxations.arrow.factors import (
 )
 from convexnn.relaxations.arrow.problem import ArrowProblem
 from convexnn.relaxations.arrow.schur import schur_factor
+from convexnn.relaxations.arrow.sharing import Watch
 from convexnn.relaxations.arrow.starts import dual_start, moved_to, primal_start
 from convexnn.relaxations.arrow.steps import dual_step, primal_step
 
@@ -81,13 +82,14 @@ class _Run:
     best_v: Array = field(default_factory=lambda: np.empty(0))
     gap: float = np.inf
     state: State | None = None
+    watch: Watch | None = None
 
     def outcome(self, status: str, iterations: int) -> Outcome:
         """Freeze."""
         return Outcome(self.best_v, self.best, status, iterations, self.gap, self.primal, self.state)
 
 
-def minimize(problem: ArrowProblem, effort: Effort, warm: State | None = None) -> Outcome:
+def minimize(problem: ArrowProblem, effort: Effort, warm: State | None = None, watch: Watch | None = None) -> Outcome:
     """Minimise ``cost (y, nu)`` over the multipliers with Z >= 0; breakdowns end the loop, they never raise.
 
     Every iterate is strictly feasible, so the best one is a bound whenever the loop ends.
@@ -99,6 +101,8 @@ def minimize(problem: ArrowProblem, effort: Effort, warm: State | None = None) -
     effort : Effort
     warm : State, optional
         Of another row of the same query (or a neighbouring one with the same shapes).
+    watch : Watch, optional
+        Other rows of the same relaxation, which see every iterate.
     """
     with np.errstate(all="ignore"):
         v = None if warm is None else moved_to(problem, warm.v)
@@ -107,7 +111,7 @@ def minimize(problem: ArrowProblem, effort: Effort, warm: State | None = None) -
             v, primal = dual_start(problem), primal_start(problem.relaxation, effort.seed)
         if v is None:
             return Outcome(np.empty(0), np.inf, "failed: no strictly feasible start")
-        run = _Run(problem, effort, Slack.at(problem, v), primal)
+        run = _Run(problem, effort, Slack.at(problem, v), primal, watch=watch)
         limit = MAX_ITER if effort.max_iter is None else effort.max_iter
         for iteration in range(limit):
             try:
@@ -124,6 +128,8 @@ def _iterate(run: _Run) -> str | None:
     problem, slack, primal, relaxation = run.problem, run.slack, run.primal, run.problem.relaxation
     value = float(relaxation.cost @ slack.v)
     _keep_best(run, value)
+    if run.watch is not None:
+        run.watch.look(problem, slack)
     if run.effort.stop_below is not None and run.best < run.effort.stop_below:
         return "below"
     if run.effort.out_of_time():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from convexnn.relaxations.arrow.factors import Primal
 from convexnn.relaxations.arrow.forms import compose, unstable
 from convexnn.relaxations.arrow.method import Outcome, State, minimize
 from convexnn.relaxations.arrow.problem import ArrowProblem, Relaxation
+from convexnn.relaxations.arrow.sharing import Watch
 
 Array = NDArray[np.float64]
 FINISHED = ("optimal", "below", "hopeless")
@@ -140,36 +141,47 @@ def bound_rows(
     relaxation = relaxation_of(query, bounds, triangle)
     if relaxation.m == 0 and relaxation.extra == 0:  # linear on the set: the linear bound is exact
         return QueryResult(tuple(rows))
-    state = warm
     target = -np.inf if effort.stop_below is None else effort.stop_below
-    order = np.argsort(-before, kind="stable")
-    for position, row in enumerate(order):
-        if before[row] < target:
-            rows[row] = RowResult(float(before[row]), "below")
-            continue
-        if effort.out_of_time():
-            rows[row] = RowResult(float(before[row]), "time_limit")
-            continue
-        problem = ArrowProblem(relaxation, relaxation.forms.outputs[row])
-        outcome = _solve(problem, effort, state)
-        state = outcome.state or state
-        rows[row] = _result(problem, outcome, float(before[row]))
-        if effort.first_failure and not rows[row].bound < target:
-            for other in order[position + 1 :]:
-                word = "below" if before[other] < target else "skipped"
-                rows[other] = RowResult(float(before[other]), word)
-            break
+    todo = [int(row) for row in np.argsort(-before, kind="stable")]
+    state = warm
+    while todo:
+        row = todo.pop(0)
+        if rows[row].bound < target:
+            rows[row] = replace(rows[row], status="below")
+        elif effort.out_of_time():
+            rows[row] = replace(rows[row], status="time_limit")
+        else:
+            problem = ArrowProblem(relaxation, relaxation.forms.outputs[row])
+            waiting = [other for other in todo if not rows[other].bound < target]
+            watch = Watch.over(relaxation.forms.outputs[waiting])
+            outcome = _solve(problem, effort, state, watch if effort.stop_below is not None else None)
+            state = outcome.state or state
+            rows[row] = _better(rows[row], _result(problem, outcome, float(before[row])))
+            for other, bound, v in zip(waiting, watch.best, watch.multipliers, strict=True):
+                if bound < rows[other].bound:
+                    rows[other] = replace(
+                        rows[other], bound=float(bound), y=v[: relaxation.n_rows], nu=v[relaxation.n_rows :]
+                    )
+            if effort.first_failure and not rows[row].bound < target:
+                for other in todo:
+                    rows[other] = replace(rows[other], status="below" if rows[other].bound < target else "skipped")
+                break
     return QueryResult(tuple(rows), state)
 
 
-def _solve(problem: ArrowProblem, effort: Effort, state: State | None) -> Outcome:
+def _better(seen: RowResult, found: RowResult) -> RowResult:
+    """The result of a row, with the multipliers that were met before where they prove more."""
+    return found if found.bound <= seen.bound else replace(found, bound=seen.bound, y=seen.y, nu=seen.nu)
+
+
+def _solve(problem: ArrowProblem, effort: Effort, state: State | None, watch: Watch | None) -> Outcome:
     """Warm start first, and a cold one when that broke down."""
     if state is None or effort.stop_below is None:
-        return minimize(problem, effort)
-    found = minimize(problem, effort, state)
+        return minimize(problem, effort, None, watch)
+    found = minimize(problem, effort, state, watch)
     if found.status in (*FINISHED, "time_limit"):
         return found
-    again = minimize(problem, effort)
+    again = minimize(problem, effort, None, watch)
     return again if again.bound <= found.bound else found
 
 
