@@ -81,13 +81,15 @@ def read_graph(source: str | os.PathLike[str] | bytes) -> Graph:
     model, label = _parse(onnx, source)
     graph = model.graph
     _check_operators(model, label)
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    (entry,) = _one([item for item in graph.input if item.name not in constants], "input", label)
+    constants = {_text(tensor.name): tensor for tensor in graph.initializer}
+    (entry,) = _one([item for item in graph.input if _text(item.name) not in constants], "input", label)
     (output,) = _one(list(graph.output), "output", label)
     nodes = tuple(_node(onnx, item, index, label) for index, item in enumerate(graph.node))
-    needed, names = _needed(nodes, output.name)
+    needed, names = _needed(nodes, _text(output.name))
     arrays = {name: array_of(onnx, constants[name], label) for name in sorted(names & constants.keys())}
-    return Graph(needed, arrays, entry.name, _input_shape(entry, label), output.name, _declared_size(output))
+    return Graph(
+        needed, arrays, _text(entry.name), _input_shape(entry, label), _text(output.name), _declared_size(output)
+    )
 
 
 def _parse(onnx: Any, source: Any) -> tuple[Any, str]:
@@ -119,19 +121,26 @@ def _check_operators(model: Any, label: str) -> None:
 
 def _one(found: list[Any], kind: str, label: str) -> list[Any]:
     if len(found) != 1:
-        names = ", ".join(repr(item.name) for item in found[:8]) or "none"
+        names = ", ".join(repr(_text(item.name)) for item in found[:8]) or "none"
         raise UnsupportedModelError(f"{label} must have exactly one {kind}, got {len(found)}: {names}.")
     return found
 
 
 def _node(onnx: Any, item: Any, index: int, label: str) -> Node:
-    name = item.name or (item.output[0] if item.output else f"number {index}")
-    op = item.op_type if item.domain in ("", "ai.onnx") else f"{item.domain}::{item.op_type}"
+    inputs, outputs = tuple(map(_text, item.input)), tuple(map(_text, item.output))
+    name = _text(item.name) or (outputs[0] if outputs else f"number {index}")
+    op, domain = _text(item.op_type), _text(item.domain)
+    op = op if domain in ("", "ai.onnx") else f"{domain}::{op}"
     try:
-        attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in item.attribute}
+        attributes = {_text(attribute.name): onnx.helper.get_attribute_value(attribute) for attribute in item.attribute}
     except (ValueError, TypeError) as error:
         raise InvalidInputError(f"{label}: node {name!r} ({op}) has a damaged attribute: {error}") from error
-    return Node(name, op, tuple(item.input), tuple(item.output), attributes)
+    return Node(name, op, inputs, outputs, attributes)
+
+
+def _text(value: Any) -> str:
+    """A name; what is no text in a damaged file comes as bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _needed(nodes: tuple[Node, ...], output: str) -> tuple[tuple[Node, ...], set[str]]:
@@ -180,7 +189,8 @@ def array_of(onnx: Any, tensor: Any, label: str) -> Any:
     if tuple(array.shape) != tuple(tensor.dims):
         raise InvalidInputError(f"{name} does not hold what its shape {list(tensor.dims)} says.")
     if array.dtype.kind == "f":
-        array = array.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # signaling NaN
+            array = array.astype(np.float64)
         if not np.isfinite(array).all():
             raise InvalidInputError(f"{name} holds NaN or infinite values.")
     return array
