@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from convexnn.attacks.registry import as_seed
 from convexnn.exceptions import InvalidInputError
-from convexnn.exchange import Case, Property
+from convexnn.exchange import Property
 from convexnn.network import Network, as_network
-from convexnn.propagation import InputSet, Query
-from convexnn.propagation.crown import check_interval
 from convexnn.values import ByValue
+from convexnn.verification.property_points import is_unsafe
 from convexnn.verification.property_search import Group, Limits, Search
+from convexnn.verification.registry import get_certifier
 
 Array = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ class PropertyResult(ByValue):
     case : int or None
         Of the counterexample.
     rigorous : bool
-        For a counterexample: whether its rows are ``>= 0`` for the real-valued network as well, by interval arithmetic.
+        For a counterexample: whether its rows are proved ``>= 0`` for the real-valued network as well.
     bounds : array, shape (cases,)
         UPPER bounds on the largest smallest row over each box; all below zero when the property holds.
     lower : array, shape (cases,)
@@ -115,6 +115,8 @@ def verify_property(
         )
     if time_limit is not None and not time_limit >= 0:
         raise InvalidInputError(f"A time limit is a nonnegative number of seconds or None, got {time_limit!r}.")
+    if method != "auto":
+        get_certifier(method)
     deadline = np.inf if time_limit is None else time.monotonic() + time_limit
     limits = Limits(method, deadline, max_boxes, np.random.default_rng(as_seed(random_state)))
     search = Search(network, limits, _groups(prop))
@@ -141,21 +143,10 @@ def _result(network: Network, prop: Property, search: Search) -> PropertyResult:
     outputs, rigorous, status = None, False, "unknown"
     if point is not None and case is not None:
         status, outputs = "violated", network(point[None]).reshape(-1)
-        rigorous = _is_sure(network, prop.cases[case], point)
+        rigorous = is_unsafe(network, prop.cases[case], point)
     elif (bounds < 0).all():
         status, rigorous = "holds", True
     reason = search.stopped if status == "unknown" else ""
     return PropertyResult(
         status, point, outputs, case, rigorous, bounds, lower, tuple(methods), search.n_boxes, search.seconds, reason
     )
-
-
-def _is_sure(network: Network, case: Case, point: Array) -> bool:
-    """Whether the rows hold at a point in exact arithmetic: intervals over the box that is this point."""
-    if not len(case.rows):
-        return True
-    inputs = InputSet.box(point, point)
-    above = check_interval(Query(network, inputs, -case.rows, -case.offset), {})
-    if case.input_rows.any():
-        above = np.nextafter(above + inputs.maximum(-case.input_rows), np.inf)
-    return bool(np.where(case.strict, above < 0, above <= 0).all())

@@ -227,7 +227,6 @@ class Search:
 
     def _methods(self) -> tuple[str, ...]:
         if self.limits.method != "auto":
-            get_certifier(self.limits.method)
             return (self.limits.method,)
         piecewise = isinstance(self.network.activation, ReLU | LeakyReLU)
         names = ("alpha_crown", "sdp", "branch_and_bound") if piecewise else ("alpha_crown", "quadratic")
