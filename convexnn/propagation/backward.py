@@ -29,8 +29,10 @@ class Layer:
     lower, upper : array, shape (units,)
         Of the pre-activations; ordered.
     lines : Lines
-    sizes : tuple of three arrays (units,)
-        Upper bounds on ``|act(s)|``, on ``|s|`` within the bounds, and on ``|W| |h| + |b|`` over the inputs h.
+    sizes : pair of arrays (units,)
+        What roundings are relative to: the numbers met in ``act(s)``, and ``|s| + |W| |h| + |b|`` over the inputs h.
+    extent : float
+        One plus the sum of the absolute values of all inputs, pre-activations and outputs: for underflow.
     """
 
     W: Array
@@ -39,17 +41,19 @@ class Layer:
     lower: Array
     upper: Array
     lines: Lines
-    sizes: tuple[Array, Array, Array]
+    sizes: tuple[Array, Array]
+    extent: float
 
     @classmethod
     def of(cls, network: Network, k: int, lower: Array, upper: Array, reach: Array) -> Layer:
         """Hidden layer k with bounds (put in order); reach (below,) bounds the absolute values of its inputs."""
         W, b = network.layers[k]
         low, high = np.minimum(lower, upper), np.maximum(lower, upper)
-        extent = np.maximum(np.abs(low), np.abs(high))
+        farthest = np.maximum(np.abs(low), np.abs(high))
         with np.errstate(all="ignore"):
-            sizes = (size(network.activation, extent), extent, np.abs(W) @ reach + np.abs(b))
-            return cls(W, b, network.activation, low, high, lines_of(network.activation, low, high), sizes)
+            sizes = (size(network.activation, farthest), farthest + np.abs(W) @ reach + np.abs(b))
+            extent = 1.0 + float(reach.sum() + farthest.sum() + sizes[0].sum())
+            return cls(W, b, network.activation, low, high, lines_of(network.activation, low, high), sizes, extent)
 
     @property
     def reach(self) -> Array:
@@ -134,11 +138,10 @@ def upper_bounds(layers: Sequence[Layer], inputs: InputSet, A: Array, c: Array, 
             D = D if tension is None else D + tension
             costs, _ = price(layer.activation, A, D, layer.lower, layer.upper)
             offset = offset + costs.sum(axis=1) + D @ layer.b
-            of_outputs, of_inputs, of_products = layer.sizes
-            total = total + np.abs(A) @ of_outputs + np.abs(D) @ (of_inputs + of_products)
-            total = total + TINY * (1.0 + of_products.sum() + of_outputs.sum())
+            total = total + np.abs(A) @ layer.sizes[0] + np.abs(D) @ layer.sizes[1]
             A = D @ layer.W
         widest = max(max(layer.W.shape) for layer in layers)
-        error = 4.0 * gamma(ROUNDINGS + 2 * widest + 8 * len(layers)) * total + 4.0 * TINY * len(layers)
+        error = 4.0 * gamma(ROUNDINGS + 2 * widest + 8 * len(layers)) * total
+        error = error + TINY * sum(layer.extent for layer in layers)  # products that underflow
         found = inputs.maximum(A, offset + error)
     return np.where(np.isnan(found), np.inf, found)

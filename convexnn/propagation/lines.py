@@ -6,7 +6,6 @@ number ``D`` this costs at most ``max {A act(s) - D s : l <= s <= u}``, which is
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,8 +115,9 @@ def _kinked(low: float, lower: Array, upper: Array) -> Lines:
 
 def _parabola(activation: Polynomial, lower: Array, upper: Array) -> Lines:
     a, b, _ = activation.parameters
-    middle, ends = a * (lower + upper) + b, (2.0 * a * lower + b, 2.0 * a * upper + b)
-    return Lines(middle, middle, (middle, middle) if a >= 0 else ends, ends if a >= 0 else (middle, middle))
+    middle, one = a * (lower + upper) + b, a * (2.0 * lower) + b
+    chord, tangents = (middle, middle), (np.minimum(one, 2.0 * middle - one), np.maximum(one, 2.0 * middle - one))
+    return Lines(middle, middle, chord if a >= 0 else tangents, tangents if a >= 0 else chord)
 
 
 def _s_shaped(activation: Tanh | Sigmoid, lower: Array, upper: Array) -> Lines:
@@ -150,8 +150,10 @@ def _tangent_point(activation: Tanh | Sigmoid, lower: Array) -> Array:
     return outer
 
 
-def slope(activation: Tanh | Sigmoid, s: Array) -> Array:
-    """Derivative of tanh or sigmoid with a small relative error, also far out."""
+def slope(activation: Activation, s: Array) -> Array:
+    """Derivative of a smooth activation, that of tanh and sigmoid with a small relative error also far out."""
+    if isinstance(activation, Polynomial):
+        return activation.derivative(s)
     if isinstance(activation, Tanh):
         e = np.exp(-2.0 * np.abs(s))
         return np.asarray(4.0 * e / (1.0 + e) ** 2)
@@ -186,26 +188,24 @@ def price(activation: Activation, A: Array, D: Array, lower: Array, upper: Array
 
 
 def _tangent_price(activation: Activation, A: Array, D: Array, lower: Array, upper: Array) -> tuple[Array, Array]:
-    """Largest value of the tangent at the (nearly) best point of the concave part; ``-inf`` where there is none."""
-    left, right, point, steep = _concave_part(activation, A, D, lower, upper)
-    point = np.clip(np.where(np.isnan(point), left, point), left, right)
-    rate = A * steep(point) - D
-    value = A * activation(point) - D * point + np.maximum(rate * (left - point), rate * (right - point))
-    return np.where(left <= right, value, -np.inf), point
-
-
-def _concave_part(
-    activation: Activation, A: Array, D: Array, lower: Array, upper: Array
-) -> tuple[Array, Array, Array, Callable[[Array], Array]]:
-    """Ends of the part of the interval where ``A act`` is concave, the point of slope D there, and the derivative."""
+    """Largest value of the tangent at the (nearly) best point where ``A act`` is concave, and that point."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = D / A
         if isinstance(activation, Polynomial):
             a, b, _ = activation.parameters
-            empty = A * a >= 0
-            return np.where(empty, np.inf, lower), upper, (ratio - b) / (2.0 * a), activation.derivative
-        unit = 1.0 if isinstance(activation, Tanh) else 4.0
-        far = np.arctanh(np.sqrt(np.clip(1.0 - unit * ratio, 0.0, 1.0))) * (1.0 if unit == 1.0 else 2.0)
-    left = np.where(A > 0, np.maximum(lower, 0.0), lower)
-    right = np.where(A > 0, upper, np.minimum(upper, 0.0))
-    return left, right, np.where(A > 0, far, -far), lambda s: slope(activation, s)  # type: ignore[arg-type]
+            left, right = lower, np.where(A * a < 0, upper, lower)
+            best = (ratio - b) / (2.0 * a) if a else ratio
+        else:
+            left = np.where(A > 0, np.clip(0.0, lower, upper), lower)
+            right = np.where(A > 0, upper, np.clip(0.0, lower, upper))
+            best = _with_slope(activation, ratio, A > 0)
+    point = np.clip(np.where(np.isnan(best), left, best), left, right)
+    rate = A * slope(activation, point) - D
+    return A * activation(point) - D * point + np.maximum(rate * (left - point), rate * (right - point)), point
+
+
+def _with_slope(activation: Activation, ratio: Array, positive: NDArray[np.bool_]) -> Array:
+    """The point on the positive (else the negative) half line where the activation has this slope."""
+    unit, stretch = (1.0, 1.0) if isinstance(activation, Tanh) else (4.0, 2.0)
+    far = stretch * np.arctanh(np.sqrt(np.clip(1.0 - unit * ratio, 0.0, 1.0)))
+    return np.where(positive, far, -far)
