@@ -198,7 +198,7 @@ def proved_bounds(query: Query, proofs: Iterable[Proof], *, exact: bool = False)
     found = np.full(query.n_rows, np.inf)
     for proof in proofs:
         part = query.rows(proof.rows)
-        bounds = exact_bounds(part, proof.method, proof.multiplier) if exact else _checked(part, proof)
+        bounds = exact_bounds(part, proof.method, _arrays(proof.multiplier)) if exact else _checked(part, proof)
         np.minimum.at(found, proof.rows, bounds)
     return found
 
@@ -212,7 +212,7 @@ def _checked(part: Query, proof: Proof) -> Array:
     if refusal is not None:
         raise CertificateError(f"The method {proof.method!r} proves nothing here: {refusal}")
     try:
-        bounds = np.asarray(certifier.check(part, proof.multiplier), dtype=np.float64)
+        bounds = np.asarray(certifier.check(part, _arrays(proof.multiplier)), dtype=np.float64)
     except CertificateError:
         raise
     except (ArithmeticError, IndexError, KeyError, MemoryError, TypeError, ValueError) as error:
@@ -268,13 +268,19 @@ def certificate_of(
 def _proofs(rows: NDArray[np.intp], evidence: Evidence) -> Iterable[Proof]:
     """Proofs of an evidence about these rows; evidence of several methods is taken apart."""
     if evidence.method != "combined":
-        yield Proof(evidence.method, rows.astype(np.intp), dict(evidence.multiplier))
+        yield Proof(evidence.method, rows.astype(np.intp), _arrays(evidence.multiplier))
         return
     for place in sorted({key.partition("/")[0] for key in evidence.multiplier}):
         start = f"{place}/"
         own = {key.removeprefix(start): value for key, value in evidence.multiplier.items() if key.startswith(start)}
         chosen, number = own.pop("rows"), own.pop("method")
-        yield Proof(NUMBERED[int(number[0])], rows[chosen.astype(np.intp)].astype(np.intp), own)
+        yield Proof(NUMBERED[int(number[0])], rows[chosen.astype(np.intp)].astype(np.intp), _arrays(own))
+
+
+def _arrays(multiplier: Mapping[str, Any]) -> dict[str, Array]:
+    """The arrays of a multiplier: whatever else a process keeps there is no evidence for others."""
+    plain = {key: value for key, value in multiplier.items() if isinstance(value, np.ndarray | float | int | list)}
+    return {key: np.asarray(value, dtype=np.float64) for key, value in plain.items()}
 
 
 def save_certificates(certificates: Iterable[LocalCertificate], folder: str | os.PathLike[str]) -> list[Path]:

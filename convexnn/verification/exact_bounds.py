@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +16,12 @@ from numpy.typing import NDArray
 from convexnn.activations import Activation, Identity, LeakyReLU, ReLU
 from convexnn.exceptions import CertificateError
 from convexnn.propagation import LayerBounds, Query
-from convexnn.propagation.backward import Layer
+from convexnn.propagation.backward import Choice, Layer
 from convexnn.verification.exact_numbers import Rationals, floats_down, floats_up, rational, rationals
 from convexnn.verification.exact_sets import extent, maximum
 
 Array = NDArray[np.float64]
+Index = NDArray[np.intp]
 
 #: The number D of every unit, (q, units) in float64, from its layer and the weights A (q, units), rounded.
 Rule = Callable[[int, Array], Array]
@@ -51,6 +51,27 @@ class ExactBounds:
         """The same in float64, rounded outward."""
         lower, upper = (tuple(map(down, ends)) for down, ends in ((floats_down, self.lower), (floats_up, self.upper)))
         return LayerBounds(lower, upper)
+
+    def intersect(self, other: ExactBounds) -> ExactBounds:
+        """The better of both; the other ones hold on a set that contains this one."""
+        lower = tuple(np.maximum(a, b) for a, b in zip(self.lower, other.lower, strict=True))
+        return ExactBounds(self.query, lower, tuple(map(np.minimum, self.upper, other.upper)))
+
+    def below(self, k: int) -> ExactBounds:
+        """Those of the first k hidden layers."""
+        return ExactBounds(self.query, self.lower[:k], self.upper[:k])
+
+    def with_values(self, k: int, sign: int, units: Index, values: Rationals) -> ExactBounds:
+        """With upper bounds on ``sign * s`` of some units of layer k worked in."""
+        side = [*(self.upper if sign > 0 else self.lower)]
+        side[k] = side[k].copy()
+        better = np.minimum if sign > 0 else np.maximum
+        side[k][units] = better(side[k][units], values if sign > 0 else -values)
+        return (
+            ExactBounds(self.query, self.lower, tuple(side))
+            if sign > 0
+            else ExactBounds(self.query, tuple(side), self.upper)
+        )
 
     def and_layer(self, lower: Rationals, upper: Rationals) -> ExactBounds:
         """With the bounds of the next layer."""
@@ -118,18 +139,19 @@ def _with_signs(query: Query, k: int, lower: Rationals, upper: Rationals) -> tup
 
 def crown_rule(bounds: ExactBounds) -> Rule:
     """The slopes of CROWN (see `Layer.slopes`) times the weights, in float64."""
+    return chosen_rule(bounds, Choice.none(len(bounds.lower)))
+
+
+def chosen_rule(bounds: ExactBounds, choice: Choice) -> Rule:
+    """Slopes at given shares of their ranges times the weights, plus tensions, in float64."""
     with np.errstate(all="ignore"):
-        layers = bounds.rounded().layers(bounds.query)
-    return rule_of(layers)
+        return _rule(bounds.rounded().layers(bounds.query, len(bounds.lower)), choice)
 
 
-def rule_of(layers: Sequence[Layer], shares: Sequence[Any] = (), tensions: Sequence[Any] = ()) -> Rule:
-    """The numbers of a backward pass: slopes by rule or at ``shares`` of their ranges, plus ``tensions``."""
-
+def _rule(layers: Sequence[Layer], choice: Choice) -> Rule:
     def numbers(k: int, A: Array) -> Array:
-        share = shares[k] if k < len(shares) else None
-        D = A * layers[k].slopes(A, share)
-        return D + tensions[k] if k < len(tensions) and tensions[k] is not None else D
+        D, tension = A * layers[k].slopes(A, choice.shares[k]), choice.tensions[k]
+        return D if tension is None else D + tension
 
     return numbers
 

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from convexnn.exceptions import CertificateError
 from convexnn.propagation import Query
-from convexnn.propagation.layer_bounds import LayerBounds, read_bounds
+from convexnn.propagation.layer_bounds import LayerBounds
 from convexnn.relaxations.arrow.chart import chart_of
 from convexnn.relaxations.arrow.evidence import has_relaxation
 from convexnn.relaxations.arrow.forms import compose as compose_rounded
 from convexnn.relaxations.arrow.problem import Relaxation
 from convexnn.relaxations.prices import slope_prices
-from convexnn.verification.exact_bounds import ExactBounds, exact_crown, outputs, priced
+from convexnn.verification.exact_bounds import ExactBounds, outputs, priced
 from convexnn.verification.exact_forms import ExactForms, compose
 from convexnn.verification.exact_numbers import Rationals, fraction, rational, rational_type, rationals, round_up
 
@@ -41,18 +41,24 @@ REPAIRS = (0.0, *(2.0**-power for power in range(64, -2, -3)))
 LEAST_NU = 1e-12
 
 
-def exact_sdp(query: Query, multiplier: Mapping[str, Array]) -> Rationals | None:
-    """Rational upper bounds (q,) from multipliers of the arrow (see `check_arrow`); None where the set is empty."""
-    bounds = exact_crown(query)
-    if bounds.empty:
-        return None
-    rounded = read_bounds(query, multiplier)
-    prices = slope_prices(query, rounded)
+def sdp_between(query: Query, multiplier: Mapping[str, Array], bounds: ExactBounds, layout: LayerBounds) -> Rationals:
+    """Rational upper bounds (q,) from multipliers of the arrow between given bounds (see `check_arrow`).
+
+    Parameters
+    ----------
+    query : Query
+    multiplier : mapping of str to array
+    bounds : ExactBounds
+        Not crossed.
+    layout : LayerBounds
+        The bounds in float64 by which the multipliers are laid out; nothing is proved by them.
+    """
+    prices = slope_prices(query, layout)
     found = priced(bounds, *outputs(query), lambda k, _: prices[k])
     rows = [row for row in range(query.n_rows) if f"row{row}/y" in multiplier]
-    if not rows or rounded.empty or not has_relaxation(query, rounded):
+    if not rows or layout.empty or not has_relaxation(query, layout):
         return found
-    reader = _Reader.of(query, rounded, bounds, np.shape(multiplier[f"row{rows[0]}/y"]))
+    reader = _Reader.of(query, layout, bounds, np.shape(multiplier[f"row{rows[0]}/y"]))
     for row in rows:
         if f"row{row}/nu" not in multiplier:
             raise CertificateError(f"The multiplier holds row{row}/y without row{row}/nu.")
