@@ -165,4 +165,4 @@ def refuse_first_order(query: Query) -> str | None:
     return refuse_smooth_units(query) or size_refusal(query, crown_bounds(query))
 
 
-SDP_FIRST_ORDER = Certifier("sdp_first_order", propose_first_order, check_arrow, refuse_first_order)
+FIRST_ORDER = Certifier("sdp_first_order", propose_first_order, check_arrow, refuse_first_order)

@@ -121,7 +121,7 @@ def _rise_in_box(network: Network, v: Array, multiplier: Mapping[str, Array], ro
 
         1/2 (sum q . kappa . sum_j y_j half_j^2)^(1/2),   kappa = || diag(q)^(-1/2) B diag(y)^(-1/2) ||^2
 
-    Implements: convexnn, Proposition 4 of docs/theory/relaxations.md: boxes of any shape.
+    Implements: convexnn, Proposition 3 of docs/theory/relaxations.md: boxes of any shape.
     """
     q, y = (np.asarray(multiplier.get(f"row{row}/{name}", np.nan), dtype=np.float64) for name in ("q", "y"))
     if not half.any():
@@ -185,7 +185,7 @@ def check_max_gradient_bound(query: Query, multiplier: Mapping[str, Array]) -> A
 
     The l2 form, ``max |1/2 W'(v (1 + s))|_2`` over s relaxed to unit vectors, is LipSDP of the row.
 
-    Implements: Raghunathan et al. (2018a), eq. (7) and (13), in the d x d form of docs/theory/lipsdp.md.
+    Implements: Raghunathan et al. (2018a), MaxGrad bound on a margin, in the d x d form of docs/theory/lipsdp.md.
 
     Parameters
     ----------

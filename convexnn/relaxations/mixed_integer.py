@@ -47,7 +47,7 @@ def propose_milp(query: Query, effort: Effort, bounds: LayerBounds | None = None
 
         z >= 0,  z >= s,  z <= u a,  z <= s - l (1 - a),  a in {0, 1}
 
-    Implements: Tjeng, Xiao & Tedrake (2019), eq. (1) and (6), ReLU as mixed-integer rows, arXiv 1711.07356.
+    Implements: Tjeng et al. (2019), ReLU as mixed-integer rows, arXiv 1711.07356.
 
     Parameters
     ----------

@@ -24,8 +24,8 @@ Array = NDArray[np.float64]
 def priced_bounds(query: Query, bounds: LayerBounds, prices: Sequence[Array]) -> Array:
     """Rigorous upper bounds on the rows of a query from any prices.
 
-    Implements: convexnn, Proposition 1 of docs/theory/relaxations.md; the dual of Ehlers (2017) without its multipliers
-    of the triangle, and of Dvijotham et al. (2018), eq. (5), for kinked activations.
+    Implements: convexnn, Proposition 1 of docs/theory/relaxations.md; the dual of Dvijotham et al. (2018) for kinked
+    activations, arXiv 1803.06567.
 
     Parameters
     ----------

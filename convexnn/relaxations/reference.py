@@ -134,7 +134,7 @@ def triangle_reference(query: Query, bounds: LayerBounds, solver: str = "CLARABE
 
     x in the set, ``l <= s <= u`` and z = s or 0 for stable units, and ``sign s >= 0`` where the query has signs.
 
-    Implements: Ehlers (2017), section 3, the linear approximation of a ReLU.
+    Implements: Ehlers (2017), linear approximation of a ReLU between bounds.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def sdp_reference(
         <(z - relu(l)) (z - relu(u))> <= 0                                      each unit (bounds of its layer)
         <(x_i - l_i) (x_i - u_i)> <= 0  (box),   <|x - centre|^2> <= radius^2   (ball)
 
-    Implements: Raghunathan et al. (2018b), eq. (7)-(8): several layers, per-layer bounds, boxes; balls in l2.
+    Implements: Raghunathan et al. (2018b), SDP-CERT: several layers with bounds on each; boxes, and balls in l2.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The dual of the semidefinite relaxation without its matrix constraint, smoothed: value, gradient, curvature.
 
 Multipliers v = (t, y, nu) of the arrow (:mod:`convexnn.relaxations.arrow`) are feasible when the matrix S of size
-1 + m is positive semidefinite. With ``q = S_z0`` the smallest t is ``q' S_zz^-1 q - S_00``; minimized over the others is
+1 + m is positive semidefinite. With ``q = S_z0`` the smallest t is ``q' S_zz^-1 q - S_00``. Minimized over the rest is
 
     F(v) = cost'v + t(v) - mu log det S_zz - share mu sum log y          (positive multipliers y)
 
@@ -144,7 +144,7 @@ class SmoothedDual:
     def _curvature(self, inner: Inner, mu: float) -> Array:
         """Diagonal of the Hessian of F in v: ``<X, A_k G A_k>`` with ``X = 2 h h' + mu G`` and ``A_k = sym(p_k q_k')``.
 
-        Implements: convexnn, Proposition 5 of docs/theory/relaxations.md.
+        Implements: convexnn, Proposition 4 of docs/theory/relaxations.md.
         """
         relaxation, m = self.relaxation, self.relaxation.m
         X = 2.0 * np.outer(inner.h, inner.h) + mu * inner.G
