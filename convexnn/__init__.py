@@ -44,6 +44,7 @@ from convexnn.solvers import available_solvers, solve
 from convexnn.threats import Box, L2Ball, LInfBall
 from convexnn.training import pretrain
 from convexnn.verification import CertificationReport, CertifyOptions, Verdict, certify
+from convexnn.verification.properties import PropertyResult, verify_property
 
 __version__ = "0.1.0"
 
@@ -74,6 +75,7 @@ __all__ = [
     "PolynomialSNNClassifier",
     "PolynomialSNNRegressor",
     "Program",
+    "PropertyResult",
     "QuadraticCertification",
     "ReLU",
     "Refinement",
@@ -112,4 +114,5 @@ __all__ = [
     "solve",
     "train_global",
     "train_global_lipschitz",
+    "verify_property",
 ]
