@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,12 +11,12 @@ from numpy.typing import NDArray
 from convexnn.branching.lower import Attained, attained, climb
 from convexnn.branching.methods import METHODS, Step, cheap, plan
 from convexnn.branching.node import Node, evidence_of
+from convexnn.branching.roots import begin
 from convexnn.branching.scores import by_layer, choose
-from convexnn.branching.tree import no_signs, with_sign
+from convexnn.branching.tree import with_sign
 from convexnn.exceptions import ConvexNNError
 from convexnn.propagation.layer_bounds import LayerBounds, read_bounds
 from convexnn.propagation.query import Effort, Evidence, Query
-from convexnn.relaxations.tightening import known_evidence
 
 Array = NDArray[np.float64]
 
@@ -36,8 +35,8 @@ class Search:
     effort : Effort
     best : Attained
     root : Node
-    known : mapping
-        The layer bounds of the whole set, for the checks of its parts.
+    hints : array, shape (n, d)
+        Points for a first attack.
     nodes : int
     """
 
@@ -45,23 +44,13 @@ class Search:
     effort: Effort
     best: Attained
     root: Node
-    known: Mapping[str, Array]
+    hints: Array
     nodes: int = 1
     counts: dict[int, int] = field(default_factory=dict)
 
-    @classmethod
-    def begin(cls, query: Query, effort: Effort, layers: LayerBounds) -> Search:
-        """The root with its cheapest bound, and the value at the middle of the set."""
-        signs = no_signs(query.network.n_hidden) if query.signs is None else query.signs
-        known = known_evidence(query, layers)
-        root = Node(query.with_signs(signs), LayerBounds(layers.lower, layers.upper, known), np.inf)
-        search = cls(query, effort, attained(query, query.inputs.centre[None]), root, known)
-        search.bound_with(root, cheap)
-        return search
-
     def run(self) -> str:
         """Grow the tree until the row is decided; the status in words."""
-        self.follow(np.vstack([self.query.inputs.centre, self.best.point]))
+        self.follow(np.vstack([self.best.point, self.hints]))
         heap, order = [(-self.root.bound, 0, self.root)], 1
         while heap:
             bound, node = -heap[0][0], heap[0][2]
@@ -149,7 +138,7 @@ class Search:
         """The part of a node where the chosen unit has a sign."""
         assert node.query.signs is not None
         query = node.query.with_signs(with_sign(node.query.signs, *node.split, sign))
-        part = Node(query, read_bounds(query, self.known), np.inf, scores=())
+        part = Node(query, read_bounds(query, self.root.layers.multiplier), np.inf, scores=())
         self.bound_with(part, cheap)
         return part
 
@@ -173,7 +162,11 @@ def propose(query: Query, effort: Effort | None = None, bounds: LayerBounds | No
     """
     effort = Effort() if effort is None else effort
     layers = read_bounds(query, {}) if bounds is None else bounds
-    searches = [Search.begin(query.rows(r), effort, layers) for r in range(query.n_rows)]
+    roots, hints = begin(query, effort, layers)
+    middle = query.inputs.centre[None]
+    searches = [
+        Search(query.rows(r), effort, attained(query.rows(r), middle), root, hints) for r, root in enumerate(roots)
+    ]
     statuses = ["failed: not reached"] * query.n_rows
     for r in sorted(range(query.n_rows), key=lambda r: -searches[r].root.bound):
         statuses[r] = searches[r].run()

@@ -75,7 +75,14 @@ class Known:
 
 
 def known_evidence(query: Query, bounds: LayerBounds) -> dict[str, Array]:
-    """Checked bounds as an entry of a multiplier that lives in this process only."""
+    """Checked bounds as an entry of a multiplier that lives in this process only; none when they have no evidence.
+
+    Plain linear bounds are computed anew on every part, with its signs.
+    """
+    return _entry(query, bounds) if bounds.multiplier else {}
+
+
+def _entry(query: Query, bounds: LayerBounds) -> dict[str, Array]:
     return {KNOWN: Known(query, bounds)}  # type: ignore[dict-item]
 
 
@@ -142,7 +149,7 @@ def _with_evidence(
         return bounds
     multiplier = {key: value for key, value in own.items() if key.startswith("row") and key != "rows"}
     try:
-        values = method.check(sub, {**multiplier, **known_evidence(sub, _below(bounds, layer))})
+        values = method.check(sub, {**multiplier, **_entry(sub, _below(bounds, layer))})
     except CertificateError:
         return bounds
     return _with_values(bounds, layer, rows, values)
