@@ -83,13 +83,16 @@ class _Run:
     gap: float = np.inf
     state: State | None = None
     watch: Watch | None = None
+    floor: float = -np.inf
 
     def outcome(self, status: str, iterations: int) -> Outcome:
         """Freeze."""
         return Outcome(self.best_v, self.best, status, iterations, self.gap, self.primal, self.state)
 
 
-def minimize(problem: ArrowProblem, effort: Effort, warm: State | None = None, watch: Watch | None = None) -> Outcome:
+def minimize(
+    problem: ArrowProblem, effort: Effort, warm: State | None = None, watch: Watch | None = None, floor: float = -np.inf
+) -> Outcome:
     """Minimise ``cost (y, nu)`` over the multipliers with Z >= 0; breakdowns end the loop, they never raise.
 
     Every iterate is strictly feasible, so the best one is a bound whenever the loop ends.
@@ -103,6 +106,8 @@ def minimize(problem: ArrowProblem, effort: Effort, warm: State | None = None, w
         Of another row of the same query (or a neighbouring one with the same shapes).
     watch : Watch, optional
         Other rows of the same relaxation, which see every iterate.
+    floor : float
+        Value that every input of the set exceeds: a bound below it says that there is none, and ends the loop.
     """
     with np.errstate(all="ignore"):
         v = None if warm is None else moved_to(problem, warm.v)
@@ -111,7 +116,7 @@ def minimize(problem: ArrowProblem, effort: Effort, warm: State | None = None, w
             v, primal = dual_start(problem), primal_start(problem.relaxation, effort.seed)
         if v is None:
             return Outcome(np.empty(0), np.inf, "failed: no strictly feasible start")
-        run = _Run(problem, effort, Slack.at(problem, v), primal, watch=watch)
+        run = _Run(problem, effort, Slack.at(problem, v), primal, watch=watch, floor=floor)
         limit = MAX_ITER if effort.max_iter is None else effort.max_iter
         for iteration in range(limit):
             try:
@@ -132,6 +137,8 @@ def _iterate(run: _Run) -> str | None:
         run.watch.look(problem, slack)
     if run.effort.stop_below is not None and run.best < run.effort.stop_below:
         return "below"
+    if run.best < run.floor:
+        return "optimal"
     if run.effort.out_of_time():
         return "time_limit"
     size = relaxation.p + relaxation.d + int(relaxation.positive.sum())

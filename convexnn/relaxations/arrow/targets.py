@@ -107,7 +107,8 @@ def relaxation_of(query: Query, bounds: LayerBounds, triangle: bool = False) -> 
     chart = chart_of(query.inputs)
     if chart.is_ball:
         W = query.network.layers[0][0]
-        chart = chart.reduced(W if query.network.activation.slopes[0] else W[bounds.upper[0] > 0])
+        live = bounds.upper[0] > 0 if query.signs is None else (bounds.upper[0] > 0) | (query.signs[0] != 0)
+        chart = chart.reduced(W if query.network.activation.slopes[0] else W[live])
     return Relaxation(chart, compose(query, bounds, chart), triangle)
 
 
@@ -142,6 +143,7 @@ def bound_rows(
     if relaxation.m == 0 and relaxation.extra == 0:  # linear on the set: the linear bound is exact
         return QueryResult(tuple(rows))
     target = -np.inf if effort.stop_below is None else effort.stop_below
+    floors = _floors(query, bounds)
     todo = [int(row) for row in np.argsort(-before, kind="stable")]
     state = warm
     while todo:
@@ -154,7 +156,7 @@ def bound_rows(
             problem = ArrowProblem(relaxation, relaxation.forms.outputs[row])
             waiting = [other for other in todo if not rows[other].bound < target]
             watch = Watch.over(relaxation.forms.outputs[waiting])
-            outcome = _solve(problem, effort, state, watch if effort.stop_below is not None else None)
+            outcome = _solve(problem, effort, state, watch if effort.stop_below is not None else None, floors[row])
             state = outcome.state or state
             rows[row] = _better(rows[row], _result(problem, outcome, float(before[row])))
             for other, bound, v in zip(waiting, watch.best, watch.multipliers, strict=True):
@@ -174,14 +176,21 @@ def _better(seen: RowResult, found: RowResult) -> RowResult:
     return found if found.bound <= seen.bound else replace(found, bound=seen.bound, y=seen.y, nu=seen.nu)
 
 
-def _solve(problem: ArrowProblem, effort: Effort, state: State | None, watch: Watch | None) -> Outcome:
+def _floors(query: Query, bounds: LayerBounds) -> Array:
+    """Values that every input exceeds, if there is any; only signs can leave none."""
+    if query.signs is None:
+        return np.full(query.n_rows, -np.inf)
+    return -linear_bounds(replace(query, weights=-query.weights, offset=-query.offset), bounds)
+
+
+def _solve(problem: ArrowProblem, effort: Effort, state: State | None, watch: Watch | None, floor: float) -> Outcome:
     """Warm start first, and a cold one when that broke down."""
     if state is None or effort.stop_below is None:
-        return minimize(problem, effort, None, watch)
-    found = minimize(problem, effort, state, watch)
+        return minimize(problem, effort, None, watch, floor)
+    found = minimize(problem, effort, state, watch, floor)
     if found.status in (*FINISHED, "time_limit"):
         return found
-    again = minimize(problem, effort, None, watch)
+    again = minimize(problem, effort, None, watch, floor)
     return again if again.bound <= found.bound else found
 
 
