@@ -110,7 +110,8 @@ def _bound(judge: Judge, names: tuple[str, ...]) -> None:
     for name in names:
         if judge.finished() or judge.out_of_time():
             return
-        judge.run(name)
+        if name not in judge.plan.instead or "sdp" not in judge.sample.names:
+            judge.run(name)
     if not judge.sample.decided:
         judge.out_of_time()
 
@@ -119,7 +120,7 @@ class Judge:
     """One sample while methods run on it: its query, its deadline, the bounds of its layers once they are known."""
 
     def __init__(self, task: Task, row: int, sample: Sample, options: Options, plan: Plan, end: float) -> None:
-        self.task, self.sample, self.options, self.strong = task.take([row]), sample, options, plan.strong
+        self.task, self.sample, self.options, self.plan = task.take([row]), sample, options, plan
         self.query = task.query(row)
         self.seed = task.sample_seed(row)
         now, left = time.monotonic(), options.sample_time_limit - sum(sample.seconds.values())
@@ -146,7 +147,7 @@ class Judge:
     def run(self, name: str) -> None:
         """One stage on the open rows; what a method refuses or fails at is noted."""
         if name == ATTACK:
-            self._attack(self.strong)
+            self._attack(self.plan.strong)
             return
         certifier = get_certifier(name)
         query = self.query.rows(self.rows)

@@ -14,8 +14,8 @@ from convexnn.quadratic.form import is_quadratic
 from convexnn.threats import Threat
 from convexnn.verification.registry import METHODS, is_there
 
-#: Beyond so many hidden units the first-order method takes the place of the interior point method.
-LARGE = 2500
+#: Relaxations for samples that are too large for the semidefinite one by interior points.
+INSTEAD = ("alpha_crown", "sdp_first_order")
 
 #: The attack before the expensive bounds; the strong one comes after them, when few samples are left.
 MEDIUM = PGD(20, 2)
@@ -80,12 +80,15 @@ class Plan:
     heavy : tuple of str
         Methods for one sample after the other; "attack" is the strong attack.
     strong : Attack
+    instead : tuple of str
+        Heavy methods that run only where "sdp" gave no bound, because the sample is too large for it.
     """
 
     cheap: tuple[str, ...]
     attack: Attack
     heavy: tuple[str, ...]
     strong: Attack
+    instead: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -105,7 +108,7 @@ def choose_plan(network: Network, threat: Threat, method: str | Sequence[str], o
     if method == "auto":
         cheap, heavy = _automatic(network, threat)
         first = MEDIUM if ATTACK in heavy else strong
-        return Plan(tuple(filter(_usable, cheap)), first, tuple(filter(_usable, heavy)), strong)
+        return Plan(tuple(filter(_usable, cheap)), first, tuple(filter(_usable, heavy)), strong, INSTEAD)
     names = (method,) if isinstance(method, str) else tuple(method)
     unknown = [name for name in names if name not in METHODS]
     if unknown or not names:
@@ -120,9 +123,8 @@ def _automatic(network: Network, threat: Threat) -> tuple[tuple[str, ...], tuple
     if not isinstance(network.activation, ReLU | LeakyReLU):
         lipschitz = () if isinstance(network.activation, Polynomial) else ("max_gradient", "lipsdp")
         return ("ibp", "crown"), (ATTACK, "alpha_crown", *lipschitz)
-    relaxation = "sdp" if sum(network.n_hidden) <= LARGE else "sdp_first_order"
     exact = ("branch_and_bound",) if threat.norm == "l2" else ("branch_and_bound", "milp")
-    return ("ibp", "crown"), ("alpha_crown", relaxation, ATTACK, *exact)
+    return ("ibp", "crown"), ("sdp", *INSTEAD, ATTACK, *exact)
 
 
 def _usable(name: str) -> bool:

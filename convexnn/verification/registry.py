@@ -52,7 +52,7 @@ _TABLE = (
         "alpha_crown",
         "The same with optimized slopes.",
         "nothing",
-        "convexnn.propagation.alpha:ALPHA_CROWN",
+        "convexnn.propagation.alpha_crown:ALPHA_CROWN",
     ),
     Method(
         "lp",

@@ -1,0 +1,1 @@
+"""Parts of ``certification.py``: networks and questions, measurements, peers, the report."""
