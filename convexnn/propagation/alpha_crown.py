@@ -50,7 +50,7 @@ def check_slopes(query: Query, multiplier: Mapping[str, Array]) -> Array:
     Slopes are moved into [0, 1]; nan and missing ones stand for those that are good for all; tensions that are not
     finite count as zero.
 
-    Implements: Xu et al. (2021), Wang et al. (2021), linear bounds with any slopes and any multipliers of signs.
+    Implements: Wang et al. (2021), Theorem 3.1, linear bounds with any slopes and any multipliers of signs.
 
     Parameters
     ----------

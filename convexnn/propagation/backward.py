@@ -58,7 +58,8 @@ class Layer:
     @property
     def reach(self) -> Array:
         """Upper bounds on the absolute values of the outputs, shape (units,)."""
-        low, high = image(self.activation, self.lower, self.upper)
+        with np.errstate(all="ignore"):
+            low, high = image(self.activation, self.lower, self.upper)
         return np.maximum(np.abs(low), np.abs(high))
 
     def slopes(self, A: Array, shares: Array | None = None) -> Array:

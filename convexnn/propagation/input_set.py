@@ -127,6 +127,8 @@ class InputSet(ByValue):
         Exact up to rounding. For a ball and a box at once the form is split, ``a = g + (a - g)``: every g gives a bound
         (weak duality), the one that is used comes from the maximizer ``x = clip(centre + t a)`` and leaves no gap.
 
+        Implements: convexnn, Proposition 3 of theory/propagation, support function of a clipped ball.
+
         Parameters
         ----------
         A : array, shape (q, d)

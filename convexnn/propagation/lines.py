@@ -168,6 +168,8 @@ def price(activation: Activation, A: Array, D: Array, lower: Array, upper: Array
     caller adds them for all units at once. On a concave part the value is that of a tangent, so it is an upper bound
     wherever it touches.
 
+    Implements: convexnn, Proposition 1 of theory/propagation, price of any line.
+
     Parameters
     ----------
     activation : Activation

@@ -43,7 +43,7 @@ class SlopeProblem:
         that the lines give from layer to layer, a weight D on a pre-activation has the derivative ``s - s*``, where s*
         attains the price of the unit.
 
-        Implements: convexnn, Proposition 2 of docs/theory/propagation.md.
+        Implements: convexnn, Proposition 2 of theory/propagation, derivative of backward linear bounds.
         """
         value, A, passed = self.c, self.A, []
         for k in range(len(self.layers) - 1, -1, -1):
