@@ -33,7 +33,7 @@ def query(rng, threat, sizes=(3, 5, 4, 3), activation="relu") -> Query:
 def points(rng, asked: Query, n: int = 40) -> np.ndarray:
     """Points of the set, many of them on its boundary; strictly inside, as rational arithmetic sees it."""
     spread = 3.0 * rng.standard_normal((n, asked.network.n_inputs))
-    return np.array([x for x in (inside(asked.inputs, z) for z in asked.inputs.centre + spread) if x is not None])
+    return np.array([x for x in (inside(asked, z) for z in asked.inputs.centre + spread) if x is not None])
 
 
 def test_numbers_round_the_right_way() -> None:

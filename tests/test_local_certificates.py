@@ -51,7 +51,7 @@ def test_what_is_saved_comes_back_and_holds(threat, exact, network, rng, tmp_pat
     assert (back.check(network, exact=True) <= proved).all()
     query = back.query(network)
     for z in rng.uniform(-1, 2, (20, 4)):
-        x = inside(query.inputs, z)
+        x = inside(query, z)
         if x is not None:
             assert (rationals(proved) >= exact_row_values(query, x)).all()
     words = str(back)
@@ -138,7 +138,7 @@ def assert_true(certificate: LocalCertificate, proved, network: Network, rng) ->
     query = certificate.query(network)
     assert (proved <= certificate.bounds).all()
     for z in query.inputs.centre + rng.standard_normal((20, network.n_inputs)):
-        x = inside(query.inputs, z)
+        x = inside(query, z)
         if x is not None:
             assert (query.values(x[None])[0] <= proved + 1e-9 * (1 + np.abs(proved))).all()
 

@@ -91,6 +91,9 @@ def propose_milp(query: Query, effort: Effort, bounds: LayerBounds | None = None
 
 def _solve_rows(model: NetworkModel, effort: Effort, answers: list[_Answer]) -> None:
     """Row by row; rows that the linear relaxation settles are left to it."""
+    if not sum(len(own) for own in model.unstable):  # a linear program: HiGHS gives no bound of a mixed-integer one
+        answers[:] = [replace(answer, status="optimal") for answer in answers]
+        return
     program: _Program | None = None
     for row, answer in enumerate(answers):
         if effort.stop_below is not None and answer.bound < effort.stop_below:
