@@ -140,9 +140,15 @@ def upper_bounds(layers: Sequence[Layer], inputs: InputSet, A: Array, c: Array, 
             costs, _ = price(layer.activation, A, D, layer.lower, layer.upper)
             offset = offset + costs.sum(axis=1) + D @ layer.b
             total = total + np.abs(A) @ layer.sizes[0] + np.abs(D) @ layer.sizes[1]
-            A = D @ layer.W
+            A = _product(D, layer.W)
         widest = max(max(layer.W.shape) for layer in layers)
         error = 4.0 * gamma(ROUNDINGS + 2 * widest + 8 * len(layers)) * total
         error = error + TINY * sum(layer.extent for layer in layers)  # products that underflow
         found = inputs.maximum(A, offset + error)
     return np.where(np.isnan(found), np.inf, found)
+
+
+def _product(D: Array, W: Array) -> Array:
+    """``D @ W`` without the columns of D that are zero: dead units."""
+    live = np.flatnonzero(D.any(axis=0))
+    return np.asarray(D @ W if 4 * len(live) > 3 * len(W) else D[:, live] @ W[live])
