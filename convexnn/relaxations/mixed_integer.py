@@ -159,4 +159,11 @@ class _Program:
         return self.slack + VALUE_TOLERANCE * (1.0 + abs(value)) if np.isfinite(value) else 0.0
 
 
-MILP = Certifier("milp", propose_milp, check_prices, refuse_smooth_units)
+def refuse_balls(query: Query) -> str | None:
+    """Why the method does not apply, or None."""
+    if query.inputs.has_ball:
+        return "The mixed-integer program of HiGHS is linear, so it needs a box; 'branch_and_bound' takes balls."
+    return refuse_smooth_units(query)
+
+
+MILP = Certifier("milp", propose_milp, check_prices, refuse_balls)

@@ -230,7 +230,7 @@ def sdp_reference(
         floor, top = np.maximum(low, 0.0) * e0, np.maximum(high, 0.0) * e0
         rows += [moment(Z, Z - S) == 0, moment(Z - floor, top - Z) >= 0]
         rows += [moment(Z - S, S - low * e0) >= 0, moment(high * e0 - S, S - low * e0) >= 0] if rlt else []
-    rows += _input_rows(query, problem, P, moment, mean)
+    rows += _input_rows(query, problem, P, moment)
     objectives = [o @ P[:, 0] for o in problem.outputs]
     return np.array([_solved(cp.Problem(cp.Maximize(value), rows), solver, options) for value in objectives])
 
@@ -239,20 +239,16 @@ def _has_a_variable(unit: Relu, substitute: bool) -> bool:
     return not substitute or unit.lower < 0 < unit.upper
 
 
-def _input_rows(query: Query, problem: Lifted, P: Any, moment: Any, mean: Any) -> list[Any]:
-    """Rows of the input set; a bound on one side only is a row of first moments."""
+def _input_rows(query: Query, problem: Lifted, P: Any, moment: Any) -> list[Any]:
+    """Rows of the input set; where a ball is clipped, the box is the one around the clipped ball."""
     import cvxpy as cp
 
-    inputs, X, e0 = query.inputs, problem.inputs, np.eye(problem.size)[0]
-    wide = X[:, 1:].any(axis=1)
-    low, high = inputs.lower[:, None], inputs.upper[:, None]
-    finite_low, finite_high = np.isfinite(inputs.lower) & wide, np.isfinite(inputs.upper) & wide
-    both, rows = finite_low & finite_high, []
-    if both.any():
-        rows.append(moment(X[both] - low[both] * e0, high[both] * e0 - X[both]) >= 0)
-    for one, sign, ends in ((finite_low & ~both, 1.0, low), (finite_high & ~both, -1.0, high)):
-        if one.any():
-            rows.append(mean(sign * (X[one] - ends[one] * e0)) >= 0)
+    inputs, X, e0, rows = query.inputs, problem.inputs, np.eye(problem.size)[0], []
+    if np.isfinite([inputs.lower, inputs.upper]).any():
+        low, high = (end[:, None] * e0 for end in inputs.bounding_box())
+        wide = X[:, 1:].any(axis=1)
+        if wide.any():
+            rows.append(moment((X - low)[wide], (high - X)[wide]) >= 0)
     if inputs.has_ball and inputs.radius > 0:
         step = (X - inputs.centre[:, None] * e0) / inputs.radius
         rows.append(cp.sum(cp.multiply(step @ P, step)) <= 1.0)
