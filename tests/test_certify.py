@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from relu_truth import exact_max
@@ -45,8 +47,12 @@ def truth(network, X, y, threat):
     return np.array([exact_max(Query.of_rivals(network, x, int(t), threat)).max() for x, t in zip(X, y, strict=True)])
 
 
-def assert_sound(network, X, y, threat, report):
-    exact = truth(network, X, y, threat)
+@cache
+def truth_of_case(seed):
+    return truth(*case(seed))
+
+
+def assert_sound(network, X, y, threat, report, exact):
     for verdict, value in zip(report.verdicts, exact, strict=True):
         assert verdict.lower <= value + 1e-6 * (1 + abs(value))
         assert verdict.margin >= value - 1e-6 * (1 + abs(value))
@@ -58,21 +64,21 @@ def assert_sound(network, X, y, threat, report):
             assert threat.contains(point, X[verdict.index][None], 0.0).all()
             assert labels_of(network, point)[0] != y[verdict.index] or verdict.lower == 0.0
     report.check(network, X, y)
-    return exact
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [0, 2, 3, 4, 6, 9])
 def test_verdicts_are_the_truth_on_small_networks(seed):
     network, X, y, threat = case(seed)
     report = certify(network, X, y, threat, options=SMALL, random_state=seed)
-    exact = assert_sound(network, X, y, threat, report)
+    exact = truth_of_case(seed)
+    assert_sound(network, X, y, threat, report, exact)
     clear = np.abs(exact) > 1e-3
     wanted = np.where(exact < 0, "certified", "falsified")
     assert (np.array(report.statuses) == wanted)[clear].all(), str(report)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12, 60))
+@pytest.mark.parametrize("seed", [1, 5, 7, 8, *range(10, 60)])
 def test_verdicts_are_the_truth_on_more_networks(seed):
     test_verdicts_are_the_truth_on_small_networks(seed)
 
@@ -81,11 +87,11 @@ def test_verdicts_are_the_truth_on_more_networks(seed):
 def test_every_method_is_sound(method):
     if not is_there(method):
         pytest.skip(f"{method} is not there")
-    for seed in (0, 1, 2, 3):
+    for seed in (0, 2, 3, 9):
         network, X, y, threat = case(seed)
         options = CertifyOptions(steps=5, restarts=1, early_stop=seed % 2 == 0)
         report = certify(network, X, y, threat, method=method, options=options, keep_evidence=True, random_state=0)
-        assert_sound(network, X, y, threat, report)
+        assert_sound(network, X, y, threat, report, truth_of_case(seed))
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "leaky_relu", "polynomial", "identity"])

@@ -65,10 +65,10 @@ def _block_stages(
             _bound(Judge(task, row, sample, options, plan, end), plan.cheap)
 
     return [
-        lambda: _attack(task, samples, FGSM(), "fgsm"),
-        lambda: _attack(task, samples, SHORT, "pgd"),
+        lambda: _attack(task, samples, FGSM(), options),
+        lambda: _attack(task, samples, SHORT, options),
         bound,
-        lambda: _attack(task, samples, plan.attack, plan.attack.name),
+        lambda: _attack(task, samples, plan.attack, options),
     ]
 
 
@@ -93,15 +93,15 @@ def _clean(task: Task) -> list[Sample]:
     return samples
 
 
-def _attack(task: Task, samples: list[Sample], attack: Attack, name: str) -> None:
-    """Attack those that are not decided yet, all at once."""
-    rows = [row for row, sample in enumerate(samples) if not sample.decided]
+def _attack(task: Task, samples: list[Sample], attack: Attack, options: Options) -> None:
+    """Attack those that are not decided yet (all, where the best numbers are wanted), all at once."""
+    rows = [row for row, sample in enumerate(samples) if not (sample.decided and options.early_stop)]
     if not rows:
         return
     began = time.monotonic()
     points, values = attacked(task.take(rows), attack)
     for row, point, value in zip(rows, points, values, strict=True):
-        samples[row].take_point(value, point, name)
+        samples[row].take_point(value, point, attack.name)
         samples[row].spend("attack", (time.monotonic() - began) / len(rows))
 
 
