@@ -72,9 +72,10 @@ class Outcome:
 
 @dataclass
 class _Run:
-    """The moving parts of the loop."""
+    """The moving parts of the loop; the constant of the objective is kept apart, since it may dwarf the rest."""
 
     problem: ArrowProblem
+    constant: float
     effort: Effort
     slack: Slack
     primal: Primal
@@ -87,7 +88,19 @@ class _Run:
 
     def outcome(self, status: str, iterations: int) -> Outcome:
         """Freeze."""
-        return Outcome(self.best_v, self.best, status, iterations, self.gap, self.primal, self.state)
+        v = self.best_v.copy()
+        v[:1] += self.constant
+        return Outcome(v, self.bound, status, iterations, self.gap, self.primal, self.state)
+
+    @property
+    def bound(self) -> float:
+        """The best one, constant included."""
+        return self.best + self.constant
+
+    @property
+    def size(self) -> float:
+        """What gaps are relative to."""
+        return max(self.problem.unit, abs(self.bound))
 
 
 def minimize(
@@ -109,6 +122,7 @@ def minimize(
     floor : float
         Value that every input of the set exceeds: a bound below it says that there is none, and ends the loop.
     """
+    constant, problem = float(problem.objective[0]), problem.without_constant()
     with np.errstate(all="ignore"):
         v = None if warm is None else moved_to(problem, warm.v)
         primal = warm.primal if warm is not None and v is not None else None
@@ -116,7 +130,7 @@ def minimize(
             v, primal = dual_start(problem), primal_start(problem.relaxation, effort.seed)
         if v is None:
             return Outcome(np.empty(0), np.inf, "failed: no strictly feasible start")
-        run = _Run(problem, effort, Slack.at(problem, v), primal, watch=watch, floor=floor)
+        run = _Run(problem, constant, effort, Slack.at(problem, v), primal, watch=watch, floor=floor)
         limit = MAX_ITER if effort.max_iter is None else effort.max_iter
         for iteration in range(limit):
             try:
@@ -135,16 +149,16 @@ def _iterate(run: _Run) -> str | None:
     _keep_best(run, value)
     if run.watch is not None:
         run.watch.look(problem, slack)
-    if run.effort.stop_below is not None and run.best < run.effort.stop_below:
+    if run.effort.stop_below is not None and run.bound < run.effort.stop_below:
         return "below"
-    if run.best < run.floor:
+    if run.bound < run.floor:
         return "optimal"
     if run.effort.out_of_time():
         return "time_limit"
     size = relaxation.p + relaxation.d + int(relaxation.positive.sum())
     run.gap = _complementarity(slack, primal)
     mu = run.gap / size
-    if run.gap > KEEP_GAP * max(1.0, abs(run.best)) or run.state is None:
+    if run.gap > KEEP_GAP * run.size or run.state is None:
         run.state = State(slack.v, primal)
     done = Completion.of(primal)
     products = grams(relaxation, primal, done, slack)
@@ -194,11 +208,11 @@ def _complementarity(slack: Slack, primal: Primal) -> float:
 def _stop(run: _Run, value: float, error: float) -> str | None:
     """Gap closed, or the primal value shows that the target cannot be reached."""
     effort = run.effort
-    if error < RESIDUAL and run.gap < effort.tol * max(1.0, abs(run.best)):
+    if error < RESIDUAL and run.gap < effort.tol * run.size:
         return "optimal"
     if effort.stop_below is not None and error < RESIDUAL_HOPELESS:
-        margin = max(1e-6, 10.0 * error * float(np.abs(run.slack.v).sum()))
-        if value - run.gap - effort.stop_below > margin:
+        margin = max(1e-6 * run.problem.unit, 10.0 * error * float(np.abs(run.slack.v).sum()))
+        if value + run.constant - run.gap - effort.stop_below > margin:
             return "hopeless"
     return None
 

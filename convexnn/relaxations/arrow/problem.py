@@ -271,6 +271,17 @@ class ArrowProblem:
     relaxation: Relaxation
     objective: Array
 
+    @cached_property
+    def unit(self) -> float:
+        """Size of the objective: tolerances are relative to it, so that scaled networks behave alike."""
+        return max(float(np.abs(self.objective[1:]).max(initial=0.0)), 1e-300)
+
+    def without_constant(self) -> ArrowProblem:
+        """The same problem with the constant of the objective left out: t is lower by it."""
+        objective = self.objective.copy()
+        objective[0] = 0.0
+        return ArrowProblem(self.relaxation, objective)
+
     def arrow(self, v: Array) -> tuple[Array, Array, Array]:
         """``(Zhh, B, N)`` of multipliers (y, nu), the objective subtracted."""
         Z, B, N = self.relaxation.arrow(v)

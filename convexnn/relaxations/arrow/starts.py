@@ -26,7 +26,7 @@ def dual_start(problem: ArrowProblem) -> Array | None:
     """
     relaxation = problem.relaxation
     size = np.abs(problem.objective[1 : relaxation.p])
-    floor = FLOOR_SHARE * max(float(size.max(initial=0.0)), 1e-3)
+    floor = FLOOR_SHARE * max(float(size.max(initial=0.0)), 1e-3 * problem.unit)
     zero, left = _layer_multipliers(problem, size, floor)
     v = np.where(relaxation.positive, floor, 0.0)
     v[relaxation.group("zero")] = -2.0 * zero  # rows are z r = z s - z z: the square enters with the other sign
@@ -49,13 +49,8 @@ def _with_t(problem: ArrowProblem, v: Array, share: float, least: float) -> Arra
     v[0] = 0.0
     spare = Slack.at(problem, v).spare()
     rest = float(problem.relaxation.cost[1:] @ v[1:])
-    v[0] = -spare + max(share * abs(rest - spare), least * _unit(problem))
+    v[0] = -spare + max(share * abs(rest - spare), least * problem.unit)
     return v
-
-
-def _unit(problem: ArrowProblem) -> float:
-    """Size of the objective: absolute tolerances are relative to it, so that scaled networks behave alike."""
-    return min(1.0, max(float(np.abs(problem.objective[1:]).max(initial=0.0)), 1e-12))
 
 
 def _layer_multipliers(problem: ArrowProblem, size: Array, floor: float) -> tuple[Array, Array]:
@@ -71,7 +66,7 @@ def _layer_multipliers(problem: ArrowProblem, size: Array, floor: float) -> tupl
             continue
         T = on_units[np.ix_(own, own)]
         shape = np.sqrt(np.maximum(T.diagonal(), 0.0))
-        shape = shape + 1e-6 * shape.max() + 1e-12
+        shape = shape + 1e-6 * shape.max() + 1e-12 * problem.unit
         top = np.linalg.eigvalsh(T / np.sqrt(shape) / np.sqrt(shape)[:, None])[-1]
         found[own] = size[own] + floor + 2.0 * max(top, 0.0) * shape
         R = -0.5 * found[own, None] * forms[own]
@@ -96,9 +91,9 @@ def _input_multipliers(problem: ArrowProblem, left: Array) -> Array:
         shape, reach = np.ones(1), np.array([np.linalg.norm(linear)])
     else:
         shape, reach = np.sqrt((left**2).sum(axis=0)), np.abs(linear)
-    shape = shape + 0.05 * shape.mean() + 1e-9
+    shape = shape + 0.05 * shape.mean() + 1e-9 * problem.unit
     top = np.linalg.eigvalsh((left / shape) @ left.T)[-1] if len(left) else 0.0
-    return shape * max(2.0 * top, 1e-6) + 0.5 * reach + 1e-9
+    return shape * max(2.0 * top, 1e-6) + 0.5 * reach + 1e-9 * problem.unit
 
 
 def primal_start(relaxation: Relaxation, seed: int) -> Primal:
