@@ -10,6 +10,7 @@ from convexnn.plotting.objectives import ObjectiveDisplay
 from convexnn.plotting.paths import PathDisplay
 from convexnn.plotting.patterns import PatternDisplay
 from convexnn.plotting.radii import RadiusDisplay
+from convexnn.plotting.robust_error import RobustErrorDisplay, TightnessDisplay
 from convexnn.plotting.robustness import RobustnessCurveDisplay
 
 __all__ = [
@@ -19,5 +20,7 @@ __all__ = [
     "PathDisplay",
     "PatternDisplay",
     "RadiusDisplay",
+    "RobustErrorDisplay",
     "RobustnessCurveDisplay",
+    "TightnessDisplay",
 ]

@@ -2,6 +2,7 @@
 
 from convexnn.certificates.robustness import RobustnessTable, Sandwich, robustness_table
 from convexnn.certificates.trials import RobustnessTrials, stack_trials
+from convexnn.report.robust_error import RobustErrorReport, collect_reports, robust_error_report
 from convexnn.report.sheet import Sheet, to_csv, to_markdown, to_rich, to_text, transposed
 from convexnn.report.stages import (
     TRUTHS,
@@ -15,6 +16,7 @@ from convexnn.report.stages import (
 
 __all__ = [
     "TRUTHS",
+    "RobustErrorReport",
     "RobustnessTable",
     "RobustnessTrials",
     "Sandwich",
@@ -22,6 +24,8 @@ __all__ = [
     "Stage",
     "StageRow",
     "StageTable",
+    "collect_reports",
+    "robust_error_report",
     "robustness_sheet",
     "robustness_table",
     "stack_trials",
