@@ -10,10 +10,11 @@ from convexnn.relaxations.arrow.directions import Point, corrector_of, direction
 from convexnn.relaxations.arrow.factors import Completion, Slack, grams
 from convexnn.relaxations.arrow.problem import ArrowProblem
 from convexnn.relaxations.arrow.schur import schur_factor
+from convexnn.relaxations.arrow.sharing import Watch, spares
 from convexnn.relaxations.arrow.starts import dual_start, moved_to, primal_start
 from convexnn.relaxations.arrow.steps import dual_step, primal_step
 from convexnn.relaxations.arrow.targets import relaxation_of
-from tests._arrow_instances import SETS, random_query
+from tests._arrow_instances import SETS, random_query, sampled_maximum
 
 
 def dense(core, side, diagonal):
@@ -150,3 +151,21 @@ def test_no_strictly_feasible_start_is_said(rng):
     instance = Instance(rng, "box")
     bad = np.full(len(instance.slack.v), np.nan)
     assert moved_to(instance.problem, bad) is None
+
+
+def test_one_iterate_bounds_every_row(rng):
+    for kind in SETS:
+        query = random_query(rng, (5, 6, 4, 3), kind, radius=1.0, rows=4)
+        relaxation = relaxation_of(query, crown_bounds(query))
+        first = ArrowProblem(relaxation, relaxation.forms.outputs[0]).without_constant()
+        slack = Slack.at(first, dual_start(first))
+        others = relaxation.forms.outputs
+        expected = [Slack.at(ArrowProblem(relaxation, objective), slack.v).spare() for objective in others]
+        np.testing.assert_allclose(spares(first, slack, others), expected, rtol=1e-9)
+        watch = Watch.over(others)
+        watch.look(first, slack)
+        for row, v in enumerate(watch.multipliers):
+            Z = Slack.at(ArrowProblem(relaxation, others[row]), v)
+            assert abs(np.linalg.eigvalsh(Z.S)[0]) < 1e-8 * np.abs(Z.S).max()
+            assert watch.best[row] == pytest.approx(relaxation.cost @ v)
+            assert watch.best[row] >= sampled_maximum(rng, query, 500)[row]

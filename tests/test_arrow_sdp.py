@@ -195,3 +195,28 @@ def test_names_the_first_order_method_where_the_system_is_too_large(rng):
     assert propose_sdp(query, Effort()).status.startswith("failed")
     assert SDP.refusal(replace(query, network=Network(network.layers, "tanh"))) is not None
     assert SDP.refusal(random_query(rng, (4, 3, 2), "box")) is None
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_scaled_outputs_have_scaled_bounds_and_the_same_iterations(rng, kind):
+    query = random_query(rng, (5, 8, 6, 2), kind, radius=0.8, rows=2)
+    first = propose_sdp(query, Effort())
+    for factor in (2.0**-20, 2.0**20):
+        scaled = replace(query, weights=factor * query.weights, offset=factor * query.offset)
+        other = propose_sdp(scaled, Effort())
+        np.testing.assert_array_equal(other.details["iterations"], first.details["iterations"])
+        np.testing.assert_allclose(
+            SDP.check(scaled, other.multiplier), factor * SDP.check(query, first.multiplier), rtol=1e-6
+        )
+
+
+def test_parts_without_points_end_below_everything():
+    # x <= 0 and x >= 1/2 exclude each other, which no interval sees; |f| <= 3 on [-1, 1]
+    network = Network(((np.ones((3, 1)), np.array([0.0, -0.5, 0.25])), (np.ones((1, 3)), np.zeros(1))), "relu")
+    query = Query(network, InputSet.box([-1.0], [1.0]), np.ones((1, 1)), np.zeros(1))
+    part = query.with_signs((np.array([-1, 1, 0], dtype=np.int8),))
+    evidence = propose_sdp(part, Effort())
+    assert not crown_bounds(part).empty
+    assert SDP.check(part, evidence.multiplier)[0] < 0.0  # the smallest value of f
+    assert evidence.status == "optimal"
+    assert evidence.iterations < 30

@@ -58,6 +58,8 @@ class Watch:
 def spares(problem: ArrowProblem, slack: Slack, objectives: Array) -> Array:
     """Amounts by which t can be lowered for other objectives (negative: has to be raised), shape (n,).
 
+    Implements: convexnn, Proposition 3 of docs/theory/arrow_sdp.md.
+
     Raises
     ------
     NotPositiveError
