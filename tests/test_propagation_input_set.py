@@ -148,6 +148,26 @@ def test_empty_sets_are_refused():
         InputSet.box(np.ones(2), np.zeros(2))
 
 
+def test_sets_are_checked_and_do_not_change():
+    centre = np.zeros(2)
+    inputs = InputSet.around(centre, L2Ball(1.0))
+    centre[:] = 9.0
+    assert not inputs.centre.any()
+    with pytest.raises(ValueError, match="read-only"):
+        inputs.lower[0] = 0.0
+    free, one = np.full(2, np.inf), np.ones(2)
+    for wrong in (
+        (one, 0 * one, one, np.inf),
+        (-free, free, np.full(2, np.nan), 1.0),
+        (-free, free, one, np.nan),
+        (-free, free, one, -1.0),
+        (np.full(2, np.nan), free, one, 1.0),
+        (-free, free, np.ones(3), 1.0),
+    ):
+        with pytest.raises(InvalidInputError, match="set of inputs"):
+            InputSet(*wrong)
+
+
 def test_levels_of_sums_of_clipped_rays(rng):
     for _ in range(200):
         d = rng.integers(1, 8)

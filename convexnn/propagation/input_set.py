@@ -37,6 +37,21 @@ class InputSet(ByValue):
     centre: Array
     radius: float
 
+    def __post_init__(self) -> None:
+        """Keep read-only copies; refuse corners that are crossed and balls without a centre or a radius."""
+        for name in ("lower", "upper", "centre"):
+            array = np.array(getattr(self, name), dtype=np.float64)
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "radius", float(self.radius))
+        if not (self.lower.ndim == 1 and self.lower.shape == self.upper.shape == self.centre.shape):
+            raise InvalidInputError(
+                f"A set of inputs needs corners and a centre of shape (d,), got {self.lower.shape}, {self.upper.shape} "
+                f"and {self.centre.shape}."
+            )
+        if not (np.isfinite(self.centre).all() and (self.lower <= self.upper).all() and self.radius >= 0.0):
+            raise InvalidInputError("A set of inputs needs a finite centre, lower <= upper and a radius >= 0.")
+
     @classmethod
     def around(cls, x: ArrayLike, threat: Threat) -> InputSet:
         """The threat set of one sample, shape (d,); corners of the box are rounded outward, a clip is exact.

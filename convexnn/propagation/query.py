@@ -154,3 +154,8 @@ class Certifier:
     propose: Callable[..., Evidence]
     check: Callable[[Query, Mapping[str, Array]], Array]
     refusal: Callable[[Query], str | None]
+
+    def __post_init__(self) -> None:
+        """Numbers that overflow on the way end as ``inf``; numpy is not asked to warn of them."""
+        for name in ("propose", "check", "refusal"):
+            object.__setattr__(self, name, np.errstate(all="ignore")(getattr(self, name)))
