@@ -112,7 +112,7 @@ def test_no_bound_is_below_what_is_attained_on_more_networks() -> None:
 
 @pytest.mark.slow
 def test_the_semidefinite_bound_with_triangles_is_below_the_linear_one() -> None:
-    for place, case in cases(3, 60):
+    for place, case in cases(3, 40):
         query, layers = case.query, crown_bounds(case.query)
         lp, sdp = get_certifier("lp"), get_certifier("sdp")
         evidence = propose_sdp(query, Effort(tol=1e-7), layers, triangle=True)
@@ -155,13 +155,13 @@ def test_corrupted_multipliers_prove_nothing_false() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "quadratic"])
 def test_corrupted_multipliers_of_every_method_prove_nothing_false(name) -> None:
-    assert sum(check_corrupted(5, 30, (name,))) > 100
+    assert sum(check_corrupted(5, 16, (name,))) > 20
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in EXACT if name != "branch_and_bound"])
 def test_corrupted_multipliers_prove_nothing_false_in_rational_numbers(name) -> None:
-    for place, case in cases(6, 12):
+    for place, case in cases(6, 4):
         query, rng = case.query, np.random.default_rng([9, place])
         values, certifier = attained(query, rng), get_certifier(name)
         own = certifier.propose(query, Effort(max_iter=12), None).multiplier
@@ -186,6 +186,30 @@ def test_the_cascade_reports_the_best_of_what_it_ran(threat, rng) -> None:
         alone = certify(network, X, y, threat, method=name, options=options, random_state=0)
         assert (together.margins <= alone.margins + 1e-9).all(), name
         assert (alone.lower <= together.margins).all()
+
+
+EXTREMES = [
+    (1.0, 1e300, 1e160),
+    (1e-310, 1e300, 1.0),
+    (1e300, 1e300, 1.0),
+    (1e-160, 1e-160, 1e-160),
+    (1e150, 1e-150, 1e308),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "size"), EXTREMES)
+def test_numbers_that_overflow_or_vanish_prove_nothing_false(first, second, size, rng) -> None:
+    (W, b), (V, c) = random_network(rng, (3, 4, 2)).layers
+    network = Network(((first * W, first * b), (second * V, c)))
+    for threat in (L2Ball(0.1 * size), LInfBall(0.1 * size), L2Ball(0.1 * size, (-size, size))):
+        query = Query.of_rivals(network, 0.3 * size * rng.standard_normal(3), 0, threat)
+        with np.errstate(all="ignore"):
+            values = attained(query, rng)
+        for name in CHEAP + DEAR:
+            certifier = get_certifier(name)
+            if certifier.refusal(query) is None and values is not None:
+                bounds = certifier.check(query, certifier.propose(query, EFFORT.get(name, Effort()), None).multiplier)
+                assert at_least(bounds, values), (name, threat, bounds)
 
 
 def test_mixed_integer_programs_without_integers_are_linear_ones(rng) -> None:

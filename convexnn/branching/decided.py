@@ -102,7 +102,8 @@ def decided_evidence(node: Node, penalty: float) -> Evidence:
     unit = max(float(np.abs(piece.e).max(initial=0.0)), float(np.linalg.norm(piece.C, axis=1).max(initial=0.0)), 1e-12)
     largest = penalty * max(float(np.linalg.norm(piece.g)), abs(piece.c), 1e-12) / unit
     solve = _over_ball if node.query.inputs.has_ball else _over_box
-    found = solve(node.query, piece, largest)
+    usable = all(np.isfinite(part).all() for part in (piece.C, piece.e, piece.g, largest))
+    found = solve(node.query, piece, largest) if usable else None
     multipliers, point = (np.zeros(len(piece.e)), node.query.inputs.centre) if found is None else found
     prices = price_keys(piece.prices(node.query, np.maximum(multipliers, 0.0)))
     return Evidence("lp", {**node.layers.multiplier, **prices}, "optimal", 1, point[None])

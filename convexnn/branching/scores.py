@@ -51,7 +51,7 @@ def _best(scores: Sequence[Array], undecided: Sequence[NDArray[np.intp]]) -> tup
         return None
     best, where = 0.0, None
     for k, units in enumerate(undecided):
-        if len(units) and np.nanmax(scores[k][units]) > best:
-            best = float(np.nanmax(scores[k][units]))
-            where = k, int(units[np.nanargmax(scores[k][units])])
+        own = np.where(np.isnan(scores[k][units]), 0.0, scores[k][units])
+        if len(units) and own.max() > best:
+            best, where = float(own.max()), (k, int(units[np.argmax(own)]))
     return where

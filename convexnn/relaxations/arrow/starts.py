@@ -27,7 +27,10 @@ def dual_start(problem: ArrowProblem) -> Array | None:
     relaxation = problem.relaxation
     size = np.abs(problem.objective[1 : relaxation.p])
     floor = FLOOR_SHARE * max(float(size.max(initial=0.0)), 1e-3 * problem.unit)
-    zero, left = _layer_multipliers(problem, size, floor)
+    try:
+        zero, left = _layer_multipliers(problem, size, floor)
+    except NotPositiveError:  # numbers that overflow or vanish
+        return None
     v = np.where(relaxation.positive, floor, 0.0)
     v[relaxation.group("zero")] = -2.0 * zero  # rows are z r = z s - z z: the square enters with the other sign
     v[0] = 0.0
