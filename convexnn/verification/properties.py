@@ -79,7 +79,7 @@ def verify_property(
     *,
     method: str = "auto",
     time_limit: float | None = None,
-    max_boxes: int = 10_000,
+    max_boxes: int = 50_000,
     random_state: Any = None,
 ) -> PropertyResult:
     """Whether a network reaches one of the unsafe sets of a property: attack <= truth <= bound.
@@ -97,7 +97,7 @@ def verify_property(
         Of :func:`convexnn.verification.methods`, used on whole boxes in place of the automatic choice.
     time_limit : float, optional
         Wall seconds.
-    max_boxes : int, default 10000
+    max_boxes : int, default 50000
         Boxes that bisection may look at.
     random_state : int, Generator, RandomState or None
         Of the starting points of the attacks.
