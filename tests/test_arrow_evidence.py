@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 
@@ -16,6 +17,7 @@ from convexnn.propagation.layer_bounds import crown_bounds
 from convexnn.propagation.query import Effort, Query
 from convexnn.relaxations.arrow import SDP
 from convexnn.relaxations.arrow.certifier import propose_sdp
+from convexnn.relaxations.arrow.definiteness import lack_of_definiteness
 from convexnn.relaxations.arrow.evidence import Reader, linear_bounds
 from convexnn.rigorous import is_psd_exact
 from convexnn.threats import L2Ball, LInfBall
@@ -215,3 +217,20 @@ def test_duplicate_units_and_constant_inputs(rng):
     doubled = replace(plain, network=twice)
     values = [SDP.check(case, propose_sdp(case, Effort(tol=1e-7)).multiplier) for case in (plain, doubled)]
     np.testing.assert_allclose(values[1], values[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-3, 1.0, 1e150])
+def test_lack_of_definiteness_is_proved_by_exact_arithmetic(rng, scale):
+    for n in (1, 2, 5, 9):
+        E = rng.standard_normal((n, max(n - 1, 1)))
+        for shift in (0.0, 1e-13, 1e-3, -1e-3, 1.0):
+            G = scale * (E @ E.T - shift * np.eye(n))
+            G = 0.5 * (G + G.T)
+            lack = lack_of_definiteness(G)
+            exact = [[Fraction(x) for x in row] for row in G.tolist()]
+            assert is_psd_exact([[x + Fraction(lack) * (i == j) for j, x in enumerate(r)] for i, r in enumerate(exact)])
+            lowest = max(0.0, -np.linalg.eigvalsh(G)[0])
+            assert lowest <= lack <= lowest * (1.0 + 1e-9) + 1e-11 * n * scale
+            assert lack_of_definiteness(G, 0.5 * scale) >= lack + 0.5 * scale
+    assert lack_of_definiteness(np.array([[np.nan]])) == lack_of_definiteness(np.eye(2), np.inf) == math.inf
+    assert lack_of_definiteness(np.zeros((0, 0))) == 0.0

@@ -19,11 +19,12 @@ from convexnn.exceptions import CertificateError
 from convexnn.propagation.layer_bounds import LayerBounds, read_bounds
 from convexnn.propagation.query import Query
 from convexnn.relaxations.arrow.chart import chart_of
+from convexnn.relaxations.arrow.definiteness import lack_of_definiteness
 from convexnn.relaxations.arrow.forms import compose
 from convexnn.relaxations.arrow.problem import ArrowProblem, Relaxation
 from convexnn.relaxations.prices import priced_bounds, slope_prices
 from convexnn.relaxations.support import refuse_smooth_units
-from convexnn.rigorous import UNIT, gamma, max_eigenvalue, product_up, sum_up
+from convexnn.rigorous import UNIT, gamma, product_up, sum_up
 
 Array = NDArray[np.float64]
 #: Multipliers of inputs that are not positive are replaced by this share of the largest.
@@ -118,13 +119,12 @@ class Reader:
         with np.errstate(all="ignore"):
             Z, B, N = problem.arrow(v)
             S = Z - (B / N) @ B.T
-            lack = max_eigenvalue(-0.5 * (S + S.T), self._matrix_error(problem, v, B, N))
+            lack = lack_of_definiteness(0.5 * (S + S.T), self._matrix_error(problem, v, B, N))
             costs = self.relaxation.cost * v
             spread = self._form_error(row, v) + 2.0 * UNIT * float(np.abs(costs).sum())
         if not np.isfinite(lack):
             return np.inf
-        repair = product_up(lack, self.reach) if lack > 0 else lack  # |h|**2 is at least one
-        return sum_up([*costs, spread, repair])
+        return sum_up([*costs, spread, product_up(lack, self.reach)])
 
     def _multipliers(self, row: int, y: Array, nu: Array) -> Array:
         """One vector with the signs made right."""
