@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ from convexnn.rigorous import UNIT, gamma, product_up, sum_up
 Array = NDArray[np.float64]
 #: Multipliers of inputs that are not positive are replaced by this share of the largest.
 LEAST_NU = 1e-12
+#: Covers the rounding of sums of up to 1e9 positive numbers.
+SUMMATION = 1.0 + 1e-6
 
 
 def linear_bounds(query: Query, bounds: LayerBounds) -> Array:
@@ -118,8 +121,9 @@ class Reader:
         problem = ArrowProblem(self.relaxation, self.relaxation.forms.outputs[row])
         with np.errstate(all="ignore"):
             Z, B, N = problem.arrow(v)
-            S = Z - (B / N) @ B.T
-            lack = lack_of_definiteness(0.5 * (S + S.T), self._matrix_error(problem, v, B, N))
+            scaled = B / np.sqrt(N)
+            error = self._matrix_error(problem, v, float(np.linalg.norm(scaled)), N)
+            lack = lack_of_definiteness(Z - scaled @ scaled.T, error)
             costs = self.relaxation.cost * v
             spread = self._form_error(row, v) + 2.0 * UNIT * float(np.abs(costs).sum())
         if not np.isfinite(lack):
@@ -142,7 +146,7 @@ class Reader:
         v[relaxation.n_rows :] = np.maximum(v[relaxation.n_rows :], low)
         return v
 
-    def _matrix_error(self, problem: ArrowProblem, v: Array, B: Array, N: Array) -> float:
+    def _matrix_error(self, problem: ArrowProblem, v: Array, found: float, N: Array) -> float:
         """Upper bound on the Frobenius norm of what rounding did to S.
 
         Zhh is off by g times the sum of the absolute values of its summands, B by g times those of its own (``whole``),
@@ -155,16 +159,21 @@ class Reader:
         cut = y[relaxation.group("cut")] if relaxation.triangle else np.zeros(relaxation.m)
         on_constant[: relaxation.m] += chord * cut
         zero, box = y[relaxation.group("zero")], y[relaxation.group("box")]
-        top = on_constant @ np.abs(relaxation.Rh)
-        size = np.abs(top).sum() + (zero[:, None] * np.abs(relaxation.Rh[: relaxation.m])).sum() + y[0]
-        size += ((1.0 + relaxation.forms.upper) * box).sum() + np.abs(problem.objective[:p]).sum()
-        size += ((1.0 + chord + np.abs(relaxation.chord_level)) * cut).sum()
-        wide = np.abs(B)
-        wide[0] = on_constant @ np.abs(relaxation.W) + np.abs(problem.objective[p:])
+        rows, inputs, squares = self._absolute
+        size = (on_constant @ rows).sum() + zero @ rows[: relaxation.m].sum(axis=1) + y[0]
+        size += (1.0 + relaxation.forms.upper) @ box + np.abs(problem.objective[:p]).sum()
+        size += (1.0 + chord + np.abs(relaxation.chord_level)) @ cut
+        top = on_constant @ inputs + np.abs(problem.objective[p:])
+        whole = float(np.sqrt(((np.square(top) + np.square(zero) @ squares) / N).sum()))
         relative = 4.0 * gamma(relaxation.d + relaxation.m + len(relaxation.Rh) + 32)
-        found, whole = (float(np.sqrt(((part / N) * part).sum())) for part in (B, wide))
         total = relative * (size + found * (found + 2.0 * whole) + relative * whole * whole)
-        return float(np.nextafter(total * (1.0 + relative), np.inf))
+        return float(total * SUMMATION + 1e-290 * (1.0 + whole) ** 2)
+
+    @cached_property
+    def _absolute(self) -> tuple[Array, Array, Array]:
+        """Absolute values of the forms, and the squares of those of the units on the inputs."""
+        relaxation = self.relaxation
+        return np.abs(relaxation.Rh), np.abs(relaxation.W), np.square(relaxation.W[: relaxation.m])
 
     def _form_error(self, row: int, v: Array) -> float:
         """What the errors of the forms can add to the bound."""
@@ -174,4 +183,4 @@ class Reader:
             over = over + relaxation.chord * v[relaxation.group("cut")]
         signs = v[relaxation.group("extra")][: len(forms.signs_error)]
         total = float(over @ forms.units_error + signs @ forms.signs_error + forms.outputs_error[row])
-        return total * (1.0 + 4.0 * gamma(relaxation.m + 16))
+        return total * SUMMATION
