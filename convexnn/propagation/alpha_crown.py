@@ -12,7 +12,7 @@ from convexnn.propagation.crown import checked_rows, last_layer, refuse_unknown_
 from convexnn.propagation.layer_bounds import LayerBounds, checked_shape
 from convexnn.propagation.optimized_bounds import optimized_bounds
 from convexnn.propagation.query import Certifier, Effort, Evidence, Query
-from convexnn.propagation.slope_descent import Descent, descend
+from convexnn.propagation.slope_descent import descend
 from convexnn.propagation.slopes import SlopeProblem
 
 Array = NDArray[np.float64]
@@ -40,7 +40,11 @@ def propose_slopes(query: Query, effort: Effort, bounds: LayerBounds | None = No
     A, c = last_layer(query, layers[-1].reach)
     found = descend(SlopeProblem(layers, query.inputs, A, c), query.signs, effort, STEPS, query.values)
     return Evidence(
-        "alpha_crown", {**known.multiplier, **_as_multiplier(found)}, found.status, found.iterations, found.points
+        "alpha_crown",
+        {**known.multiplier, **_as_multiplier(found.choice(query.network.n_hidden))},
+        found.status,
+        found.iterations,
+        found.points,
     )
 
 
@@ -85,8 +89,7 @@ def _gather(query: Query, multiplier: Mapping[str, Array], kind: str, k: int) ->
     return found
 
 
-def _as_multiplier(found: Descent) -> dict[str, Array]:
-    choice = found.variables.choice()
+def _as_multiplier(choice: Choice) -> dict[str, Array]:
     arrays = {f"slopes/{k}": values for k, values in enumerate(choice.shares)}
     arrays |= {f"tension/{k}": values for k, values in enumerate(choice.tensions)}
     return {

@@ -15,6 +15,7 @@ from convexnn.propagation.lines import ROUNDINGS, Lines, image, lines_of, price,
 from convexnn.rigorous import gamma
 
 Array = NDArray[np.float64]
+Index = NDArray[np.intp]
 TINY = float(np.finfo(float).tiny)
 
 
@@ -54,6 +55,13 @@ class Layer:
             sizes = (size(network.activation, farthest), farthest + np.abs(W) @ reach + np.abs(b))
             extent = 1.0 + float(reach.sum() + farthest.sum() + sizes[0].sum())
             return cls(W, b, network.activation, low, high, lines_of(network.activation, low, high), sizes, extent)
+
+    def part(self, units: Index, below: Index | None) -> Layer:
+        """Some of the units, on some of the units of the layer below."""
+        first, second = self.sizes
+        W = self.W[units] if below is None else self.W[np.ix_(units, below)]
+        arrays = (self.b[units], self.activation, self.lower[units], self.upper[units])
+        return Layer(W, *arrays, self.lines.part(units), (first[units], second[units]), self.extent)
 
     @property
     def reach(self) -> Array:

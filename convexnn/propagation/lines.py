@@ -38,6 +38,11 @@ class Lines:
     above_range: tuple[Array, Array]
     below_range: tuple[Array, Array]
 
+    def part(self, units: NDArray[np.intp]) -> Lines:
+        """Those of some units."""
+        ranges = [(first[units], last[units]) for first, last in (self.above_range, self.below_range)]
+        return Lines(self.above[units], self.below[units], ranges[0], ranges[1])
+
 
 def image(activation: Activation, lower: Array, upper: Array) -> tuple[Array, Array]:
     """Interval that contains ``act(s)`` for every s between the bounds, rounded outward; arrays (units,)."""

@@ -52,7 +52,7 @@ def optimized_bounds(query: Query, effort: Effort, bounds: LayerBounds | None = 
         W, b = query.network.layers[k]
         A, c = np.vstack([W[units], -W[units]]), np.concatenate([b[units], -b[units]])
         found = descend(SlopeProblem(known.layers(query, k), query.inputs, A, c), query.signs, quiet, STEPS)
-        evidence = _as_evidence(k, units, len(b), found.variables.choice())
+        evidence = _as_evidence(k, units, len(b), found.choice(query.network.n_hidden))
         known = refine(query, replace(known, multiplier={**known.multiplier, **evidence}), evidence)
     return known
 

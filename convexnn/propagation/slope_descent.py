@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -91,7 +91,9 @@ class Descent:
     ----------
     best : array, shape (q,)
     variables : Variables
-        Of all rows, at their best.
+        Of all rows, at their best, for the units that are alive.
+    live : list of int arrays
+        Which these are in each layer.
     points : array, shape (q, d)
         Worst inputs of the relaxation there.
     done : array of bool, shape (q,)
@@ -104,6 +106,7 @@ class Descent:
 
     best: Array
     variables: Variables
+    live: list[Index]
     points: Array
     done: NDArray[np.bool_]
     hopeless: NDArray[np.bool_]
@@ -111,11 +114,25 @@ class Descent:
     iterations: int = 0
 
     @classmethod
-    def start(cls, variables: Variables, shape: tuple[int, int]) -> Descent:
+    def start(cls, variables: Variables, live: list[Index], shape: tuple[int, int]) -> Descent:
         """Nothing found yet."""
         none = np.zeros(shape[0], dtype=bool)
         rows = variables.rows(np.arange(shape[0]))
-        return cls(np.full(shape[0], np.inf), rows, np.zeros(shape), none, none.copy())
+        return cls(np.full(shape[0], np.inf), rows, live, np.zeros(shape), none, none.copy())
+
+    def choice(self, units: Sequence[int]) -> Choice:
+        """The best shares and tensions for all units, given their numbers in each layer; nan for the dead ones."""
+        found = self.variables.choice()
+
+        def widen(values: Array | None, k: int) -> Array | None:
+            if values is None:
+                return None
+            wide = np.full((len(values), units[k]), np.nan)
+            wide[:, self.live[k]] = values
+            return wide
+
+        pairs = (found.shares, found.tensions)
+        return Choice(*([widen(values, k) for k, values in enumerate(part)] for part in pairs))
 
     def keep(self, rows: Index, value: Array, variables: Variables, points: Array, target: float) -> None:
         """Store what is better than before."""
@@ -144,10 +161,11 @@ def descend(
     attained : callable, optional
         True values of the rows at inputs, (n, d) to (n, q).
     """
-    state = Variables.start(problem, signs)
+    problem, live = problem.without_dead(signs)
+    state = Variables.start(problem, None if signs is None else tuple(s[u] for s, u in zip(signs, live, strict=False)))
     total = steps if effort.max_iter is None else max(effort.max_iter, 1)
     target = -np.inf if effort.stop_below is None else effort.stop_below
-    found = Descent.start(state, (len(problem.A), problem.inputs.centre.size))
+    found = Descent.start(state, live, (len(problem.A), problem.inputs.centre.size))
     rows, seen = np.arange(len(problem.A)), np.full(len(problem.A), np.inf)
     with np.errstate(all="ignore"):
         for number in range(1, total + 1):

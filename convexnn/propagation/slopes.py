@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.activations import ReLU
 from convexnn.propagation.backward import Choice, Layer
 from convexnn.propagation.input_set import InputSet
 from convexnn.propagation.lines import price
+from convexnn.propagation.query import Signs
 
 Array = NDArray[np.float64]
+Index = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,21 @@ class SlopeProblem:
     inputs: InputSet
     A: Array
     c: Array
+
+    def without_dead(self, signs: Signs | None) -> tuple[SlopeProblem, list[Index]]:
+        """The same problem on the units that matter, and which these are: a dead ReLU has no slope to choose.
+
+        A unit that its sign keeps at zero stays, since it can have a tension.
+        """
+        live: list[Index] = []
+        layers: list[Layer] = []
+        for k, layer in enumerate(self.layers):
+            dead = isinstance(layer.activation, ReLU) & (layer.upper <= 0.0)
+            if signs is not None:
+                dead &= (np.asarray(signs[k]) == 0) | (layer.upper < 0.0)
+            live.append(np.flatnonzero(~dead))
+            layers.append(layer.part(live[k], live[k - 1] if k else None))
+        return SlopeProblem(layers, self.inputs, self.A[:, live[-1]], self.c), live
 
     def rows(self, index: NDArray[np.intp]) -> SlopeProblem:
         """The problem of some rows."""
