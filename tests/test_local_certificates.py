@@ -16,8 +16,10 @@ from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network
 from convexnn.propagation import Effort, InputSet, Query
 from convexnn.threats import Box, L2Ball, LInfBall
+from convexnn.verification import certify as run_certify
 from convexnn.verification.certificate_files import VERSION, digest, load_certificate
 from convexnn.verification.certificates import About, LocalCertificate, Proof, certificate_of, save_certificates
+from convexnn.verification.combined import combine
 from convexnn.verification.exact_numbers import rationals
 from convexnn.verification.registry import get_certifier
 from tests.certifier_cases import exact_row_values, inside, random_network
@@ -194,22 +196,21 @@ def test_smaller_claims_and_other_networks_are_refused(network, rng) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"lower": np.full(4, 2.0), "upper": np.full(4, 1.0)}, "box is empty"),
+        ({"lower": np.full(4, 2.0), "upper": np.full(4, 1.0)}, "lower <= upper"),
         ({"lower": np.full(4, np.inf), "upper": np.full(4, np.inf)}, "box is empty"),
         ({"lower": np.full(4, -np.inf), "radius": np.inf}, "neither a box nor a ball"),
-        ({"centre": np.full(4, np.nan)}, "NaN"),
+        ({"centre": np.full(4, np.nan)}, "finite centre"),
         ({"centre": np.full(4, 50.0), "radius": 1.0}, "does not meet"),
-        ({"radius": -1.0}, "nonnegative radius"),
-        ({"radius": np.nan}, "nonnegative radius"),
+        ({"radius": -1.0}, "radius >= 0"),
+        ({"radius": np.nan}, "radius >= 0"),
         ({"lower": np.zeros(3)}, "shape"),
     ],
 )
 def test_sets_that_hold_nothing_are_refused(changes, sentence, network) -> None:
     """An empty set would make every bound true."""
     certificate = replace(certify(network, Box(0.1, 0.8)), about=About())
-    inputs = replace(certificate.inputs, **changes)
-    with pytest.raises(CertificateError, match=sentence):
-        replace(certificate, inputs=inputs).check(network)
+    with pytest.raises((CertificateError, InvalidInputError), match=sentence):
+        replace(certificate, inputs=replace(certificate.inputs, **changes)).check(network)
 
 
 def test_rows_that_do_not_exist_prove_nothing(network) -> None:
@@ -295,3 +296,38 @@ def test_what_cannot_be_stated_in_words_is_stated_by_arrays(network) -> None:
     certificate = certificate_of(query, get_certifier("lp").propose(query, Effort(), None))
     assert "lower <= x <= upper of the file" in str(certificate)
     assert "0.5 f_0(x) - 2 f_2(x) - 3 <= " in str(certificate)
+
+
+def test_a_report_gives_a_certificate_for_every_sample_it_certifies(network, rng, tmp_path, capsys) -> None:
+    X = rng.random((6, 4))
+    y = network(X).argmax(axis=1)
+    y[0] = (y[0] + 1) % 3
+    report = run_certify(network, X, y, L2Ball(0.05), keep_evidence=True, random_state=0)
+    certificates = report.certificates(network, X, y)
+    certified = [v for v in report.verdicts if v.status == "certified"]
+    assert [c.about.index for c in certificates] == [v.index for v in certified]
+    assert len(certified) > 1
+    for certificate, verdict in zip(certificates, certified, strict=True):
+        assert certificate.check(network).max() <= verdict.margin  # which adds the rounding of float64 evaluations
+        assert f"is given the class {verdict.label}" in str(certificate)
+    exact = report.certificates(network, X, y, exact=True)
+    assert all((e.bounds <= c.bounds).all() for e, c in zip(exact, certificates, strict=True))
+    save_certificates(exact, tmp_path / "claims")
+    assert main(["check", str(tmp_path / "claims"), str(network.save(tmp_path / "net.npz"))]) == 0
+    assert "exact" in capsys.readouterr().out
+    with pytest.raises(CertificateError, match="other data"):
+        report.certificates(network, X + 1e-9, y)
+    with pytest.raises(InvalidInputError, match="keep_evidence"):
+        run_certify(network, X, y, L2Ball(0.05), random_state=0).certificates(network, X, y)
+
+
+def test_the_evidence_of_a_cascade_is_taken_apart(network) -> None:
+    query = Query.of_rivals(network, np.full(4, 0.45), 0, L2Ball(0.2))
+    names = ("lp", "sdp")
+    parts = [((row,), get_certifier(name).propose(query.rows([row]), Effort(), None)) for row, name in enumerate(names)]
+    certificate = certificate_of(query, combine(parts, 2))
+    assert certificate.methods == names
+    expected = [
+        get_certifier(name).check(query.rows([row]), parts[row][1].multiplier)[0] for row, name in enumerate(names)
+    ]
+    np.testing.assert_array_equal(certificate.check(network), expected)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,9 @@ from convexnn.verification.audit import audit
 from convexnn.verification.encoding import BROKEN, threat_of, threat_record, verdict_of, verdict_record
 from convexnn.verification.task import read_task
 from convexnn.verification.verdict import STATUSES, Verdict
+
+if TYPE_CHECKING:
+    from convexnn.verification.certificates import LocalCertificate
 
 Array = NDArray[np.float64]
 
@@ -157,6 +160,12 @@ class CertificationReport(ByValue):
             raise CertificateError("The report is about another network or other data: the fingerprints differ.")
         for verdict in self.verdicts:
             audit(task, verdict)
+
+    def certificates(self, model: Any, X: ArrayLike, y: ArrayLike, *, exact: bool = False) -> list[LocalCertificate]:
+        """Certificates of the certified samples, from the evidence kept; see `certificate_reports.certificates_of`."""
+        from convexnn.verification.certificate_reports import certificates_of
+
+        return certificates_of(self, model, X, y, exact=exact)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the report to an archive of the package (JSON and plain arrays, no pickle) and return its path."""
