@@ -104,6 +104,7 @@ class _Simplex:
     def __call__(self, row: int) -> Row:
         n = self.costs.shape[1]
         self.highs.changeColsCost(n, np.arange(n, dtype=np.int32), self.costs[row])
+        # simplex compares its limit with the clock of all runs, the mixed-integer solver with that of its own run
         self.highs.setOptionValue("time_limit", self.highs.getRunTime() + seconds_left(self.effort))
         self.highs.run()
         status, info = self.highs.modelStatusToString(self.highs.getModelStatus()), self.highs.getInfo()

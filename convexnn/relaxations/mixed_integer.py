@@ -133,7 +133,7 @@ class _Program:
         offset, n = float(self.model.objectives[1][row]), self.costs.shape[1]
         self.highs.clearSolver()
         self.highs.changeColsCost(n, np.arange(n, dtype=np.int32), self.costs[row])
-        self.highs.setOptionValue("time_limit", self.highs.getRunTime() + seconds_left(self.effort))
+        self.highs.setOptionValue("time_limit", seconds_left(self.effort))
         floor = self._cut(offset)
         self.highs.run()
         status, info = self.highs.modelStatusToString(self.highs.getModelStatus()), self.highs.getInfo()
