@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from relu_truth import exact_max
 
 from convexnn.activations import LeakyReLU, Tanh
 from convexnn.branching.certifier import BRANCH_AND_BOUND, refusal
 from convexnn.network import Network
 from convexnn.propagation.query import Effort, Query
 from convexnn.threats import L2Ball, LInfBall
-from tests.relu_truth import exact_max
 
 THREATS = (LInfBall(0.5), L2Ball(0.7), L2Ball(0.8, clip=(-1.0, 1.0)))
 EXACT = Effort(tol=1e-5)

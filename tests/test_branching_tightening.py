@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from relu_truth import exact_max
 
 from convexnn.activations import LeakyReLU
 from convexnn.branching.certifier import BRANCH_AND_BOUND
@@ -14,7 +15,6 @@ from convexnn.propagation.layer_bounds import crown_bounds, read_bounds
 from convexnn.propagation.query import Effort, Query
 from convexnn.relaxations.tightening import Known, Tightening, known_evidence, tighten, unit_query
 from convexnn.threats import L2Ball, LInfBall
-from tests.relu_truth import exact_max
 
 THREATS = (LInfBall(0.4), L2Ball(0.6), L2Ball(0.6, clip=(-0.7, 0.7)))
 PLAN = Tightening(steps=10, units=3)

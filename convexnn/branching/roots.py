@@ -13,9 +13,25 @@ from convexnn.branching.scores import by_layer
 from convexnn.branching.tree import no_signs
 from convexnn.propagation.layer_bounds import LayerBounds
 from convexnn.propagation.query import Effort, Query
-from convexnn.relaxations.tightening import known_evidence
+from convexnn.relaxations.tightening import Tightening, known_evidence, tighten
 
 Array = NDArray[np.float64]
+
+#: Hidden layers, and units that change sign, from which on tighter bounds of the layers pay.
+DEEP, WIDE = 3, 50
+#: Steps on the slopes of these bounds.
+SLOPE_STEPS = 20
+
+
+def prepared(query: Query, effort: Effort, layers: LayerBounds) -> LayerBounds:
+    """Bounds of the layers for a search: deep and wide networks get slopes of their own for every unit first.
+
+    With two hidden layers the semidefinite bound does not notice; from the third on it does (see the theory page).
+    """
+    crossing = sum(int(((low < 0) & (high > 0)).sum()) for low, high in zip(layers.lower, layers.upper, strict=True))
+    if len(layers.lower) < DEEP or crossing < WIDE or layers.multiplier or effort.out_of_time():
+        return layers
+    return tighten(query, effort, layers, Tightening(steps=SLOPE_STEPS))
 
 
 def begin(query: Query, effort: Effort, layers: LayerBounds) -> tuple[list[Node], Array]:

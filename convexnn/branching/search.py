@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from convexnn.branching.lower import Attained, attained, climb
 from convexnn.branching.methods import METHODS, Step, cheap, plan
 from convexnn.branching.node import Node, evidence_of
-from convexnn.branching.roots import begin
+from convexnn.branching.roots import begin, prepared
 from convexnn.branching.scores import by_layer, choose
 from convexnn.branching.tree import with_sign
 from convexnn.exceptions import ConvexNNError
@@ -161,7 +161,7 @@ def propose(query: Query, effort: Effort | None = None, bounds: LayerBounds | No
         ``points`` holds the best input found for each row, in the order of the rows; ``details["lower"]`` their values.
     """
     effort = Effort() if effort is None else effort
-    layers = read_bounds(query, {}) if bounds is None else bounds
+    layers = prepared(query, effort, read_bounds(query, {}) if bounds is None else bounds)
     roots, hints = begin(query, effort, layers)
     middle = query.inputs.centre[None]
     searches = [
