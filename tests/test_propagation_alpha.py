@@ -33,10 +33,10 @@ def bound_of(query, **effort):
 
 @each_activation
 def test_intervals_crown_optimized_slopes_samples(activation, rng):
-    for _ in range(5):
+    for _ in range(3):
         query, X = random_query(rng, activation)
         values = query.values(X)
-        found, linear = bound_of(query, max_iter=12), CROWN.check(query, {})
+        found, linear = bound_of(query, max_iter=8), CROWN.check(query, {})
         assert (found <= linear).all()
         assert (linear <= IBP.check(query, {})).all()
         assert (found >= values.max(axis=0) - 1e-13 * np.abs(values).max()).all()
@@ -44,14 +44,14 @@ def test_intervals_crown_optimized_slopes_samples(activation, rng):
 
 @each_activation
 def test_any_multiplier_gives_a_bound(activation, rng):
-    for _ in range(5):
+    for _ in range(3):
         query, X = random_query(rng, activation)
         query = query.with_signs(signs_at(rng, query, X[0], share=rng.choice([0.0, 0.5, 1.0])))
         kept = with_signs(query, X, query.signs)
         values, linear = query.values(kept), CROWN.check(query, {})
         good = ALPHA_CROWN.propose(query, Effort(max_iter=3)).multiplier
         tensions = {f"row{r}/tension/{k}": np.zeros(m) for r in range(2) for k, m in enumerate(query.network.n_hidden)}
-        for power in (0, 2, 150, 307):
+        for power in (0, 150, 307):
             bad = {}
             for key, value in {**good, **tensions}.items():
                 noise = rng.standard_normal(value.shape) * 10.0**power
@@ -193,7 +193,7 @@ def test_a_radius_of_zero_is_the_value_at_the_sample(rng):
 
 
 def test_huge_sets_give_finite_or_infinite_bounds_never_nan(rng):
-    for radius in (1e6, 1e120, 1e200):
+    for radius in (1e6, 1e200):
         for activation in (ReLU(), Tanh(), ACTIVATIONS[-1]):
             network = random_network(rng, activation)
             query = Query.of_rivals(network, np.zeros(network.n_inputs), 0, LInfBall(radius))

@@ -46,7 +46,7 @@ def within(inner, outer):
 
 @each_activation
 def test_intervals_contain_linear_bounds_contain_samples(activation, rng):
-    for _ in range(20):
+    for _ in range(9):
         query, X = random_query(rng, activation)
         linear, wide = crown_bounds(query), interval_bounds(query)
         assert not linear.empty
@@ -61,7 +61,7 @@ def test_intervals_contain_linear_bounds_contain_samples(activation, rng):
 
 @each_activation
 def test_signs_shrink_the_set(activation, rng):
-    for _ in range(12):
+    for _ in range(6):
         query, X = random_query(rng, activation)
         signs = signs_at(rng, query, X[0])
         signed = query.with_signs(signs)
@@ -126,7 +126,7 @@ def exact_outputs(network, x):
 def test_rounding_goes_up_in_rational_arithmetic(activation, scale, rng):
     if isinstance(activation, Polynomial) and scale > 1:
         scale = 1e10
-    for _ in range(12):
+    for _ in range(6):
         network = random_network(rng, activation)
         first = (network.layers[0][0], network.layers[0][1] * scale)
         network = Network((first, *network.layers[1:]), activation)
@@ -143,9 +143,9 @@ def test_rounding_goes_up_in_rational_arithmetic(activation, scale, rng):
 
 @pytest.mark.parametrize("activation", [ReLU(), LeakyReLU(0.1), ACTIVATIONS[2], Polynomial()], ids=repr)
 def test_slopes_of_their_own_tighten_and_are_read_back(activation, rng):
-    for _ in range(4):
+    for _ in range(2):
         query, X = random_query(rng, activation, hidden=(2, 4))
-        plain, found = crown_bounds(query), optimized_bounds(query, Effort(max_iter=12))
+        plain, found = crown_bounds(query), optimized_bounds(query, Effort(max_iter=6))
         assert within(found, plain)
         assert inside(found, query.network.pre_activations(X))
         assert read_bounds(query, found.multiplier) == found
@@ -156,7 +156,7 @@ def test_slopes_of_their_own_tighten_and_are_read_back(activation, rng):
         assert inside(read_bounds(query, hostile), query.network.pre_activations(X))
         assert within(read_bounds(query, hostile), plain)
         signed = query.with_signs(signs_at(rng, query, X[0]))
-        found, kept = optimized_bounds(signed, Effort(max_iter=12)), with_signs(query, X, signed.signs)
+        found, kept = optimized_bounds(signed, Effort(max_iter=6)), with_signs(query, X, signed.signs)
         assert inside(found, query.network.pre_activations(kept))
         assert read_bounds(signed, found.multiplier) == found
 

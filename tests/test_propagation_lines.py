@@ -39,7 +39,7 @@ def test_the_price_of_any_line_bounds_it(activation, rng):
     lower, upper = intervals(rng)
     points = samples(lower, upper)
     values = activation(points)
-    for _ in range(12):
+    for _ in range(6):
         A = rng.standard_normal((1, 60)) * 10.0 ** rng.integers(-3, 4)
         D = A * rng.choice([0.0, 0.01, 0.25, 0.5, 1.0, 2.0, -1.0], size=60) + rng.choice(
             [0.0, 0.3]
@@ -94,7 +94,7 @@ def test_elementary_functions_are_as_exact_as_is_said(activation, rng):
     found, where = price(activation, A, D, lower, upper)
     error = error_of(activation, A, D, lower, upper)
     with mpmath.workdps(60):
-        for j in range(60):
+        for j in range(0, 60, 3):
             s = mpmath.mpf(float(where[0, j]))
             value = mpmath.tanh(s) if isinstance(activation, Tanh) else 1 / (1 + mpmath.exp(-s))
             true = mpmath.mpf(float(A[0, j])) * value - mpmath.mpf(float(D[0, j])) * s
