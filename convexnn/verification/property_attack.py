@@ -69,7 +69,10 @@ class Climb:
 
 
 def climb(network: Network, rows: Rows, box: tuple[Array, Array], cases: Indices, start: Array, steps: int) -> Climb:
-    """Signed gradient steps on the smallest row of the case, which ties share; one path a starting point.
+    """Paths that raise the smallest row of their case, one a starting point.
+
+    Signed gradient steps; with several rows every other path takes conditional gradient steps on a soft minimum that
+    hardens, which settle where rows balance, while signed steps go to and fro there.
 
     Parameters
     ----------
@@ -84,26 +87,35 @@ def climb(network: Network, rows: Rows, box: tuple[Array, Array], cases: Indices
     """
     lower, upper = box
     half = 0.5 * (upper - lower)
+    walks = ((rows.member.sum(axis=1)[cases] > 1) & (np.arange(len(cases)) % 2 == 0))[:, None]
     x, best, value = start, start, np.full(len(start), -np.inf)
     total = np.zeros((len(start), len(rows.rows)))
-    for length in np.append(np.geomspace(FIRST, LAST, max(steps, 1)), 0.0)[-steps - 1 :]:
+    first = np.zeros((len(start), 1))
+    for i, length in enumerate(np.append(np.geomspace(FIRST, LAST, max(steps, 1))[:steps], 0.0)):
         found = np.where(rows.member[cases], rows.values(network, x), np.inf)
         smallest = found.min(axis=1, initial=np.inf)
         best = np.where((smallest > value)[:, None], x, best)
         value = np.maximum(value, smallest)
-        share = _shares(found, smallest)
+        if i == steps:
+            break
+        gap = np.where(np.isfinite(found), found - smallest[:, None], 0.0)
+        spread = gap.sum(axis=1, keepdims=True) / np.maximum((gap > 0).sum(axis=1, keepdims=True), 1)
+        first = spread if i == 0 else first
+        share = _shares(found, gap, np.where(walks, first / (1.0 + i), 0.25 * spread))
         total += share
         gradient = pull_back(network, x, share @ rows.rows) + share @ rows.input_rows
-        x = np.clip(x + length * half * np.sign(gradient), lower, upper)
+        corner = np.where(gradient > 0, upper, np.where(gradient < 0, lower, x))
+        signed = np.clip(x + length * half * np.sign(gradient), lower, upper)
+        x = np.where(walks, np.clip(x + 2.0 / (i + 2.0) * (corner - x), lower, upper), signed)
     norm = total.sum(axis=1, keepdims=True)
     return Climb(best, value, total / np.where(norm > 0, norm, 1.0))
 
 
-def _shares(found: Array, smallest: Array) -> Array:
+def _shares(found: Array, gap: Array, scale: Array) -> Array:
     """Weights of the rows near the smallest one, shape (n, q), summing to one."""
-    gap = np.where(np.isfinite(found), found - smallest[:, None], 0.0)
-    spread = gap.sum(axis=1, keepdims=True) / np.maximum((gap > 0).sum(axis=1, keepdims=True), 1)
-    weight = np.where(np.isfinite(found), np.exp(-4.0 * gap / np.where(spread > 0, spread, 1.0)), 0.0)
+    with np.errstate(over="ignore"):
+        weight = np.exp(-gap / np.where(scale > 0, scale, 1.0))
+    weight = np.where(np.isfinite(found), weight, 0.0)
     norm = weight.sum(axis=1, keepdims=True)
     return np.asarray(weight / np.where(norm > 0, norm, 1.0))
 
