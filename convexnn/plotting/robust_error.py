@@ -16,6 +16,7 @@ Array = NDArray[np.float64]
 #: Color of the attack, and of the methods in order.
 ATTACK, METHODS = PALETTE[1], (PALETTE[0], PALETTE[2], PALETTE[3], PALETTE[4], PALETTE[5])
 DASHES = ((0, (8, 3)), (0, (2, 2)), (0, (10, 3, 2, 3)), (0, (5, 5)), "solid")
+ROUNDING = 1e-9
 NORMS = {"l2": "ℓ₂", "linf": "ℓ∞"}
 
 
@@ -63,7 +64,7 @@ class RobustErrorDisplay:
             raise InvalidInputError(f"{self.radii.shape} radii need errors of that shape and a method, got {shapes}.")
         if (np.diff(self.radii) <= 0).any() or self.radii[0] < 0:
             raise InvalidInputError(f"radii must increase and be nonnegative, got {self.radii.tolist()}.")
-        if (self.attack > self.best).any() or (self.clean > self.attack).any():
+        if (self.attack > self.best + ROUNDING).any() or (self.clean > self.attack + ROUNDING).any():
             raise InvalidInputError("Errors must be ordered: clean <= attack <= certified.")
 
     @property

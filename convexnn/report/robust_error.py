@@ -140,12 +140,12 @@ class RobustErrorReport(ByValue):
     @property
     def certified_error(self) -> Array:
         """Shares that a method does not certify, shape (m, r, p): UPPER bounds on the robust error."""
-        return np.asarray(1.0 - self.certified.mean(axis=-1))
+        return np.asarray((~self.certified).mean(axis=-1))
 
     @property
     def best_certified_error(self) -> Array:
         """Shares that no method certifies, shape (m, r): UPPER bounds on the robust error."""
-        return np.asarray(1.0 - self.certified.any(axis=2).mean(axis=-1))
+        return np.asarray((~self.certified.any(axis=2)).mean(axis=-1))
 
     @property
     def tightness(self) -> Array:
