@@ -15,6 +15,7 @@ from convexnn.propagation import (
     CROWN,
     IBP,
     Effort,
+    InputSet,
     LayerBounds,
     Query,
     crown_bounds,
@@ -84,6 +85,16 @@ def test_signs_that_no_input_has_are_empty():
     assert not crown_bounds(query.with_signs((np.array([1, -1], dtype=np.int8),))).empty
     with pytest.raises(InvalidInputError, match="shapes"):
         query.with_signs((np.zeros(3, dtype=np.int8),))
+
+
+def test_rows_that_do_not_fit_are_refused(rng):
+    query, _ = random_query(rng, ReLU())
+    with pytest.raises(InvalidInputError, match="Rows"):
+        Query(query.network, query.inputs, np.ones((2, 9)), np.zeros(2))
+    with pytest.raises(InvalidInputError, match="Rows"):
+        Query(query.network, query.inputs, query.weights, np.zeros(7))
+    with pytest.raises(InvalidInputError, match="inputs"):
+        Query(query.network, InputSet.box(np.zeros(50), np.ones(50)), query.weights, query.offset)
 
 
 def test_linear_networks_are_exact(rng):

@@ -41,6 +41,19 @@ class Query(ByValue):
     offset: Array
     signs: Signs | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse rows and sets that do not fit the network."""
+        object.__setattr__(self, "weights", np.asarray(self.weights, dtype=np.float64))
+        object.__setattr__(self, "offset", np.asarray(self.offset, dtype=np.float64))
+        d, k = self.network.n_inputs, self.network.n_outputs
+        if self.weights.ndim != 2 or self.weights.shape[1] != k or self.offset.shape != (len(self.weights),):
+            raise InvalidInputError(
+                f"Rows of a query need weights (q, {k}) and an offset (q,), got {self.weights.shape} and "
+                f"{self.offset.shape}."
+            )
+        if self.inputs.centre.shape != (d,):
+            raise InvalidInputError(f"The set has {len(self.inputs.centre)} inputs, the network {d}.")
+
     @classmethod
     def of_rivals(cls, network: Network, x: ArrayLike, label: int, threat: Threat) -> Query:
         """``f_t - f_y`` for every rival t in order; with one output ``-f`` for the class 1, ``f`` for the class 0."""
