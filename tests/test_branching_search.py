@@ -101,6 +101,38 @@ def test_a_target_stops_the_search_from_either_side(rng):
     assert query.inputs.lower[0] <= below.points[0, 0] <= query.inputs.upper[0]
 
 
+def test_rows_are_decided_on_their_own(rng):
+    for threat in THREATS:
+        query = query_of(rng, network(rng, (5,), outputs=5), threat)
+        truth = np.sort(exact_max(query))
+        target = float(0.5 * (truth[1] + truth[2]))
+        evidence = BRANCH_AND_BOUND.propose(query, Effort(stop_below=target))
+        below = BRANCH_AND_BOUND.check(query, evidence.multiplier) < target
+        np.testing.assert_array_equal(below, exact_max(query) < target)
+        assert evidence.status == "hopeless"
+        assert np.all(evidence.details["lower"][~below] >= target)
+        stopped = BRANCH_AND_BOUND.propose(query, Effort(stop_below=target, first_failure=True))
+        assert np.all(BRANCH_AND_BOUND.check(query, stopped.multiplier) >= exact_max(query) - 1e-7)
+        sure = BRANCH_AND_BOUND.propose(query, Effort(stop_below=float(truth[-1]) + 0.1))
+        assert sure.status == "below"
+        assert np.all(BRANCH_AND_BOUND.check(query, sure.multiplier) < truth[-1] + 0.1)
+
+
+@pytest.mark.slow
+def test_deep_and_wide_networks_start_from_slopes_and_spend_what_they_may(rng):
+    net = network(rng, (45, 45, 45), inputs=12, scale=0.3)
+    query = query_of(rng, net, LInfBall(0.3)).rows([0])
+    evidence = BRANCH_AND_BOUND.propose(query, Effort(max_iter=3))
+    assert evidence.details["calls"]["alpha_crown"] > 0
+    bound = BRANCH_AND_BOUND.check(query, evidence.multiplier)
+    assert evidence.details["lower"][0] <= bound[0] < 1.5 * abs(evidence.details["lower"][0]) + 2.0
+    shared = [key for key in evidence.multiplier if key.startswith("bounds/slopes/")]
+    assert len(shared) > 0
+    for key in shared:
+        other = {**evidence.multiplier, key: rng.random(evidence.multiplier[key].shape)}
+        assert BRANCH_AND_BOUND.check(query, other)[0] >= evidence.details["lower"][0]
+
+
 @pytest.mark.parametrize("effort", [Effort(deadline=0.0), Effort(max_iter=1), Effort(max_iter=3)])
 def test_a_search_cut_short_has_a_valid_loose_bound(rng, effort):
     query = query_of(rng, network(rng, (6, 5)), THREATS[1])
@@ -177,5 +209,7 @@ def test_leaves_that_are_missing_or_exchanged_or_negated(rng):
     for changed in (np.delete(tree, leaves[0], axis=0), np.vstack([tree, tree[-1:]])):
         assert BRANCH_AND_BOUND.check(query, {**multiplier, "row0/tree": changed})[0] == np.inf
     assert BRANCH_AND_BOUND.check(query, {})[0] == np.inf
+    words = {key: np.array(["a"]) for key in multiplier if key != "row0/tree"}
+    assert BRANCH_AND_BOUND.check(query, {"row0/tree": tree, **words})[0] >= truth
     only_tree = BRANCH_AND_BOUND.check(query, {"row0/tree": tree})[0]
     assert only_tree >= truth

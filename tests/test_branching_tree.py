@@ -63,6 +63,11 @@ def test_other_lists_are_not_trees(rows):
     assert read_tree(np.array(rows, dtype=float), no_signs(SIZES)) is None
 
 
+def test_no_numbers_are_no_tree():
+    assert read_tree(np.array([["a", "b"]]), no_signs(SIZES)) is None
+    assert read_tree(np.array([None, {}], dtype=object), no_signs(SIZES)) is None
+
+
 def test_lists_with_rows_changed_at_random_are_trees_that_cover_or_none(rng):
     read = 0
     for _ in range(200):

@@ -89,6 +89,6 @@ def _leaf(query: Query, leaf: Leaf, multiplier: Multiplier) -> float:
         return np.inf
     try:
         value = float(METHODS[leaf.method].check(query.with_signs(leaf.signs), multiplier)[0])
-    except CertificateError:
+    except (CertificateError, TypeError, ValueError):  # arrays of a wrong shape, or none of numbers
         return np.inf
     return np.inf if np.isnan(value) else value

@@ -53,7 +53,7 @@ def begin(query: Query, effort: Effort, layers: LayerBounds) -> tuple[list[Node]
     found = METHODS[SEMIDEFINITE].check(whole, known)
     nodes = [Node(whole.rows(r), base, float(found[r]), SEMIDEFINITE, known) for r in range(query.n_rows)]
     nothing = np.empty((0, query.network.n_inputs))
-    if effort.stop_below is None or query.n_rows == 1 or not is_small(nodes[0]) or effort.out_of_time():
+    if effort.stop_below is None or query.n_rows < 2 or not is_small(nodes[0]) or effort.out_of_time():
         return nodes, nothing
     return nodes, _together(whole, effort, base, nodes)
 

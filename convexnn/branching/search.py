@@ -180,7 +180,7 @@ def propose(query: Query, effort: Effort | None = None, bounds: LayerBounds | No
         multiplier,
         _worst(statuses),
         sum(search.nodes for search in searches),
-        np.array([search.best.point for search in searches]),
+        np.array([search.best.point for search in searches]).reshape(-1, query.network.n_inputs),
         {
             "lower": np.array([search.best.value for search in searches]),
             "statuses": tuple(statuses),

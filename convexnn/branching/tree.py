@@ -59,7 +59,10 @@ def read_tree(rows: ArrayLike, start: Signs) -> tuple[Leaf, ...] | None:
     start : tuple of int8 arrays
         Signs that hold already; a unit with a sign is not split again.
     """
-    table = np.asarray(rows, dtype=np.float64)
+    try:
+        table = np.asarray(rows, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
     if table.ndim != 2 or table.shape[1] != 2 or not np.all(np.abs(table) < LARGEST):  # nan fails too
         return None
     if not np.array_equal(table, np.rint(table)):
