@@ -39,6 +39,8 @@ Array = NDArray[np.float64]
 GAP_L2, GAP_LINF, GAP_DEEP = 1e-6, 1e-4, 1e-4
 #: Rows (of all networks) whose multipliers and rates are remembered.
 REMEMBERED = 1024
+#: Half widths below this share of the largest count as that share when multipliers are made for a box.
+NARROWEST = 1e-3
 #: Inputs and hidden units of deep networks up to which LipSDP is solved; larger ones get the product of the norms.
 LARGEST_DEEP = 600
 
@@ -74,10 +76,14 @@ def _proposal_l2(network: Network, outer: bytes) -> Array:
 
 @lru_cache(maxsize=REMEMBERED)
 def _proposal_linf(network: Network, outer: bytes) -> tuple[Array, Array]:
-    v, slopes = np.frombuffer(outer), network.activation.slopes
-    rows = stack_rounded(network.W, v, slopes)
+    return _multipliers_linf(network.W, np.frombuffer(outer), network.activation.slopes)
+
+
+def _multipliers_linf(W: Array, v: Array, slopes: tuple[float, float]) -> tuple[Array, Array]:
+    """Multipliers for the unit cube; those of the columns of W times half widths serve a box."""
+    rows = stack_rounded(W, v, slopes)
     if slopes[0] == 0.0:  # power steps on the pairs' form, which does not know the upper slope and need not
-        q, y, _ = multipliers_linf(rows.B, certified_pairs(network.W, v[None], np.inf, tol=GAP_LINF).factors[0].T)
+        q, y, _ = multipliers_linf(rows.B, certified_pairs(W, v[None], np.inf, tol=GAP_LINF).factors[0].T)
     else:
         found = maximize_linf(rows.B, GAP_LINF)
         q, y = found.q, found.y
@@ -209,12 +215,33 @@ def _propose(name: str, query: Query, effort: Effort, box: bool) -> Evidence:
         oriented = (v if v[np.flatnonzero(v)[0]] > 0 else -v) if v.any() else np.zeros_like(v)  # both have the same
         outer = (oriented + 0.0).tobytes()
         if box and not query.inputs.has_ball:
-            keys[f"row{row}/q"], keys[f"row{row}/y"] = _proposal_linf(query.network, outer)
+            keys |= _proposal_in_box(query, effort, row, v, outer)
         elif query.network.is_shallow:
             keys[f"row{row}/q"] = _proposal_l2(query.network, outer)
         else:
             keys[f"row{row}/t"] = _proposal_deep(query.network, outer)
     return Evidence(name, keys)
+
+
+def _proposal_in_box(query: Query, effort: Effort, row: int, v: Array, outer: bytes) -> dict[str, Array]:
+    """Multipliers of the cube; where these leave a row open and the box is no cube, better ones for the box itself."""
+    network, (half, _) = query.network, _largest_distances(query.inputs)
+    cube = _named(row, *_proposal_linf(network, outer))
+    used = half[np.any(network.W != 0.0, axis=0)]
+    if not used.size or used.max() <= used.min() * (1.0 + 1e-9):
+        return cube
+    value = float(query.rows(row).values(query.inputs.centre[None])[0, 0])
+    rise = _rise_in_box(network, v, cube, row, half)
+    if effort.stop_below is not None and value + rise < effort.stop_below:
+        return cube
+    relative = np.maximum(half / half.max(), NARROWEST)
+    q, y = _multipliers_linf(network.W * relative, v, network.activation.slopes)
+    own = _named(row, q, y / relative**2)
+    return own if _rise_in_box(network, v, own, row, half) < rise else cube
+
+
+def _named(row: int, q: Array, y: Array) -> dict[str, Array]:
+    return {f"row{row}/q": q, f"row{row}/y": y}
 
 
 def propose_lipsdp(query: Query, effort: Effort, bounds: LayerBounds | None = None) -> Evidence:
@@ -224,7 +251,10 @@ def propose_lipsdp(query: Query, effort: Effort, bounds: LayerBounds | None = No
 
 
 def propose_max_gradient(query: Query, effort: Effort, bounds: LayerBounds | None = None) -> Evidence:
-    """Multipliers of the max-gradient program, one a row of the network (remembered); bounds do not matter."""
+    """Multipliers of the max-gradient program, one a row of the network (remembered); bounds do not matter.
+
+    Boxes that are no cubes and rows that are not below ``effort.stop_below`` get multipliers of their own.
+    """
     del bounds
     return _propose("max_gradient", query, effort, box=True)
 
