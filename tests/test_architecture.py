@@ -29,7 +29,7 @@ ARROWS: tuple[tuple[str, ...], ...] = (
     ("lipsdp", "interop", "exchange"),
     ("network",),
     ("quadratic", "propagation"),
-    ("relaxations",),
+    ("relaxations", "regions"),
     ("branching",),
     ("structure",),
     ("vector_structure",),
