@@ -166,11 +166,12 @@ def test_rotations_of_a_ball_and_permuted_units_change_nothing(rng):
 
 
 def test_moments_are_good_attack_starts_and_scores_point_at_unstable_units(rng):
-    query = random_query(rng, (5, 10, 8, 3), "box", radius=0.8)
-    evidence = propose_sdp(query, TIGHT)
-    values = query.values(query.inputs.project(evidence.points))
-    assert evidence.points.shape[1] == 5
-    assert values.max() > sampled_maximum(rng, query, 50)[0]
+    for kind in SETS:
+        query = random_query(rng, (12, 10, 8, 3), kind, radius=0.8)
+        evidence = propose_sdp(query, TIGHT)
+        assert evidence.points.shape[1] == 12
+        values = query.values(query.inputs.project(evidence.points))
+        assert sampled_maximum(rng, query, 400)[0] < values.max() <= SDP.check(query, evidence.multiplier)[0]
     layer, unit, score = evidence.details["branching"]
     bounds = crown_bounds(query)
     assert len(layer) == len(unit) == len(score) > 0

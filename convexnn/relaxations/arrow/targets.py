@@ -16,6 +16,7 @@ from convexnn.relaxations.arrow.factors import Primal
 from convexnn.relaxations.arrow.forms import compose, unstable
 from convexnn.relaxations.arrow.method import Outcome, State, minimize
 from convexnn.relaxations.arrow.problem import ArrowProblem, Relaxation
+from convexnn.relaxations.arrow.rounding import rounded_points
 from convexnn.relaxations.arrow.sharing import Watch
 
 Array = NDArray[np.float64]
@@ -158,7 +159,7 @@ def bound_rows(
             watch = Watch.over(relaxation.forms.outputs[waiting])
             outcome = _solve(problem, effort, state, watch if effort.stop_below is not None else None, floors[row])
             state = outcome.state or state
-            rows[row] = _better(rows[row], _result(problem, outcome, float(before[row])))
+            rows[row] = _better(rows[row], _result(query.rows(row), problem, outcome, float(before[row]), effort.seed))
             for other, bound, v in zip(waiting, watch.best, watch.multipliers, strict=True):
                 if bound < rows[other].bound:
                     rows[other] = replace(
@@ -194,11 +195,11 @@ def _solve(problem: ArrowProblem, effort: Effort, state: State | None, watch: Wa
     return again if again.bound <= found.bound else found
 
 
-def _result(problem: ArrowProblem, outcome: Outcome, before: float) -> RowResult:
+def _result(query: Query, problem: ArrowProblem, outcome: Outcome, before: float, seed: int) -> RowResult:
     relaxation, forms = problem.relaxation, problem.relaxation.forms
     points, score = np.empty((0, len(relaxation.chart.centre))), np.zeros(relaxation.m)
     if outcome.primal is not None:
-        points, score = _points(relaxation, outcome.primal), _scores(problem, outcome.primal)
+        points, score = rounded_points(query, relaxation, outcome.primal, seed), _scores(problem, outcome.primal)
     return RowResult(
         min(before, outcome.bound),
         outcome.status,
@@ -210,16 +211,6 @@ def _result(problem: ArrowProblem, outcome: Outcome, before: float) -> RowResult
         forms.unit,
         score,
     )
-
-
-def _points(relaxation: Relaxation, primal: Primal) -> Array:
-    """Inputs at the first moments of X, and their signs (boxes) or directions (balls)."""
-    mean = primal.Xx[:, 0] / max(primal.Xhh[0, 0], 1e-12)
-    if relaxation.chart.is_ball:
-        other = mean / max(float(np.linalg.norm(mean)), 1e-12)
-    else:
-        mean, other = np.clip(mean, -1.0, 1.0), np.sign(mean)
-    return relaxation.chart.points(np.vstack([mean, other]))
 
 
 def _scores(problem: ArrowProblem, primal: Primal) -> Array:
