@@ -73,10 +73,11 @@ def compose(query: Query, bounds: ExactBounds, chart: Chart, layer: Index, unit:
     m, network = len(layer), query.network
     slope = rational(float(network.activation.slopes[0]))
     powers = np.ldexp(1.0, np.frexp(scale)[1])
-    post = _inputs(query.inputs, chart, m)
+    _refuse_chart(query.inputs, chart)
+    post = np.empty((0, 1 + m + chart.d), dtype=object)
     hidden, rows = [], []
     for k, (W, b) in enumerate(network.layers[:-1]):
-        pre = _affine(W, b, post)
+        pre = _affine(W, b, post) if k else _first(W, b, chart, m)
         own = np.flatnonzero(layer == k)
         post = pre * _factors(bounds, k, unit[own], slope)[:, None]
         for j in own:
@@ -94,21 +95,25 @@ def compose(query: Query, bounds: ExactBounds, chart: Chart, layer: Index, unit:
     return ExactForms(powers, np.minimum(lower, zero), np.maximum(upper, zero), stacked, tuple(hidden), outputs)
 
 
-def _inputs(inputs: InputSet, chart: Chart, m: int) -> Rationals:
-    """``x`` as forms (d_in, 1 + m + d); refuses charts that do not contain the set."""
+def _refuse_chart(inputs: InputSet, chart: Chart) -> None:
+    """Charts must contain the set."""
     centre, half = rationals(chart.centre), rationals(chart.half)
     if chart.is_ball:
         fits = bool((centre == rationals(inputs.centre)).all() and (half >= rational(float(inputs.radius))).all())
     else:
         low, high = extent(inputs)
-        reach = np.array([half[i] if i in set(chart.kept.tolist()) else rational(0) for i in range(len(half))])
+        reach = np.where(np.isin(np.arange(len(half)), chart.kept), half, rational(0))
         fits = bool((centre - reach <= low).all() and (centre + reach >= high).all())
     if not fits or chart.lift is not None:
         raise CertificateError("The chart of the inputs does not contain the set.")
-    forms = np.full((len(centre), 1 + m + chart.d), rational(0), dtype=object)
-    forms[:, 0] = centre
-    for place, i in enumerate(chart.kept):
-        forms[i, 1 + m + place] = half[i]
+
+
+def _first(W: Array, b: Array, chart: Chart, m: int) -> Rationals:
+    """``W x + b`` as forms (units, 1 + m + d)."""
+    weights = rationals(W)
+    forms = np.full((len(b), 1 + m + chart.d), rational(0), dtype=object)
+    forms[:, 0] = weights @ rationals(chart.centre) + rationals(b)
+    forms[:, 1 + m :] = weights[:, chart.kept] * rationals(chart.half)[chart.kept]
     return forms
 
 
