@@ -39,7 +39,7 @@ CORRUPTIONS = {
 
 
 @pytest.mark.parametrize("kind", SETS)
-@pytest.mark.parametrize("triangle", [False, True])
+@pytest.mark.parametrize("triangle", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_corrupted_multipliers_never_prove_too_much(rng, kind, triangle):
     for widths, activation in (((4, 6, 2), LeakyReLU(0.1)), ((3, 5, 4, 2), "relu")):
         query = random_query(rng, widths, kind, activation, radius=1.0, rows=2)

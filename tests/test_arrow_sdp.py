@@ -64,7 +64,7 @@ def test_between_samples_and_linear_bounds_and_close_to_the_truth(rng, kind):
     assert np.min(gaps) < 0.02  # tight at least once
 
 
-@pytest.mark.parametrize("activation", ["relu", LeakyReLU(0.3)])
+@pytest.mark.parametrize("activation", ["relu", pytest.param(LeakyReLU(0.3), marks=pytest.mark.slow)])
 def test_never_below_enumeration_and_close_to_it(rng, activation):
     for _ in range(3):
         query = random_query(rng, (3, 5, 2), "box", activation, rows=2)
