@@ -175,27 +175,40 @@ def test_verdicts_do_not_depend_on_units(scale):
     assert one.statuses == two.statuses
 
 
-def test_every_model_that_gives_a_network_is_taken():
-    import torch
+def iris():
     from sklearn.datasets import load_iris
+
+    X, target = load_iris(return_X_y=True)
+    return X[:100:5], np.array(["setosa", "versicolor"])[target[:100:5]]
+
+
+def assert_labels_are_kept(model, X, names):
+    report = certify(model, X, names, LInfBall(1e-4), options=SMALL)
+    assert report.classes == ("setosa", "versicolor")
+    assert report.clean_accuracy == np.mean(model.predict(X) == names) == report.certified_accuracy
+    assert set(report.to_columns()["label"]) == {"setosa", "versicolor"}
+    with pytest.raises(InvalidInputError, match="class labels"):
+        certify(model, X, np.full(len(X), "virginica"), LInfBall(0.1))
+
+
+def test_scikit_learn_networks_and_pipelines_keep_their_labels():
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    X, target = load_iris(return_X_y=True)
-    X, names = X[:100:5], np.array(["setosa", "versicolor"])[target[:100:5]]
-    mlp = MLPClassifier((5,), solver="lbfgs", max_iter=30, random_state=0, tol=1.0).fit(X, names)
-    pipeline = make_pipeline(StandardScaler(), MLPClassifier((4,), solver="lbfgs", tol=1.0, random_state=0)).fit(
-        X, names
-    )
+    X, names = iris()
+    mlp = MLPClassifier((5,), solver="lbfgs", max_iter=30, random_state=0, tol=1.0)
+    for model in (mlp, make_pipeline(StandardScaler(), mlp)):
+        assert_labels_are_kept(model.fit(X, names), X, names)
+
+
+@pytest.mark.slow
+def test_torch_modules_and_our_estimators_are_taken():
+    import torch
+
+    X, names = iris()
     ours = SafeSNNClassifier(4, regularizer="l2", random_state=0, max_iter=5, tol=1e-1).fit(X, names)
-    for model in (mlp, pipeline, ours):
-        report = certify(model, X, names, LInfBall(1e-4), options=SMALL)
-        assert report.classes == ("setosa", "versicolor")
-        assert report.clean_accuracy == np.mean(model.predict(X) == names) == report.certified_accuracy
-        assert set(report.to_columns()["label"]) == {"setosa", "versicolor"}
-        with pytest.raises(InvalidInputError, match="class labels"):
-            certify(model, X, np.full(len(X), "virginica"), LInfBall(0.1))
+    assert_labels_are_kept(ours, X, names)
     module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2)).double()
     y = module(torch.tensor(X)).argmax(1).numpy()
     assert certify(module, X, y, L2Ball(1e-6)).certified_accuracy == 1.0

@@ -157,6 +157,8 @@ def test_stored_verdicts_are_checked_again(tmp_path):
 def test_a_time_limit_leaves_the_rest_to_the_next_run(tmp_path):
     path = tmp_path / "run.jsonl"
     assert set(run(path, time_limit=0.0).statuses) == {"unknown", "falsified"}
+    with parallel_config("threading", n_jobs=2):
+        assert set(run(None, time_limit=0.0).statuses) == {"unknown", "falsified"}
     same(run(None), run(path))
 
 

@@ -81,16 +81,19 @@ def heavy_stages(task: Task, sample: Sample, options: Options, plan: Plan, end: 
 
 def _clean(task: Task) -> list[Sample]:
     began = time.monotonic()
-    inside = task.threat.contains(task.X, task.X, 0.0)
-    samples = []
-    for row, value in enumerate(task.margins(task.X)):
-        rounding = margin_rounding(task.query(row), task.X[row], task.threat)
-        samples.append(Sample.start(int(task.index[row]), int(task.labels[row]), float(value), rounding))
-        if inside[row]:
-            samples[-1].take_point(value, task.X[row], "clean")
+    samples = [clean_sample(task.take([row])) for row in range(len(task))]
     for sample in samples:
         sample.spend("clean", (time.monotonic() - began) / len(samples))
     return samples
+
+
+def clean_sample(task: Task) -> Sample:
+    """The only sample of a task after its clean prediction, which breaks it where it is wrong and in its set."""
+    value, rounding = float(task.margins(task.X)[0]), margin_rounding(task.query(0), task.X[0], task.threat)
+    sample = Sample.start(int(task.index[0]), int(task.labels[0]), value, rounding)
+    if task.threat.contains(task.X, task.X, 0.0)[0]:
+        sample.take_point(value, task.X[0], "clean")
+    return sample
 
 
 def _attack(task: Task, samples: list[Sample], attack: Attack, options: Options) -> None:

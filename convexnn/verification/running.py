@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,15 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from convexnn.verification.cascade import INTERRUPTED, TIME_LIMIT, cheap_stages, heavy_stages
+from convexnn.verification.cascade import INTERRUPTED, TIME_LIMIT, cheap_stages, clean_sample, heavy_stages
 from convexnn.verification.plan import Options, Plan
-from convexnn.verification.rounding import margin_rounding
 from convexnn.verification.sample import Sample
 from convexnn.verification.task import Task
 from convexnn.verification.verdict import Verdict
 
 #: Samples of a block; fixed, so that results depend neither on the number of jobs nor on where a run was resumed.
 BLOCK = 32
+
+#: Seconds without a time limit, and those that workers have to answer after one.
+FOREVER, GRACE = 1e9, 5.0
+
+#: What joblib raises when workers do not answer.
+LATE = (TimeoutError, multiprocessing.TimeoutError)
 
 
 @dataclass(frozen=True)
@@ -59,44 +65,46 @@ class Run:
                     finished(verdict)
         except KeyboardInterrupt:
             stopped = INTERRUPTED
+        except LATE:
+            stopped = TIME_LIMIT
         left = set(range(len(self.task))) - done - set(found)
         return found | {index: self._unfinished(index, states, stopped or TIME_LIMIT) for index in left}
 
     def _samples(self, blocks: list[Any], done: set[int], states: dict[int, Sample]) -> Iterator[Sample]:
         """Samples in the order in which they are finished."""
         calls = [(self.task.take(rows), self.options, self.plan, self.end) for rows in blocks]
-        for block in _parallel(self.n_jobs, cheap_stages, calls):
+        for block in _parallel(self.n_jobs, cheap_stages, calls, self.end):
             fresh = [sample for sample in block if sample.index not in done]
             states |= {sample.index: sample for sample in fresh}
             yield from (sample for sample in fresh if self._is_final(sample))
         left = [sample for _, sample in sorted(states.items()) if not self._is_final(sample)]
         heavy = [(self.task.take([s.index]), s, self.options, self.plan, self.end) for s in left]
-        yield from _parallel(self.n_jobs, heavy_stages, heavy)
+        yield from _parallel(self.n_jobs, heavy_stages, heavy, self.end)
 
     def _is_final(self, sample: Sample) -> bool:
         return not self.plan.heavy or bool(sample.stopped) or (sample.decided and self.options.early_stop)
 
     def _unfinished(self, index: int, states: dict[int, Sample], reason: str) -> Verdict:
-        if index not in states:
-            one = self.task.take([index])
-            clean = float(one.margins(one.X)[0])
-            rounding = margin_rounding(one.query(0), one.X[0], one.threat)
-            states[index] = Sample.start(index, int(one.labels[0]), clean, rounding)
-        sample = states[index]
+        sample = states[index] if index in states else clean_sample(self.task.take([index]))
         sample.stopped = reason
         return sample.verdict()
 
 
-def _parallel(n_jobs: int | None, function: Callable[..., Any], calls: list[Any]) -> Iterator[Any]:
-    """Results as they come; a backend that cannot hand them over one by one hands them over at the end."""
-    from joblib import Parallel, delayed
+def _parallel(n_jobs: int | None, function: Callable[..., Any], calls: list[Any], end: float) -> Iterator[Any]:
+    """Results as they come; a backend that cannot hand them over one by one hands them over at the end.
 
-    jobs = [delayed(function)(*call) for call in calls]
+    Workers keep the time limit themselves; those that do not answer for a while after it are given up.
+    """
+    from joblib import Parallel, delayed, effective_n_jobs
+
+    left = end - time.time()
+    waits = left < FOREVER / 2 and effective_n_jobs(n_jobs) > 1
+    settings = {"n_jobs": n_jobs, "timeout": max(left, 0.0) + GRACE if waits else None}
     try:
-        run = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+        run = Parallel(return_as="generator_unordered", **settings)
     except ValueError:
-        run = Parallel(n_jobs=n_jobs)
-    results = run(jobs)
+        run = Parallel(**settings)
+    results = run([delayed(function)(*call) for call in calls])
     try:
         yield from results
     finally:
@@ -106,4 +114,4 @@ def _parallel(n_jobs: int | None, function: Callable[..., Any], calls: list[Any]
 
 def end_of(time_limit: float | None) -> float:
     """When a run that starts now is over, as ``time.time()``, which workers on other machines have as well."""
-    return time.time() + (1e9 if time_limit is None else time_limit)
+    return time.time() + (FOREVER if time_limit is None else time_limit)

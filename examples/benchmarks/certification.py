@@ -85,10 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run.rows += rows
         run.counts.append(counted(case, 20 if options.quick else options.count))
         print(f"{case.name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-    text = markdown(run)
-    print(text)
+        _write(run, options)  # after every case, so that nothing is lost
+    print(markdown(run))
+
+
+def _write(run: Run, options: argparse.Namespace) -> None:
     if options.write:
-        options.write.write_text(text, encoding="utf-8")
+        options.write.write_text(markdown(run), encoding="utf-8")
     if options.json:
         options.json.write_text(json.dumps(run.as_record(), indent=1), encoding="utf-8")
 
