@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Slopes = tuple[float, float]
 
-#: Power steps before the first step, between two certificates, and rounds of them before the slow and sure way.
-FIRST_STEPS, ROUND_STEPS, ROUNDS = 30, 60, 6
+#: Power steps before the first step, before the first try of a certificate and before the next ones, and how many tries
+#: before the slow and sure way.
+FIRST_STEPS, WARM_STEPS, ROUND_STEPS, ROUNDS = 30, 8, 60, 6
 #: Steps between two shakes of the factors: power steps leave a lost direction lost.
 SHAKE_EVERY = 100
 #: First step of q relative to its largest entry, and the decay of its moments (Adam).
@@ -100,11 +101,13 @@ class FactorPenalty:
         weights, outer = torch.as_tensor(network.W.copy()), torch.as_tensor(A)
         if self.norm == 2:
             return self._certify_l2(network, tol, pairs)
-        S = torch.as_tensor(shaken(self._at(weights, outer).numpy(), self.norm))
-        for _ in range(ROUNDS):
-            S = _follow(weights, outer, S, self.slopes, self.norm, ROUND_STEPS)
+        S, rows = self._at(weights, outer), pairs.rows(network)
+        for turn in range(ROUNDS + 1):
+            if turn == 1:  # the warm factors were not enough
+                S = torch.as_tensor(shaken(S.numpy(), self.norm))
+            S = _follow(weights, outer, S, self.slopes, self.norm, ROUND_STEPS if turn else WARM_STEPS)
             values = _parts(weights, outer, S, self.slopes)[2].numpy()
-            multiplier = multiplier_of(pairs.rows(network), S.numpy())
+            multiplier = multiplier_of(rows, S.numpy())
             bounds = margin_bounds(network, multiplier, pairs=pairs)
             loose = ~(bounds <= values * (1.0 + tol) + TINY)
             if not loose.any():

@@ -56,7 +56,7 @@ class MaxGradientTrainer(Trainer):
         docs/theory/max_gradient_training.md.
     power_steps : int, default=1
         Of the factors in every step.
-    tol : float, default=1e-3
+    tol : float, default=1e-2
         Relative gap of the certified bounds at an evaluation.
     """
 
@@ -65,7 +65,7 @@ class MaxGradientTrainer(Trainer):
     norm: float = np.inf
     form: str = "factor"
     power_steps: int = 1
-    tol: float = 1e-3
+    tol: float = 1e-2
     name: ClassVar[str] = "max_gradient"
     learning_rate: ClassVar[float] = 0.01
 
