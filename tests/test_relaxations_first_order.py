@@ -95,12 +95,12 @@ def test_signs_and_stops(rng):
     assert FIRST_ORDER.check(query.rows(0), stopped.multiplier)[0] <= between[0] + 1e-9
 
 
-def test_any_multipliers_are_valid(rng):
-    for threat in ("clipped_box", "ball"):
-        query = query_of(rng, (3, 6, 4, 2), threat)
-        truth, evidence = exact_max(query), FIRST_ORDER.propose(query, Effort())
-        for multiplier in corrupted(rng, evidence.multiplier):
-            assert np.all(FIRST_ORDER.check(query, multiplier) >= truth - 1e-7)
+@pytest.mark.parametrize("threat", ["ball", pytest.param("clipped_box", marks=SLOW)])
+def test_any_multipliers_are_valid(rng, threat):
+    query = query_of(rng, (3, 6, 3, 2), threat)
+    truth, evidence = exact_max(query), FIRST_ORDER.propose(query, Effort())
+    for multiplier in corrupted(rng, evidence.multiplier):
+        assert np.all(FIRST_ORDER.check(query, multiplier) >= truth - 1e-7)
 
 
 def test_the_two_loops_are_the_bfgs_formula(rng):

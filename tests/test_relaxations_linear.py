@@ -21,13 +21,19 @@ from convexnn.relaxations.reference import sdp_reference, triangle_reference
 SHAPES = [((2, 6, 3), "relu"), ((3, 5, 4, 2), "relu"), ((3, 5, 4, 2), "leaky_relu"), ((3, 4, 3, 4, 1), "relu")]
 
 
+def slow(name):
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
 def lp_bounds(query, effort=Effort()):  # noqa: B008
     evidence = LP.propose(query, effort)
     assert evidence.status == "optimal"
     return LP.check(query, evidence.multiplier)
 
 
-@pytest.mark.parametrize("threat", [*THREATS, "flat_box"])
+@pytest.mark.parametrize(
+    "threat", ["flat_box", "clipped_ball", *(slow(name) for name in THREATS if name != "clipped_ball")]
+)
 def test_value_is_that_of_the_reference(rng, threat):
     for widths, activation in SHAPES[1:3]:
         query = query_of(rng, widths, threat, activation)
@@ -105,7 +111,7 @@ def test_smooth_units_are_refused(rng):
     assert LP.refusal(query) is None
 
 
-@pytest.mark.parametrize("threat", ["box", "ball", "clipped_ball"])
+@pytest.mark.parametrize("threat", [slow("box"), "ball", slow("clipped_ball")])
 def test_the_semidefinite_reference_with_triangles_is_below(rng, threat):
     for widths, activation in (SHAPES[0], SHAPES[2]):
         query = query_of(rng, widths, threat, activation)
