@@ -120,11 +120,16 @@ def lirpa() -> tuple[dict[str, Callable[[Query], float]], str]:
             else:
                 ends = (torch.tensor(end[None]) for end in inputs.bounding_box())
                 set_ = PerturbationLpNorm(norm=np.inf, x_L=next(ends), x_U=next(ends))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found = module(query.network).compute_bounds(
-                    x=(BoundedTensor(x, set_),), C=torch.tensor(query.weights[None]), method=name, bound_lower=False
-                )
+            before = torch.get_default_dtype()
+            torch.set_default_dtype(torch.float64)  # it makes tensors of the default type
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    found = module(query.network).compute_bounds(
+                        x=(BoundedTensor(x, set_),), C=torch.tensor(query.weights[None]), method=name, bound_lower=False
+                    )
+            finally:
+                torch.set_default_dtype(before)
             return float(found[1].detach()[0, 0]) + float(query.offset[0])
 
         return bound
