@@ -13,9 +13,10 @@ from convexnn.exceptions import InvalidInputError
 from convexnn.exchange import Case, Property
 from convexnn.network import Network
 from convexnn.verification.properties import verify_property
-from convexnn.verification.property_attack import Rows, pull_back
+from convexnn.verification.property_attack import Rows, climb, pull_back
 from convexnn.verification.property_bounds import BoxBounds
 from convexnn.verification.property_points import is_unsafe
+from convexnn.verification.property_strong import best_weights
 from tests._shared import require_shared
 
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "polynomial", "identity")
@@ -209,6 +210,46 @@ def test_multipliers_of_any_kind_give_bounds(rng):
     assert (found >= (one.values(X, network(X)) @ weights.T).max(axis=0)).all()
     broken = box.of_combinations(rows, np.array([[np.nan, 1.0, 1.0], [np.inf, 0.0, 0.0]]))
     assert (broken == np.inf).all()
+
+
+def linear_minimax(rng, d=40, q=6):
+    """Rows that are linear in x on a box, and their largest smallest value by a linear program."""
+    A, b = rng.normal(size=(q, d)), rng.normal(size=q)
+    network = Network([(np.eye(d), np.zeros(d)), (A, b)], "identity")
+    one = Case(-np.ones(d), np.ones(d), np.eye(q), np.zeros(q))
+    found = linprog(
+        np.append(np.zeros(d), -1.0),
+        A_ub=np.hstack([-A, np.ones((q, 1))]),
+        b_ub=b,
+        bounds=[(-1, 1)] * d + [(None, None)],
+    )
+    return network, one, -found.fun
+
+
+def test_attacks_settle_where_rows_balance(rng):
+    for _ in range(3):
+        network, one, best = linear_minimax(rng)
+        start = rng.uniform(-1, 1, (4, 40))
+        found = climb(network, Rows.of([one]), (one.lower, one.upper), np.zeros(4, dtype=int), start, 100)
+        assert best - 0.1 * abs(best) <= found.values.max() <= best + 1e-9
+        assert (np.abs(found.points) <= 1).all()
+
+
+def test_the_best_combination_of_rows_is_found(rng):
+    """Minimax: for linear rows the best combination has the largest value that the rows attain together."""
+    network, one, best = linear_minimax(rng)
+    shifted = Case(one.lower, one.upper, one.rows, np.full(6, -best - 0.5))
+    rows = Rows.of([shifted])
+    found = best_weights(network, rows, 0, (one.lower, one.upper), np.zeros((1, 40)))
+    assert found.weights.min() >= 0
+    assert found.weights.sum() == pytest.approx(1.0)
+    (bound,) = BoxBounds.over(network, one.lower, one.upper).of_combinations(rows, found.weights[None])
+    assert -0.5 - 1e-9 <= bound <= -0.4
+    assert found.value <= bound + 1e-9
+    result = verify_property(network, Property((shifted,), 40, 6), random_state=0)
+    assert result.status == "holds"
+    raised = Case(one.lower, one.upper, one.rows, np.full(6, -best + 0.5))
+    assert verify_property(network, Property((raised,), 40, 6), random_state=0).status == "violated"
 
 
 def test_gradients_of_combinations(rng):

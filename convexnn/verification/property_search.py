@@ -10,16 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.activations import LeakyReLU, ReLU
 from convexnn.exchange import Case
 from convexnn.network import Network
-from convexnn.propagation import Effort, Query
 from convexnn.threads import one_thread
-from convexnn.verification.cascade import FAILURES
 from convexnn.verification.property_attack import Rows, climb
 from convexnn.verification.property_bisection import bisect
 from convexnn.verification.property_bounds import BoxBounds
-from convexnn.verification.registry import METHODS, get_certifier, is_there
+from convexnn.verification.property_strong import strengthen
 
 Array = NDArray[np.float64]
 
@@ -141,7 +138,8 @@ class Search:
         return bool(self.stopped == "time limit")
 
     @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count the wall time of a stage."""
         began = time.monotonic()
         try:
             yield
@@ -155,7 +153,7 @@ class Search:
         self._attack(group, 1, SHORT)
         if self.violated is not None or self.is_over():
             return
-        with self._timed("rows"):
+        with self.timed("rows"):
             box = BoxBounds.over(self.network, *group.box)
             self.n_boxes += 1
             self._combine(group, box)
@@ -170,7 +168,7 @@ class Search:
         """Everything: a long attack, bisection and stronger methods."""
         self._attack(group, PATHS, STEPS)
         if self.violated is None and max(len(group.cases[case].rows) for case in group.open) > 1:
-            with self._timed("rows"):
+            with self.timed("rows"):
                 self._combine(group, BoxBounds.over(self.network, *group.box))
         few = self.network.n_inputs <= FEW_INPUTS and self.limits.method == "auto"
         for stage in (self._halve, self._strong) if few else (self._strong, self._halve):
@@ -179,7 +177,7 @@ class Search:
 
     def _attack(self, group: Group, paths: int, steps: int) -> None:
         """Paths from the middle and from random points of the box, for every open case."""
-        with self._timed("attack"):
+        with self.timed("attack"):
             lower, upper = group.box
             cases, width = np.array(group.open, dtype=np.intp), max(len(group.rows.offset), len(lower))
             paths = max(1, min(paths, ATTACK_ENTRIES // max(len(cases) * width, 1)))
@@ -209,49 +207,9 @@ class Search:
                 break
         return found.points
 
-    def _halve(self, group: Group) -> None:
-        with self._timed("bisection"):
-            bisect(self, group)
-
     def _strong(self, group: Group) -> None:
-        """Stronger methods on the best combination of rows of every open case."""
-        for name in self._methods():
-            for position, case in enumerate(group.open):
-                if self.violated is not None or self.is_over():
-                    return
-                if group.rows.input_rows[group.weights[case] > 0].any():
-                    continue  # these methods know nothing of the inputs' part; bisection does
-                left = self.limits.deadline - time.monotonic()
-                with self._timed(name):
-                    self._apply(group, case, name, time.monotonic() + left / max(1, len(group.open) - position))
+        strengthen(self, group)
 
-    def _methods(self) -> tuple[str, ...]:
-        if self.limits.method != "auto":
-            return (self.limits.method,)
-        piecewise = isinstance(self.network.activation, ReLU | LeakyReLU)
-        names = ("alpha_crown", "sdp", "branch_and_bound") if piecewise else ("alpha_crown", "quadratic")
-        return tuple(name for name in names if is_there(name))
-
-    def _apply(self, group: Group, case: int, name: str, deadline: float) -> None:
-        certifier, points = get_certifier(name), []
-
-        def bounder(query: Query) -> Array:
-            refusal = certifier.refusal(query)
-            if refusal is not None or not METHODS[name].rigorous:
-                return np.full(query.n_rows, np.inf)
-            seed = int(self.limits.rng.integers(2**31))
-            evidence = certifier.propose(query, Effort(stop_below=0.0, deadline=deadline, seed=seed))
-            points.append(evidence.points)
-            return certifier.check(query, evidence.multiplier)
-
-        box = BoxBounds.over(self.network, *group.box)
-        try:
-            bound = box.of_combinations(group.rows, group.weights[case : case + 1], bounder)
-        except FAILURES:
-            return
-        group.close(case, float(bound[0]), name)
-        for found in points:
-            usable = found[np.isfinite(found).all(axis=1)] if found.ndim == 2 and len(found) else found
-            if len(usable) and usable.shape[1] == self.network.n_inputs and not group.bounds[case] < 0:
-                cases = np.full(len(usable), case, dtype=np.intp)
-                self.follow(group, group.box, cases, np.clip(usable, *group.box), STEPS)
+    def _halve(self, group: Group) -> None:
+        with self.timed("bisection"):
+            bisect(self, group)
