@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from convexnn.activations import ACTIVATIONS
 from convexnn.propagation.backward import TINY, Choice, upper_bounds
-from convexnn.propagation.layer_bounds import LayerBounds, crown_bounds, interval_bounds, next_interval, read_bounds
+from convexnn.propagation.layer_bounds import LayerBounds, crown_bounds, interval_bounds, next_interval, refined
 from convexnn.propagation.lines import image
 from convexnn.propagation.query import Certifier, Effort, Evidence, Query
 from convexnn.rigorous import gamma
@@ -92,7 +92,7 @@ def checked_rows(query: Query, multiplier: Mapping[str, Array], choice: Choice |
     """
     bounds = [crown_bounds(query)]
     if any(key.startswith("bounds/") for key in multiplier):
-        bounds.append(read_bounds(query, multiplier))
+        bounds.append(refined(query, bounds[0], multiplier))
     found = check_interval(query, {})
     for known in bounds:
         found = np.minimum(found, np.minimum(row_bounds(query, known), interval_rows(query, known)))

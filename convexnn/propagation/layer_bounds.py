@@ -96,7 +96,11 @@ def read_bounds(query: Query, multiplier: Mapping[str, Array]) -> LayerBounds:
 
     Every kind of evidence can only tighten them; kinds that nobody registered are ignored.
     """
-    bounds = crown_bounds(query)
+    return refined(query, crown_bounds(query), multiplier)
+
+
+def refined(query: Query, bounds: LayerBounds, multiplier: Mapping[str, Array]) -> LayerBounds:
+    """Rigorous bounds, tightened by all registered kinds of evidence in a multiplier."""
     for prefix, function in sorted(_REFINERS.items()):
         evidence = {key: value for key, value in multiplier.items() if key.startswith(prefix)}
         if evidence and not bounds.empty:
