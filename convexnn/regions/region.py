@@ -1,4 +1,4 @@
-"""Whole regions of the input space as affine images of the unit ball or the unit box: balls, boxes, ellipsoids, rotated boxes."""
+"""Whole regions of the input space as affine images of the unit ball or the unit box."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Region(ByValue):
         return E / np.maximum(np.linalg.norm(E, axis=1, keepdims=True), 1.0)
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
-        """n points: images of uniform points of the unit ball or box, shape (n, d)."""
+        """Draw n points: images of uniform points of the unit ball or box, shape (n, d)."""
         if self.kind == BOX:
             return self.image(rng.uniform(-1.0, 1.0, (n, self.n_axes)))
         E = rng.standard_normal((n, self.n_axes))
@@ -116,7 +116,7 @@ class Region(ByValue):
         return self.image(E * rng.random((n, 1)) ** (1.0 / self.n_axes))
 
     def sample_surface(self, n: int, rng: np.random.Generator) -> Array:
-        """n points: images of uniform points of the unit sphere or of the surface of the unit box, shape (n, d)."""
+        """Draw n points: images of uniform points of the sphere or of the surface of the unit box, shape (n, d)."""
         if self.kind == BALL:
             E = rng.standard_normal((n, self.n_axes))
             return self.image(E / np.maximum(np.linalg.norm(E, axis=1, keepdims=True), np.finfo(float).tiny))
