@@ -8,21 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.branching.node import Node
+from convexnn.relaxations.tightening import unit_scores
 
 Array = NDArray[np.float64]
-
-
-def intercept_scores(node: Node) -> tuple[Array, ...]:
-    """``|weight| (-l) u / (u - l)``: height of the triangle of each undecided unit in the form at the output."""
-    layers = node.layers.layers(node.query)
-    A = node.query.weights @ node.query.network.layers[-1][0]
-    found: list[Array] = []
-    for layer in reversed(layers):
-        width = np.maximum(layer.upper - layer.lower, np.finfo(float).tiny)
-        height = np.maximum(-layer.lower, 0.0) * np.maximum(layer.upper, 0.0) / width
-        found.append(np.abs(A[0]) * height)
-        A = (A * layer.slopes(A)) @ layer.W
-    return tuple(reversed(found))
 
 
 def by_layer(found: tuple[NDArray[np.intp], NDArray[np.intp], Array], sizes: tuple[int, ...]) -> tuple[Array, ...]:
@@ -38,7 +26,7 @@ def choose(node: Node) -> tuple[int, int] | None:
     undecided = node.undecided()
     if not any(len(units) for units in undecided):
         return None
-    for scores in (node.scores, intercept_scores(node)):
+    for scores in (node.scores, unit_scores(node.query, node.layers)):
         found = _best(scores, undecided)
         if found is not None:
             return found
