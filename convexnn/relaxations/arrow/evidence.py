@@ -149,8 +149,8 @@ class Reader:
     def _matrix_error(self, problem: ArrowProblem, v: Array, found: float, N: Array) -> float:
         """Upper bound on the Frobenius norm of what rounding did to S.
 
-        Zhh is off by g times the sum of the absolute values of its summands, B by g times those of its own (``whole``),
-        and the product ``B N^-1 B'`` by its rounding and by what B is off.
+        The first row of Zhh is off by g times the absolute values of its summands, its other entries by a few
+        roundings of theirs, B by g times its own (``whole``), and ``B N^-1 B'`` by its rounding and by what B is off.
         """
         relaxation = self.relaxation
         p, chord = relaxation.p, relaxation.chord
@@ -159,21 +159,24 @@ class Reader:
         cut = y[relaxation.group("cut")] if relaxation.triangle else np.zeros(relaxation.m)
         on_constant[: relaxation.m] += chord * cut
         zero, box = y[relaxation.group("zero")], y[relaxation.group("box")]
-        rows, inputs, squares = self._absolute
-        size = (on_constant @ rows).sum() + zero @ rows[: relaxation.m].sum(axis=1) + y[0]
-        size += (1.0 + relaxation.forms.upper) @ box + np.abs(problem.objective[:p]).sum()
-        size += (1.0 + chord + np.abs(relaxation.chord_level)) @ cut
+        rows, inputs, squares, lengths = self._absolute
+        sums = np.linalg.norm(on_constant @ rows) + y[0] + np.linalg.norm(problem.objective[:p])
+        sums += (1.0 + np.abs(relaxation.chord_level)) @ cut + np.linalg.norm(chord * cut)
+        products = np.linalg.norm(zero * lengths) + np.linalg.norm((1.0 + relaxation.forms.upper) * box)
         top = on_constant @ inputs + np.abs(problem.objective[p:])
         whole = float(np.sqrt(((np.square(top) + np.square(zero) @ squares) / N).sum()))
         relative = 4.0 * gamma(relaxation.d + relaxation.m + len(relaxation.Rh) + 32)
-        total = relative * (size + found * (found + 2.0 * whole) + relative * whole * whole)
+        total = relative * (sums + found * (found + 2.0 * whole) + relative * whole * whole)
+        total += 4.0 * gamma(16) * products  # a handful of roundings each
         return float(total * SUMMATION + 1e-290 * (1.0 + whole) ** 2)
 
     @cached_property
-    def _absolute(self) -> tuple[Array, Array, Array]:
-        """Absolute values of the forms, and the squares of those of the units on the inputs."""
+    def _absolute(self) -> tuple[Array, Array, Array, Array]:
+        """Absolute values of the forms; squares of those of the units on the inputs, and lengths on h."""
         relaxation = self.relaxation
-        return np.abs(relaxation.Rh), np.abs(relaxation.W), np.square(relaxation.W[: relaxation.m])
+        own = np.square(relaxation.W[: relaxation.m])
+        lengths = np.linalg.norm(relaxation.Rh[: relaxation.m], axis=1)
+        return np.abs(relaxation.Rh), np.abs(relaxation.W), own, lengths
 
     def _form_error(self, row: int, v: Array) -> float:
         """What the errors of the forms can add to the bound."""
