@@ -20,7 +20,8 @@ from convexnn.training import CertifiedOptions, MaxGradientTrainer, TrainingOpti
 from convexnn.training.max_gradient_forms import EigenvaluePenalty, FactorPenalty
 from convexnn.training.max_gradient_pairs import ClassPairs, margin_bounds
 
-SLOPES = [(0.0, 1.0), (0.1, 1.0), (0.0, 0.25), (-0.5, 1.0)]
+slow = pytest.mark.slow
+SLOPES = [(0.0, 1.0), *(pytest.param(pair, marks=slow) for pair in [(0.1, 1.0), (0.0, 0.25), (-0.5, 1.0)])]
 
 
 def random_network(rng, d=4, m=5, k=3, scale=1.0, activation="relu"):
@@ -92,7 +93,7 @@ def test_row_errors_are_covered(rng):
 
 
 @pytest.mark.parametrize("slopes", SLOPES)
-@pytest.mark.parametrize("norm", [2, np.inf])
+@pytest.mark.parametrize("norm", [pytest.param(2, marks=slow), np.inf])
 def test_values_and_gradients_of_the_factors(rng, slopes, norm):
     """At converged factors the value is that of the slow maximization, and its slope the finite difference."""
     W, V = rng.standard_normal((5, 3)), rng.standard_normal((3, 5))
@@ -115,8 +116,10 @@ def test_values_and_gradients_of_the_factors(rng, slopes, norm):
     assert 2 * np.vdot(slope, step) == pytest.approx(change, rel=1e-3)
 
 
-@pytest.mark.parametrize("activation", ["relu", LeakyReLU(0.2), "tanh", "sigmoid"])
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize(
+    "activation", ["relu", LeakyReLU(0.2), *(pytest.param(a, marks=slow) for a in ("tanh", "sigmoid"))]
+)
+@pytest.mark.parametrize("k", [pytest.param(1, marks=slow), 3])
 def test_certified_bounds_hold_for_differences_of_outputs(rng, activation, k):
     network = random_network(rng, k=k, activation=activation)
     X, Y = rng.standard_normal((2, 2000, 4))
@@ -151,7 +154,7 @@ def test_the_form_of_the_paper_is_a_bound_at_every_step(rng):
     penalty, W = EigenvaluePenalty(), torch.tensor(network.W)
     truth = FactorPenalty().certify(network, 1e-6)[0]
     first = penalty(W, V).numpy()
-    for _ in range(400):
+    for _ in range(200):
         values = penalty(W, V).numpy()
         assert (values >= truth * (1 - 1e-6)).all()
     assert (penalty.certify(network)[0] >= truth * (1 - 1e-6)).all()
@@ -161,8 +164,10 @@ def test_the_form_of_the_paper_is_a_bound_at_every_step(rng):
 # -- training ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["factor", "eigenvalue"])
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize(
+    ("form", "k"),
+    [("factor", 3), ("eigenvalue", 1), *(pytest.param(*f, marks=slow) for f in [("factor", 1), ("eigenvalue", 3)])],
+)
 def test_history_is_certified_and_the_result_never_worse(rng, form, k):
     X, y = blobs(rng, k=max(k, 2))
     start = random_network(rng, d=3, m=6, k=k)
@@ -181,11 +186,12 @@ def test_history_is_certified_and_the_result_never_worse(rng, form, k):
 
 def test_a_huge_weight_gives_a_constant_network(rng):
     X, y = blobs(rng)
-    found = train_certified(8, X, y, options(lam=1e3, training={"epochs": 300, "evaluate_every": 50}))
+    found = train_certified(8, X, y, options(lam=1e3, training={"epochs": 200, "evaluate_every": 50}))
     assert found.bounds.max() < 0.05
     assert found.certified_error >= found.clean_error
 
 
+@pytest.mark.slow
 def test_weights_of_single_pairs(rng):
     """Only the pair that is weighted is kept small."""
     X, y = blobs(rng)

@@ -19,6 +19,7 @@ from convexnn.relaxations.quadratic_specification import QuadraticSpec
 from convexnn.threats import L2Ball, LInfBall
 
 THREATS = [LInfBall(0.4), L2Ball(0.5), LInfBall(0.5, clip=(-0.3, 1.0)), L2Ball(0.6, clip=(-0.3, 1.0))]
+slow = pytest.mark.slow
 each_threat = pytest.mark.parametrize("threat", THREATS, ids=["linf", "l2", "linf-clip", "l2-clip"])
 
 
@@ -41,8 +42,8 @@ def samples(rng, inputs, n=4000):
 
 
 @each_threat
-@pytest.mark.parametrize("hidden", [(5,), (4, 3), (3, 3, 2)])
-@pytest.mark.parametrize("activation", ["relu", LeakyReLU(0.1)])
+@pytest.mark.parametrize("hidden", [(5,), pytest.param((4, 3), marks=slow), (3, 3, 2)])
+@pytest.mark.parametrize("activation", ["relu", pytest.param(LeakyReLU(0.1), marks=slow)])
 def test_bounds_are_above_every_sample_and_the_ascent_is_below(rng, threat, hidden, activation):
     for d, k in [(1, 1), (3, 2)]:
         network, spec = random_network(rng, (d, *hidden, k), activation), random_spec(rng, d, k)
@@ -113,6 +114,7 @@ def test_the_method_solves_the_relaxation_of_the_paper(rng, threat, sizes):
             assert found.bound == pytest.approx(problem.value, abs=1e-4 * scale)
 
 
+@pytest.mark.slow
 @each_threat
 def test_the_square_of_a_linear_function_has_the_larger_of_two_squared_linear_bounds(rng, threat):
     """The square of a linear function is largest where it or its negative is; its relaxation is at least that."""
@@ -148,7 +150,7 @@ def test_corrupted_multipliers_stay_valid(rng, threat):
     inputs = InputSet.around(0.1 * rng.standard_normal(3), threat)
     found = bound_quadratic(network, inputs, spec)
     truth = max(spec.values(network, samples(rng, inputs)).max(), found.lower)
-    for _ in range(25):
+    for _ in range(12):
         factors = rng.choice([0.0, 1.0, -1.0, 0.9, 1e6, 1e-6])
         wrong = {name: part * rng.choice([factors, 1.0], part.shape) for name, part in found.multiplier.items()}
         assert check_quadratic(network, inputs, spec, wrong) >= truth - 1e-9
@@ -187,7 +189,7 @@ def test_signs_restrict_the_set(rng):
 # -- corners ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1e3])
+@pytest.mark.parametrize("scale", [pytest.param(1e-3, marks=slow), 1e3])
 @each_threat
 def test_scales(rng, scale, threat):
     """Inputs, weights and radius of any scale: x -> scale x with W / scale is the same question about (f, scale x)."""

@@ -72,8 +72,10 @@ def _close_figures():
 # -- the numbers ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("norm", ["l2", "linf"])
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize(
+    ("norm", "k"),
+    [("linf", 3), *(pytest.param(*c, marks=pytest.mark.slow) for c in [("l2", 1), ("l2", 3), ("linf", 1)])],
+)
 def test_errors_are_ordered_and_grow_with_the_radius(rng, norm, k):
     net = network(rng, k=k)
     X, y = data(net, rng)

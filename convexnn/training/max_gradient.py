@@ -45,8 +45,8 @@ class CertifiedOptions:
     sample_weight : array-like, shape (n,), optional
     random_state : int, Generator, RandomState or None
     training : TrainingOptions
-        Epochs, learning rate, batches, time limit, checkpoint, progress, callback. By default 400 epochs, each
-        evaluated.
+        Epochs, learning rate, batches, time limit, checkpoint, progress, callback. By default 400 epochs, every tenth
+        evaluated; ``evaluate_every=1`` certifies every epoch, which costs more than the training.
     """
 
     radius: float = 0.1
@@ -56,7 +56,7 @@ class CertifiedOptions:
     form: str = "factor"
     sample_weight: Any = None
     random_state: Any = None
-    training: TrainingOptions = field(default_factory=lambda: TrainingOptions(epochs=400, evaluate_every=1))
+    training: TrainingOptions = field(default_factory=lambda: TrainingOptions(epochs=400))
 
 
 @dataclass(frozen=True, eq=False)
