@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from fractions import Fraction
 
 import numpy as np
@@ -12,6 +13,7 @@ from convexnn.activations import LeakyReLU, Polynomial, ReLU
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network
 from convexnn.propagation import (
+    ALPHA_CROWN,
     CROWN,
     IBP,
     Effort,
@@ -196,6 +198,16 @@ def test_other_ranks_can_add_evidence(rng, monkeypatch):
     assert set(found.multiplier) == {key}
     with pytest.raises(InvalidInputError, match="bounds/"):
         register_refiner("row0/", shrink)
+
+
+@pytest.mark.parametrize("certifier", [IBP, CROWN, ALPHA_CROWN], ids=lambda certifier: certifier.name)
+def test_certifiers_and_their_evidence_travel(certifier, rng):
+    query, _ = random_query(rng, ReLU())
+    sent, asked = pickle.loads(pickle.dumps((certifier, query)))  # noqa: S301
+    evidence = pickle.loads(pickle.dumps(certifier.propose(query, Effort(max_iter=3))))  # noqa: S301
+    assert sent == certifier
+    assert asked == query
+    assert (sent.check(asked, evidence.multiplier) == certifier.check(query, evidence.multiplier)).all()
 
 
 def test_crossed_bounds_are_empty():

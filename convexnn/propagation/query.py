@@ -149,6 +149,18 @@ class Evidence(ByValue):
 
 
 @dataclass(frozen=True)
+class Quiet:
+    """A function that runs without numpy's warnings; pickles like the function."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the function returns."""
+        with np.errstate(all="ignore"):
+            return self.function(*args, **kwargs)
+
+
+@dataclass(frozen=True)
 class Certifier:
     """One method: a heavy proposal and a small check.
 
@@ -171,4 +183,5 @@ class Certifier:
     def __post_init__(self) -> None:
         """Numbers that overflow on the way end as ``inf``; numpy is not asked to warn of them."""
         for name in ("propose", "check", "refusal"):
-            object.__setattr__(self, name, np.errstate(all="ignore")(getattr(self, name)))
+            function = getattr(self, name)
+            object.__setattr__(self, name, function if isinstance(function, Quiet) else Quiet(function))
