@@ -134,6 +134,8 @@ def test_certificates_are_written_and_check(network, capsys):
     assert run(*words) == 1
     assert "certificates: 2 file(s) in proofs" in capsys.readouterr().out
     assert main(["check", "proofs", "net.npz"]) == 0
+    assert main(["check", "proofs", "net.onnx"]) == 0
+    assert main(["lipschitz", "net.onnx"]) == 0
 
 
 def test_data_from_csv_and_long_tables(network, capsys):

@@ -163,14 +163,14 @@ def test_inputs_without_bounds_are_named():
 
 def test_formulas_that_explode_are_refused_and_deep_ones_are_read():
     pair = "(or (>= Y_0 0) (>= Y_1 0))"
-    assert len(read(*[pair] * 10).cases) == 1024
+    assert len(read(*[pair] * 7).cases) == 128
     with pytest.raises(InvalidInputError, match=r"has \d+ alternatives"):
         read(*[pair] * 60)
     with pytest.raises(InvalidInputError, match=r"has \d+ alternatives"):
         read(f"(and {pair * 60})")
     with pytest.raises(InvalidInputError, match=r"has \d+ alternatives"):
         read("(and " * 40 + pair + f" {pair})" * 40)
-    depth = 20_001
+    depth = 3_001  # three times the limit of the interpreter
     assert rows("(not " * depth + "(>= Y_0 1)" + ")" * depth) == ([[-1, 0]], [1])
     assert rows("(>= " + "(+ 1 " * depth + "Y_0" + ")" * depth + " 0)") == ([[1, 0]], [depth])
 
@@ -204,13 +204,13 @@ def properties(draw):
 
 
 @given(properties())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_written_is_read_bit_for_bit(tmp_path, prop):
     assert read_vnnlib(write_vnnlib(tmp_path / "p.vnnlib", prop)) == prop
 
 
 @given(st.text(alphabet='()+-*/<>=. \n;XY_01ande|"', max_size=60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_text_is_read_or_refused_in_words(text):
     for start in ("", DECLARED + BOX, DECLARED + BOX + "(assert "):
         try:

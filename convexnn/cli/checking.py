@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from convexnn.certificate import Certificate
+from convexnn.cli.data import load_network
 from convexnn.cli.output import Output
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network
@@ -16,7 +17,7 @@ from convexnn.verification.statements import describe
 def check(arguments: Namespace, output: Output) -> int:
     """Recompute the bounds of saved certificates for a saved network; refuse with exit code 1."""
     try:
-        network = Network.load(arguments.network)
+        network = load_network(arguments.network)
     except InvalidInputError as error:  # a damaged file proves nothing
         raise CertificateError(f"Refused: {error}") from error
     path = Path(arguments.certificate)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz as certify_lipschitz
 from convexnn.certificates.lipschitz_lower import lipschitz_lower_bound
-from convexnn.cli.data import Data, load_data
+from convexnn.cli.data import Data, load_data, load_network
 from convexnn.cli.output import Output
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
@@ -75,7 +75,7 @@ def refine(arguments: Namespace, output: Output) -> int:
     from convexnn.refinement import refine as refine_model
 
     _check_paths(arguments)
-    network = Network.load(arguments.network)
+    network = load_network(arguments.network)
     data = load_data(arguments.data, arguments.bundled, arguments.target)
     _check_inputs(network, data)
     output.say(f"{network}. {data}.")
@@ -106,7 +106,7 @@ def refine(arguments: Namespace, output: Output) -> int:
 
 def lipschitz(arguments: Namespace, output: Output) -> int:
     """Print a bracket around the Lipschitz constant of a saved network."""
-    network = Network.load(arguments.network)
+    network = load_network(arguments.network)
     near = None if arguments.near is None else load_data(arguments.near, target=arguments.target)
     if near is not None:
         _check_inputs(network, near)
@@ -123,7 +123,7 @@ def lipschitz(arguments: Namespace, output: Output) -> int:
 
 def attack(arguments: Namespace, output: Output) -> int:
     """Attack a saved network on data and show what is certified beside it."""
-    network = Network.load(arguments.network)
+    network = load_network(arguments.network)
     data = load_data(arguments.data, arguments.bundled, arguments.target)
     _check_inputs(network, data)
     output.say(f"{network}. {data}.")

@@ -84,7 +84,7 @@ def _fit(commands: Commands) -> None:
 
 def _refine(commands: Commands) -> None:
     parser = _command(commands, "refine", "commands:refine", "Improve a saved network by a convex program.")
-    parser.add_argument("network", help="network saved by convexnn (npz)")
+    parser.add_argument("network", help="network: .npz saved by convexnn, or .onnx")
     _data(parser)
     _training(parser)
     parser.add_argument("--regularizer", default="lipschitz", choices=("lipschitz", "l2"), help="what lam weighs")
@@ -99,7 +99,7 @@ def _refine(commands: Commands) -> None:
 
 def _lipschitz(commands: Commands) -> None:
     parser = _command(commands, "lipschitz", "commands:lipschitz", "Bracket the Lipschitz constant of a saved network.")
-    parser.add_argument("network", help="network saved by convexnn (npz)")
+    parser.add_argument("network", help="network: .npz saved by convexnn, or .onnx")
     parser.add_argument("--method", choices=("lipsdp", "deep_lipsdp", "product"), help="default: by depth and size")
     parser.add_argument("--near", metavar="FILE", help="csv or npz; the lower bound is looked for near its rows, too")
     parser.add_argument("--target", help="target column of FILE: name or number from 1 (default: the last)")
@@ -108,7 +108,7 @@ def _lipschitz(commands: Commands) -> None:
 
 def _attack(commands: Commands) -> None:
     parser = _command(commands, "attack", "commands:attack", "Attack a saved network, certify the worst case.")
-    parser.add_argument("network", help="network saved by convexnn (npz)")
+    parser.add_argument("network", help="network: .npz saved by convexnn, or .onnx")
     _data(parser)
     parser.add_argument("--norm", default="l2", choices=("l2", "linf"), help="norm of the perturbation")
     parser.add_argument(
@@ -151,7 +151,7 @@ def _certify(commands: Commands) -> None:
 def _check(commands: Commands) -> None:
     parser = _command(commands, "check", "checking:check", "Check saved certificates against a saved network.")
     parser.add_argument("certificate", help="certificate saved by convexnn (npz), or a folder of them")
-    parser.add_argument("network", help="network saved by convexnn (npz)")
+    parser.add_argument("network", help="network: .npz saved by convexnn, or .onnx")
     parser.add_argument("--exact", action="store_true", help="recompute in rational arithmetic (small networks)")
 
 
