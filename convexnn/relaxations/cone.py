@@ -74,7 +74,9 @@ class TriangleCone:
         import clarabel
 
         settings = clarabel.DefaultSettings()
-        settings.verbose, settings.max_threads, settings.presolve_enable = False, 1, False
+        settings.verbose, settings.presolve_enable = False, False
+        if hasattr(settings, "max_threads"):  # older versions have one thread only
+            settings.max_threads = 1
         settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-9
         settings.time_limit = seconds_left(self.effort)
         zero, positive, ball = self.counts
