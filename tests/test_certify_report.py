@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
+from rich import console
 from test_certify_stream import problem, run
 
 from convexnn import CertificationReport, L2Ball, Network, certify
@@ -95,6 +97,16 @@ def test_the_table_names_counts_stages_and_reasons(report):
     assert all(stage in text for stage in report.stage_seconds)
     unknown = certify(*problem(4), time_limit=0.0)
     assert "unknown: time limit: " in str(unknown)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_shown_on_terminals_only(monkeypatch, terminal):
+    screen = io.StringIO()
+    make = console.Console
+    monkeypatch.setattr(console, "Console", lambda stderr: make(file=screen, force_terminal=terminal, width=120))
+    certify(*problem(6), random_state=1, verbose=2)
+    shown = screen.getvalue()
+    assert ("6/6" in shown and "falsified 4" in shown) if terminal else shown == ""
 
 
 def test_a_data_frame_has_one_row_a_sample(report):
