@@ -234,3 +234,17 @@ def test_lack_of_definiteness_is_proved_by_exact_arithmetic(rng, scale):
             assert lack_of_definiteness(G, 0.5 * scale) >= lack + 0.5 * scale
     assert lack_of_definiteness(np.array([[np.nan]])) == lack_of_definiteness(np.eye(2), np.inf) == math.inf
     assert lack_of_definiteness(np.zeros((0, 0))) == 0.0
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_numbers_near_the_ends_of_float64_neither_raise_nor_lie(rng, kind):
+    for scale in (1e-300, 1e-80, 1e80, 1e160):
+        query = random_query(rng, (4, 6, 5, 2), kind, radius=1.0, scale=scale)
+        evidence = propose_sdp(query, Effort())
+        found = SDP.check(query, evidence.multiplier)
+        if scale < 1e100:
+            assert evidence.status == "optimal"
+            assert found >= sampled_maximum(rng, query, 200)
+        else:  # the second layer overflows
+            assert evidence.status.startswith("failed")
+            assert found == [np.inf]

@@ -98,7 +98,11 @@ class Chart:
         """
         if not self.is_ball or len(W) >= self.d:
             return self
-        square, V = np.linalg.eigh(W @ W.T)
+        with np.errstate(all="ignore"):
+            gram = W @ W.T
+        if not np.isfinite(gram).all():
+            return self
+        square, V = np.linalg.eigh(gram)
         keep = square > RANK_SHARE * square.max(initial=0.0) + TINY
         lift = W.T @ (V[:, keep] / np.sqrt(square[keep]))
         return Chart(self.kind, self.centre, self.half, self.kept, lift)

@@ -36,7 +36,8 @@ SUMMATION = 1.0 + 1e-6
 
 def linear_bounds(query: Query, bounds: LayerBounds) -> Array:
     """Rigorous bounds without multipliers: fixed lines through every unit (CROWN), shape (q,)."""
-    return priced_bounds(query, bounds, slope_prices(query, bounds))
+    with np.errstate(all="ignore"):
+        return priced_bounds(query, bounds, slope_prices(query, bounds))
 
 
 def has_relaxation(query: Query, bounds: LayerBounds) -> bool:
@@ -102,7 +103,8 @@ class Reader:
     def of(cls, query: Query, bounds: LayerBounds, triangle: bool = False) -> Reader:
         """Compose the forms; nothing here comes from the search."""
         chart = chart_of(query.inputs)
-        forms = compose(query, bounds, chart)
+        with np.errstate(all="ignore"):
+            forms = compose(query, bounds, chart)
         upper = np.maximum(forms.upper, 0.0)
         return cls(Relaxation(chart, forms, triangle), sum_up(np.append(np.nextafter(upper * upper, np.inf), 1.0)))
 

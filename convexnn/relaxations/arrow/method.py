@@ -124,11 +124,8 @@ def minimize(
     """
     constant, problem = float(problem.objective[0]), problem.without_constant()
     with np.errstate(all="ignore"):
-        v = None if warm is None else moved_to(problem, warm.v)
-        primal = warm.primal if warm is not None and v is not None else None
+        v, primal = _start(problem, effort, warm)
         if v is None or primal is None:
-            v, primal = dual_start(problem), primal_start(problem.relaxation, effort.seed)
-        if v is None:
             return Outcome(np.empty(0), np.inf, "failed: no strictly feasible start")
         run = _Run(problem, constant, effort, Slack.at(problem, v), primal, watch=watch, floor=floor)
         limit = MAX_ITER if effort.max_iter is None else effort.max_iter
@@ -140,6 +137,17 @@ def minimize(
             if status is not None:
                 return run.outcome(status, iteration + 1)
         return run.outcome("max_iter", limit)
+
+
+def _start(problem: ArrowProblem, effort: Effort, warm: State | None) -> tuple[Array | None, Primal | None]:
+    """Multipliers and moments: those of another row where they can be moved, else fresh ones."""
+    try:
+        v = None if warm is None else moved_to(problem, warm.v)
+        if warm is not None and v is not None:
+            return v, warm.primal
+        return dual_start(problem), primal_start(problem.relaxation, effort.seed)
+    except (NotPositiveError, ValueError, FloatingPointError):  # numbers out of range
+        return None, None
 
 
 def _iterate(run: _Run) -> str | None:

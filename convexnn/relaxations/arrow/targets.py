@@ -110,7 +110,8 @@ def relaxation_of(query: Query, bounds: LayerBounds, triangle: bool = False) -> 
         W = query.network.layers[0][0]
         live = bounds.upper[0] > 0 if query.signs is None else (bounds.upper[0] > 0) | (query.signs[0] != 0)
         chart = chart.reduced(W if query.network.activation.slopes[0] else W[live])
-    return Relaxation(chart, compose(query, bounds, chart), triangle)
+    with np.errstate(all="ignore"):
+        return Relaxation(chart, compose(query, bounds, chart), triangle)
 
 
 def count_unstable(query: Query, bounds: LayerBounds) -> int:
@@ -138,6 +139,9 @@ def bound_rows(
         return QueryResult(tuple(RowResult(-np.inf, "below") for _ in range(query.n_rows)))
     before = linear_bounds(query, bounds)
     rows = [RowResult(float(value), "optimal") for value in before]
+    if not all(np.isfinite(ends).all() for ends in (*bounds.lower, *bounds.upper)):
+        word = "failed: the bounds of some unit are infinite"
+        return QueryResult(tuple(replace(row, status=word) for row in rows))
     if not has_relaxation(query, bounds):
         return QueryResult(tuple(rows))
     relaxation = relaxation_of(query, bounds, triangle)
