@@ -31,9 +31,9 @@ def cases(seed: int, n: int) -> Iterator[tuple[int, Case]]:
         yield place, random_case(np.random.default_rng([seed, place]), small=place % 2 == 0)
 
 
-def methods(place: int) -> tuple[str, ...]:
-    """All of them for every fourth case."""
-    return CHEAP + DEAR if place % 4 == 0 else CHEAP
+def methods(place: int, every: int) -> tuple[str, ...]:
+    """All of them now and then."""
+    return CHEAP + DEAR if place % every == 0 else CHEAP
 
 
 def at_least(bound, values) -> bool:
@@ -50,8 +50,8 @@ def size_of(query: Query) -> float:
     return float(np.max(total)) + 1e-6
 
 
-def check_case(place: int, case: Case, names) -> dict[str, np.ndarray]:
-    """Bounds of all methods; fails where one is below what is attained or below the truth."""
+def check_case(place: int, case: Case, names, every: int) -> dict[str, np.ndarray]:
+    """Bounds of all methods; fails where one is below what is attained or, for every so many, below the truth."""
     query, rng = case.query, np.random.default_rng([7, place])
     layers, found, points, multipliers = crown_bounds(query), {}, [], {}
     for name in names:
@@ -64,14 +64,14 @@ def check_case(place: int, case: Case, names) -> dict[str, np.ndarray]:
             if name == "milp":
                 found["milp (the solver's word)"] = np.asarray(evidence.details["solver_bound"])
     values, scale = attained(query, rng, points), size_of(query)
-    truth = exact_max(query) if case.small else np.full(query.n_rows, -np.inf)
+    truth = exact_max(query) if case.small and place % every == 0 else np.full(query.n_rows, -np.inf)
     for name, bounds in found.items():
         assert bounds.shape == (query.n_rows,)
         assert not np.isnan(bounds).any(), (place, case.kind, name)
         assert (bounds >= truth - ACCURACY * scale).all(), (place, case.kind, name, bounds - truth)
         if values is not None and name in METHODS:
             assert at_least(bounds, values), (place, case.kind, name, bounds)
-    for name in set(multipliers) & set(EXACT):
+    for name in set(multipliers) & set(EXACT) if place % every == 0 else ():
         exact = exact_values(query, name, multipliers[name])
         if exact is not None and values is not None:
             assert (exact >= values).all(), (place, case.kind, name, "exact")
@@ -88,26 +88,28 @@ def check_orders(place: int, case: Case, found) -> None:
     assert (found["lp"] <= interval_rows(query, layers) + slack).all(), (place, case.kind, "LP <= intervals")
     assert (found["crown"] <= found["ibp"] + slack).all(), (place, case.kind)
     assert (found["alpha_crown"] <= found["crown"] + slack).all(), (place, case.kind)
-    if case.small and "branch_and_bound" in found:
+    known = np.isfinite(found["truth"]).all()
+    if known and "branch_and_bound" in found:
         gap = found["branch_and_bound"] - found["truth"]
         assert (gap <= 1e-3 * (np.abs(found["truth"]) + found["scale"])).all(), (place, case.kind, gap)
-    if case.small and "milp" in found and not query.inputs.has_ball:  # a ball is replaced by its box
+    if known and "milp" in found and not query.inputs.has_ball:  # a ball is replaced by its box
         gap = np.abs(found["milp (the solver's word)"] - found["truth"])
         assert (gap <= 1e-4 * found["scale"]).all(), (place, case.kind, gap)
 
 
-def run(seed: int, n: int) -> None:
+def run(seed: int, n: int, every: int) -> None:
+    """The n cases of a seed; every so many by all methods, against enumeration and in rational numbers."""
     for place, case in cases(seed, n):
-        check_orders(place, case, check_case(place, case, methods(place)))
+        check_orders(place, case, check_case(place, case, methods(place, every), every))
 
 
 def test_no_bound_is_below_what_is_attained() -> None:
-    run(1, 60)
+    run(1, 60, 10)
 
 
 @pytest.mark.slow
 def test_no_bound_is_below_what_is_attained_on_more_networks() -> None:
-    run(2, 200)
+    run(2, 200, 4)
 
 
 @pytest.mark.slow
@@ -147,9 +149,9 @@ def check_corrupted(seed: int, n: int, names) -> tuple[int, int]:
 
 
 def test_corrupted_multipliers_prove_nothing_false() -> None:
-    read, refused = check_corrupted(4, 8, CHEAP)
-    assert read > 100
-    assert refused > 10
+    read, refused = check_corrupted(4, 3, CHEAP)
+    assert read > 60
+    assert refused > 5
 
 
 @pytest.mark.slow

@@ -72,7 +72,9 @@ def test_linear_forms_are_bounded_between_attained_and_rounded_values(threat, rn
 
 
 @each_threat
-@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "identity"])
+@pytest.mark.parametrize(
+    "activation", ["relu", *(pytest.param(a, marks=pytest.mark.slow) for a in ("leaky_relu", "identity"))]
+)
 def test_exact_bounds_lie_between_exact_values_and_rounded_bounds(threat, activation, rng) -> None:
     asked = query(rng, threat, activation=activation)
     for method in EXACT:
