@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0 when everything was done, 1 when a check refused or a computation failed, 2 when arguments or files
-        cannot be used, 130 when interrupted. Errors are one sentence on stderr.
+        cannot be used, 130 when interrupted; ``certify`` adds 3 when something stays unknown. Errors are one sentence
+        on stderr.
     """
     try:
         arguments = build_parser().parse_args(argv)
