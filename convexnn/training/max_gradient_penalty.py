@@ -16,7 +16,7 @@ from convexnn.training.base import Trainer
 from convexnn.training.data import BINARY_LOSSES, CLASS_LOSSES
 from convexnn.training.lipschitz_gradient import raw_weights
 from convexnn.training.max_gradient_forms import EigenvaluePenalty, FactorPenalty, PairPenalty
-from convexnn.training.max_gradient_pairs import ClassPairs
+from convexnn.training.max_gradient_pairs import ClassPairs, margin_bounds
 from convexnn.training.optimizers import Layers
 from convexnn.training.options import TrainingOptions, require_count, require_number
 from convexnn.training.problem import Batch, TrainingProblem
@@ -103,6 +103,7 @@ class MaxGradientTrainer(Trainer):
             FactorPenalty(slopes, self.norm, self.power_steps) if self.form == "factor" else EigenvaluePenalty(slopes)
         )
         self._figures: dict[str, float] = {}
+        self._kept: list[tuple[Network, dict[str, Array]]] = []
 
     def _pair_weights(self) -> Array:
         members = self._pairs.members
@@ -130,12 +131,25 @@ class MaxGradientTrainer(Trainer):
             return float("nan")
         loss = float(problem.data_loss(layers, problem.all_rows) + problem.penalty(layers))
         network = problem.network(layers)
-        bounds, _ = self._penalty.certify(network, self.tol, self._pairs)
+        bounds = self._certified(network)
         self._figures = {"loss": loss * problem.loss_unit, "largest_bound": float(bounds.max())}
         if problem.loss in CLASS_LOSSES or (problem.loss in BINARY_LOSSES and network.n_outputs == 1):
             errors = clean_and_certified_error(network, problem, bounds, self.radius, self.norm)
             self._figures |= dict(zip(("clean_error", "certified_error"), errors, strict=True))
         return loss + float(self._weights @ bounds) / problem.loss_unit
+
+    def _certified(self, network: Network) -> Array:
+        """Bounds of the network; when it was looked at before, with the better of old and new multipliers.
+
+        The first network and the last one are remembered: two looks at one network then agree, though bounds depend on
+        where the search for multipliers starts.
+        """
+        bounds, multiplier = self._penalty.certify(network, self.tol, self._pairs)
+        for known, evidence in self._kept:
+            if _same_weights(known, network):
+                bounds = np.minimum(bounds, margin_bounds(network, evidence, self.norm, self._pairs))
+        self._kept = [*self._kept[:1], (network, multiplier)]
+        return bounds
 
     def figures(self) -> dict[str, float]:
         """Loss, largest bound, for classes clean and certified error, of the weights evaluated last."""
@@ -148,6 +162,11 @@ class MaxGradientTrainer(Trainer):
     def load(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
         """Take up multipliers."""
         self._penalty.load(state)
+
+
+def _same_weights(one: Network, other: Network) -> bool:
+    pairs = zip(one.layers, other.layers, strict=True)
+    return all(a[0].shape == b[0].shape and np.allclose(a[0], b[0], rtol=1e-9, atol=0.0) for a, b in pairs)
 
 
 def clean_and_certified_error(
