@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn import datasets as sklearn_datasets
 
-from convexnn.datasets import load_diabetes, make_adversarial_spheres, make_rastrigin
+from convexnn.datasets import load_adversarial_spheres, load_diabetes, make_adversarial_spheres, make_rastrigin
 from convexnn.exceptions import InvalidInputError
 
 
@@ -62,6 +62,28 @@ def test_the_inner_ball_is_filled_uniformly(norm: float) -> None:
     assert np.abs(X.mean(axis=0)).max() < 0.03
 
 
+@pytest.mark.parametrize(("share", "inner"), [(0.0, 0), (0.1, 4), (0.5, 16), (1.0, 31)])
+def test_the_share_of_the_inner_ball_is_as_asked(share: float, inner: int) -> None:
+    X, y = make_adversarial_spheres(31, 4, inner_share=share, random_state=1)
+    assert (y == 0).sum() == inner  # rounded up: 3.1 -> 4, 15.5 -> 16
+    np.testing.assert_array_equal(np.linalg.norm(X, axis=1) > 1.2, y == 1)
+
+
+@pytest.mark.parametrize(("name", "norm"), [("D2", 2), ("Dinf", np.inf)])
+def test_loaded_spheres_have_three_parts(name: str, norm: float) -> None:
+    spheres = load_adversarial_spheres(name, d=3, radius=1.2, sizes=(50, 20, 30), inner_share=0.2, random_state=4)
+    parts = [spheres.train, spheres.validation, spheres.test]
+    np.testing.assert_array_equal(np.concatenate(parts), np.arange(100))
+    assert [len(rows) for rows in parts] == [50, 20, 30]
+    X, y = load_adversarial_spheres(
+        name, d=3, radius=1.2, sizes=(50, 20, 30), inner_share=0.2, random_state=4, return_X_y=True
+    )
+    np.testing.assert_array_equal(X, spheres.data)
+    np.testing.assert_allclose(np.linalg.norm(X[y == 1], norm, axis=1), 1.2)
+    assert "|x|" in spheres.DESCR
+    assert (spheres.target == 0).sum() == 20
+
+
 def test_rastrigin_has_its_known_values() -> None:
     X, y = make_rastrigin(300, 3, random_state=1)
     assert np.abs(X).max() <= 5.12
@@ -86,6 +108,10 @@ BAD = [
     (make_adversarial_spheres, {"norm": 1}, "norm"),
     (make_adversarial_spheres, {"radius": 1.0}, "radius"),
     (make_adversarial_spheres, {"random_state": "no"}, "random_state"),
+    (make_adversarial_spheres, {"inner_share": 1.5}, "inner_share"),
+    (load_adversarial_spheres, {"name": "D3"}, "name must be"),
+    (load_adversarial_spheres, {"sizes": (5, 5)}, "sizes"),
+    (load_adversarial_spheres, {"sizes": (5, 5, 0)}, "each of sizes"),
     (make_rastrigin, {"noise": -1.0}, "noise"),
     (make_rastrigin, {"low": 1.0, "high": 1.0}, "low < high"),
     (make_rastrigin, {"high": np.inf}, "finite"),

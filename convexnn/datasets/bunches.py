@@ -75,7 +75,7 @@ def ten_fold_rows(n: int, split: int) -> tuple[Rows, Rows]:
 
 def make_bunch(
     data: Array,
-    target: Array,
+    target: NDArray[Any],
     feature_names: list[str],
     target_name: str,
     *,
@@ -107,7 +107,7 @@ def _parts(X: Any, y: Any, rows: tuple[Rows, Rows]) -> dict[str, Any]:
     return {"X_train": X[train], "y_train": y[train], "X_test": X[test], "y_test": y[test]}
 
 
-def _framed(data: Array, target: Array, feature_names: list[str], target_name: str) -> tuple[Any, Any, Any]:
+def _framed(data: Array, target: NDArray[Any], feature_names: list[str], target_name: str) -> tuple[Any, Any, Any]:
     import pandas as pd
 
     X = pd.DataFrame(data, columns=feature_names)

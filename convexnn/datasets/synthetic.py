@@ -14,13 +14,19 @@ Array = NDArray[np.float64]
 
 
 def make_adversarial_spheres(
-    n_samples: int = 1000, d: int = 10, *, norm: float = 2, radius: float = 1.3, random_state: Any = None
+    n_samples: int = 1000,
+    d: int = 10,
+    *,
+    norm: float = 2,
+    radius: float = 1.3,
+    inner_share: float = 0.5,
+    random_state: Any = None,
 ) -> tuple[Array, NDArray[np.int64]]:
     """Two classes: the ball of radius 1 and a sphere around it, so that the right answer is known everywhere.
 
-    Class 0 is uniform in ``|x| <= 1``, class 1 uniform on ``|x| = radius``; half of the samples each (one more of
-    class 0 when ``n_samples`` is odd), shuffled. The rule ``|x| > (1 + radius) / 2`` for class 1 makes no error, not
-    even under perturbations smaller than ``(radius - 1) / 2`` in the same norm.
+    Class 0 is uniform in ``|x| <= 1``, class 1 uniform on ``|x| = radius``; half of the samples each by default (one
+    more of class 0 when ``n_samples`` is odd), shuffled. The rule ``|x| > (1 + radius) / 2`` for class 1 makes no
+    error, not even under perturbations smaller than ``(radius - 1) / 2`` in the same norm.
 
     Implements: Gilmer et al. (2018), Adversarial Spheres, with the inner sphere filled.
 
@@ -33,6 +39,8 @@ def make_adversarial_spheres(
         2: round balls; ``numpy.inf``: cubes, class 1 uniform on the surface of the cube.
     radius : float
         Of the outer sphere in ``norm``, above 1.
+    inner_share : float, default=0.5
+        Share of class 0, from 0 (the outer sphere only) to 1; the number of its samples is rounded up.
     random_state : int, numpy Generator, RandomState or None
 
     Returns
@@ -47,8 +55,11 @@ def make_adversarial_spheres(
         raise InvalidInputError(f"norm must be 2 or numpy.inf, got {norm!r}.")
     if not (math.isfinite(radius) and radius > 1):
         raise InvalidInputError(f"radius must be finite and above 1, the radius of the inner ball, got {radius!r}.")
+    if isinstance(inner_share, bool) or not 0 <= inner_share <= 1:
+        raise InvalidInputError(f"inner_share must be a number from 0 to 1, got {inner_share!r}.")
     rng = _generator(random_state)
-    y = rng.permutation(np.arange(n_samples) % 2)
+    # the number of outer samples among the first i is floor(i * (1 - inner_share)): for a half 0, 1, 0, 1, ...
+    y = rng.permutation(np.diff(np.floor(np.arange(n_samples + 1) * (1.0 - inner_share) + 1e-9)))
     directions = _surface(n_samples, d, norm, rng)
     length = np.where(y == 1, radius, rng.random(n_samples) ** (1 / d))
     return directions * length[:, None], y.astype(np.int64)
