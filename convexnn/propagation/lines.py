@@ -200,7 +200,7 @@ def _tangent_price(activation: Activation, A: Array, D: Array, lower: Array, upp
         ratio = D / A
         if isinstance(activation, Polynomial):
             a, b, _ = activation.parameters
-            left, right = lower, np.where(A * a < 0, upper, lower)
+            left, right = lower, np.where(A * np.sign(a) < 0, upper, lower)  # A * a might underflow
             best = (ratio - b) / (2.0 * a) if a else ratio
         else:
             left = np.where(A > 0, np.clip(0.0, lower, upper), lower)

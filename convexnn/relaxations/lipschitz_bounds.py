@@ -63,7 +63,7 @@ def _rounding(query: Query, distance: float) -> Array:
     network, V = query.network, query.network.layers[-1][0]
     slope = max(abs(value) for value in network.activation.slopes)
     body = product_up(*(norm_up(W) for W, _ in network.layers[:-1]), *[slope] * (len(network.layers) - 1), distance)
-    size = [norm_up(row) for row in np.abs(query.weights) @ np.abs(V)]
+    size = [norm_up(row) for row in np.abs(query.weights) @ np.abs(V) + np.finfo(float).tiny]  # for underflow
     return np.array([product_up(2.0 * gamma(len(V) + 4), entry, body) for entry in size])
 
 
