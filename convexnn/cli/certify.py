@@ -128,8 +128,8 @@ def _show_property(arguments: Namespace, output: Output, network: Network, resul
         (str(i), _outward(result.lower[i], False), _outward(result.bounds[i], True), result.methods[i] or "open")
         for i in sorted(order)
     )
-    title = "Largest value of the smallest row of each case; below zero the case is unreachable"
-    output.table(Sheet(title, ("case", "attack", "bound", "closed by"), rows))
+    output.say("Of each case the largest value of its smallest row; below zero the case is unreachable.")
+    output.table(Sheet("", ("case", "attack >=", "bound <=", "closed by"), rows))
     spent = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
     output.say(f"{result.n_boxes} box(es); {spent}.")
     sentence = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -34,14 +35,14 @@ body { margin: 0 auto; max-width: 66rem; padding: 2rem 1.25rem 4rem; background:
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .35rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .5rem; }
 h3 { font-size: 1rem; margin: 0 0 .3rem; } p { margin: .35rem 0; max-width: 46rem; } .lead { color: var(--soft); }
-.cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); margin: .8rem
-0; } figure { margin: 0; padding: 1rem 1rem .7rem; background: var(--card); border: 1px solid var(--line);
+.cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr));
+margin: .8rem 0; } figure { margin: 0; padding: 1rem 1rem .7rem; background: var(--card); border: 1px solid var(--line);
 border-radius: 10px; } figcaption { color: var(--soft); font-size: .85rem; margin-top: .3rem; }
 svg { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif; } svg text { fill: var(--ink); }
 svg .tick, svg .name, svg .word { fill: var(--soft); } .grid { stroke: var(--line); } .axis { stroke: var(--soft); }
 .rule { stroke: var(--soft); stroke-dasharray: 3 3; } .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .band { fill: var(--band); } .line.clean { stroke: var(--clean); stroke-dasharray: 2 4; }
-.line.attack { stroke: var(--attack); } .dot.attack, .bar.attack { fill: var(--attack); }
+.line.attack { stroke: var(--attack); stroke-width: 4.5; } .dot.attack, .bar.attack { fill: var(--attack); }
 .bar.certified { fill: var(--certified); } .bar.unknown { fill: var(--unknown); }
 .line.m0 { stroke: var(--m0); } .dot.m0, .bar.m0 { fill: var(--m0); } .line.m1 { stroke: var(--m1); stroke-dasharray: 8
 3; } .dot.m1, .bar.m1 { fill: var(--m1); } .line.m2 { stroke: var(--m2); stroke-dasharray: 2 2; }
@@ -208,10 +209,12 @@ def _error_figure(report: RobustErrorReport, i: int) -> str:
     )
     chart.band(xs, full(report.attack_error[i]), full(report.best_certified_error[i]))
     chart.line([xs[0], xs[-1]], [clean, clean], "clean")
+    chart.line(xs, full(report.attack_error[i]), "attack", "attack", marks=True)  # wide, under the others
     for k, method in enumerate(report.methods):
         chart.line(xs, full(report.certified_error[i, :, k]), f"m{k % COLORS}", f"certified by {method}", marks=True)
-    chart.line(xs, full(report.attack_error[i]), "attack", "attack", marks=True)
-    return _figure(report.names[i], chart, "The robust error lies in the shaded band.")
+    met = not report.n_unknown[i].any()
+    known = "At every radius a certificate meets the attack: the robust error is known exactly."
+    return _figure(report.names[i], chart, known if met else "The robust error lies in the shaded band.")
 
 
 def _gap_figure(report: RobustErrorReport, i: int, index: int, k: int) -> str:
@@ -241,7 +244,7 @@ def _gap_figure(report: RobustErrorReport, i: int, index: int, k: int) -> str:
 
 def _margin_figure(report: RobustErrorReport, i: int, index: int) -> str:
     values = report.attack[i, index]
-    edges = np.histogram_bin_edges(values, BINS)
+    edges = _edges(values)
     certified = report.certified[i, index].any(axis=0)
     falsified = values >= 0
     kinds = [("certified", certified), ("unknown", ~certified & ~falsified), ("attack", falsified)]
@@ -256,6 +259,16 @@ def _margin_figure(report: RobustErrorReport, i: int, index: int) -> str:
         chart.rule(0.0, "misclassified")
     counts = ", ".join(f"{int(mask.sum())} {'falsified' if kind == 'attack' else kind}" for kind, mask in kinds)
     return _figure(report.names[i], chart, counts + ".")
+
+
+def _edges(values: Array) -> Array:
+    """Edges of about BINS equal bins; zero is one of them where values have both signs."""
+    low, high = float(values.min()), float(values.max())
+    width = (high - low) / BINS
+    if not low < 0 < high or width < 1e-12 * max(-low, high):
+        return np.histogram_bin_edges(values, BINS)
+    edges: Array = width * np.arange(math.floor(low / width), math.floor(high / width) + 2)
+    return edges
 
 
 def _bars(chart: Chart, edges: Array, stacks: Sequence[tuple[NDArray[np.intp], str, str]]) -> None:

@@ -72,6 +72,15 @@ class PropertyResult(ByValue):
         """The verdict in the words of the competition: "unsat", "sat" or "unknown"."""
         return WORDS[self.status]
 
+    def __str__(self) -> str:
+        """The verdict in a sentence; arrays are in the attributes."""
+        what = {
+            "holds": f"no unsafe case is reachable; the largest bound is {self.bounds.max(initial=-np.inf):.4g}",
+            "violated": f"case {self.case} is reached by counterexample",
+            "unknown": self.reason,
+        }[self.status]
+        return f"{self.status} ({self.word}): {what}"
+
 
 def verify_property(
     model: Any,
