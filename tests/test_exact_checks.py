@@ -19,7 +19,7 @@ from convexnn.verification.exact_bounds import exact_crown, exact_intervals, out
 from convexnn.verification.exact_numbers import float_up, fraction, rational, rationals, root_up, round_up
 from convexnn.verification.exact_sets import maximum
 from convexnn.verification.registry import get_certifier
-from tests.certifier_cases import exact_row_values, inside, random_network
+from tests.certifier_cases import exact_row_values, inside, random_case, random_network
 
 THREATS = [L2Ball(0.4), L2Ball(0.4, (0.0, 1.0)), LInfBall(0.2), LInfBall(0.2, (0.0, 1.0)), Box(-0.2, 0.9), L2Ball(0.0)]
 each_threat = pytest.mark.parametrize("threat", THREATS, ids=repr)
@@ -153,6 +153,14 @@ def test_intervals_of_a_chain_by_hand() -> None:
     corner = Fraction(float(asked.inputs.upper[0]))  # the radius is rounded outward
     assert fraction(exact_values(asked, "ibp", {})[0]) == Fraction(1 / 3) * corner * 3 - 1
     assert exact_intervals(asked).upper[0][0] == exact_crown(asked).upper[0][0]
+
+
+@pytest.mark.parametrize("seed", [472, 872])
+def test_trees_are_read_with_the_bounds_that_their_multipliers_were_found_for(seed) -> None:
+    asked = random_case(np.random.default_rng([2026, seed]), small=True).query
+    multiplier = get_certifier("branch_and_bound").propose(asked, Effort(), None).multiplier
+    claimed = get_certifier("branch_and_bound").check(asked, multiplier)
+    assert (exact_bounds(asked, "branch_and_bound", multiplier) <= claimed).all()
 
 
 def test_what_has_no_exact_check_is_refused(rng) -> None:

@@ -25,7 +25,8 @@ Multiplier = Mapping[str, Array]
 def exact_tree(query: Query, multiplier: Multiplier) -> Rationals | None:
     """Largest of the leaves' bounds for every row (q,); None where all leaves of all rows are empty.
 
-    Every leaf is bounded between the bounds of its own signs and those of the whole set.
+    Every leaf is bounded between the bounds of its own signs, and of the whole set where the tree has evidence for
+    those: the bounds that its multipliers were found for. Tighter ones are valid too, but may give a looser result.
 
     Implements: convexnn, Proposition 1 of theory/branching, evaluated in rational numbers.
 
@@ -41,7 +42,8 @@ def exact_tree(query: Query, multiplier: Multiplier) -> Rationals | None:
         When a row has no tree that can be read, or a leaf no exact check; or when one row is empty and another is not.
     """
     shared = {key: value for key, value in multiplier.items() if not key.startswith("row")}
-    whole, known = exact_read(query, shared), known_evidence(query, read_bounds(query, shared))
+    known = known_evidence(query, read_bounds(query, shared))
+    whole = exact_read(query, shared) if known else None
     found = [_row(query.rows(row), _under(multiplier, f"row{row}/"), whole, known) for row in range(query.n_rows)]
     empty = [value is None for value in found]
     if all(empty):
@@ -51,7 +53,7 @@ def exact_tree(query: Query, multiplier: Multiplier) -> Rationals | None:
     return np.array(found, dtype=object)
 
 
-def _row(query: Query, own: Multiplier, whole: ExactBounds, known: Multiplier) -> Any:
+def _row(query: Query, own: Multiplier, whole: ExactBounds | None, known: Multiplier) -> Any:
     start = no_signs(query.network.n_hidden) if query.signs is None else query.signs
     leaves = read_tree(own["tree"], start) if "tree" in own else None
     if leaves is None:
@@ -64,10 +66,12 @@ def _row(query: Query, own: Multiplier, whole: ExactBounds, known: Multiplier) -
     return worst
 
 
-def _leaf(query: Query, leaf: Leaf, multiplier: Multiplier, whole: ExactBounds) -> Rationals | None:
+def _leaf(query: Query, leaf: Leaf, multiplier: Multiplier, whole: ExactBounds | None) -> Rationals | None:
     if not 0 <= leaf.method < len(METHODS) or METHODS[leaf.method].name not in KNOWN_CHECKS:
         raise CertificateError(f"A leaf names a method without exact check: {leaf.method}.")
-    bounds = exact_read(query, multiplier).intersect(whole)
+    bounds = exact_read(query, multiplier)
+    if whole is not None:
+        bounds = bounds.intersect(whole)
     if bounds.empty:
         return None
     return KNOWN_CHECKS[METHODS[leaf.method].name](query, multiplier, bounds, read_bounds(query, multiplier))
