@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.verification.registry import get_certifier
 from convexnn.verification.rounding import margin_rounding
-from convexnn.verification.task import Task
+from convexnn.verification.task import Task, surely_inside
 from convexnn.verification.verdict import Verdict
 
 Array = NDArray[np.float64]
@@ -56,7 +56,7 @@ def _what_is_wrong(task: Task, verdict: Verdict, point: Array) -> str:
     one = task.take([verdict.index])
     if point.shape != (task.X.shape[1],) or not np.isfinite(point).all():
         return f"it has shape {point.shape} or holds numbers that are not finite"
-    if not task.threat.contains(point[None], one.X, 0.0)[0]:
+    if not surely_inside(task.threat, point[None], one.X)[0]:
         return "it is outside of the threat set"
     again = float(one.margins(point[None])[0])
     spare = 2.0 * float(margin_rounding(task.query(verdict.index), one.X[0], task.threat).max())

@@ -17,7 +17,8 @@ from convexnn.certificates.distance import read_classifier
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.propagation import InputSet, Query
-from convexnn.threats import Threat
+from convexnn.rigorous import gamma
+from convexnn.threats import L2Ball, LInfBall, Threat
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -121,6 +122,26 @@ def attacked(task: Task, attack: Attack) -> tuple[Array, Array]:
 SHRINK = tuple(2.0**-power for power in (52, 50, 46, 42, 36, 30, 20, 10))
 
 
+def surely_inside(threat: Threat, Z: Array, X: Array) -> NDArray[np.bool_]:
+    """Whether rows of Z lie in the sets around those of X in exact arithmetic, shape (n,); never a false yes.
+
+    Distances of a ball are a little above the computed ones; those of a box are compared with the rounding error of
+    the difference.
+    """
+    inside = threat.contains(Z, X, 0.0)
+    with np.errstate(all="ignore"):
+        if isinstance(threat, L2Ball):
+            length = np.linalg.norm((Z - X) / max(threat.radius, np.finfo(float).smallest_subnormal), axis=1)
+            return np.asarray(inside & ((Z == X).all(axis=1) | (length * (1.0 + 2.0 * gamma(Z.shape[1] + 8)) <= 1.0)))
+        if isinstance(threat, LInfBall):
+            step = Z - X
+            back = Z - step
+            rest = (Z - (step + back)) + (back - X)  # Z - X = step + rest without rounding
+            edge = (np.abs(step) == threat.radius) & (np.sign(step) * rest > 0)
+            return np.asarray(inside & ~edge.any(axis=1))
+    return inside
+
+
 def strictly(task: Task, points: Array) -> tuple[Array, Array]:
     """Points (n, d) moved into their sets until nothing but zero tolerance is needed, and their margins (n,).
 
@@ -129,12 +150,12 @@ def strictly(task: Task, points: Array) -> tuple[Array, Array]:
     X, threat = task.X, task.threat
     anchor = np.where(threat.contains(X, X, 0.0)[:, None], X, threat.project(X, X))
     found = threat.project(points, X)
-    inside = threat.contains(found, X, 0.0)
+    inside = surely_inside(threat, found, X)
     for part in SHRINK:
         if inside.all():
             break
         found = np.where(inside[:, None], found, anchor + (1.0 - part) * (found - anchor))
-        inside = threat.contains(found, X, 0.0)
+        inside = surely_inside(threat, found, X)
     found = np.where(inside[:, None], found, anchor)
-    inside = threat.contains(found, X, 0.0)
+    inside = surely_inside(threat, found, X)
     return found, np.where(inside, task.margins(found), -np.inf)
