@@ -1,0 +1,322 @@
+"""``train_region_facets``: networks that are proved never to accept a point of a box or a rotated box."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convexnn.activations import Activation, LeakyReLU, ReLU, get_activation
+from convexnn.attacks.registry import as_seed
+from convexnn.certificate import Certificate
+from convexnn.certificates.region_facets import facet_bound
+from convexnn.exceptions import InvalidInputError
+from convexnn.network import Network
+from convexnn.regions.region import BOX, Region, as_regions
+from convexnn.threads import one_thread
+from convexnn.training.options import require_count, require_number
+from convexnn.training.region_facets_fit import Pairs, Schedule, fitted
+from convexnn.training.region_facets_pricing import FacetFrame, dense_directions, facet_directions
+from convexnn.training.region_options import RegionTraining
+from convexnn.training.region_samples import RegionSamples, Sampler
+
+Array = NDArray[np.float64]
+
+ARITHMETICS = ("auto", "float64+slack", "exact")
+EXACT_WORK = 2e7  # products up to which "auto" proves over the rational numbers: seconds
+MARGIN = 1e-9  # below zero, as a share of the sizes of the values
+DENSE, FOUND, JOINT = 0.0, 1.0, 2.0
+
+
+@dataclass(frozen=True)
+class FacetOptions:
+    """Settings of :func:`train_region_facets`.
+
+    Parameters
+    ----------
+    hidden_units : int, optional
+        An even number is used: units come in opposite pairs. By default three an input.
+    activation : {"relu", "leaky_relu"} or ReLU or LeakyReLU, default="relu"
+    candidates : int, default=8
+        Dense random starts a pair. More find rare facets more surely.
+    pricing_steps : int, default=600
+        Steps of the ascent from every start.
+    directions : array-like, shape (n, d), optional
+        Directions of the pairs, raw input coordinates, in place of the search: for what somebody knows already, and
+        for controls.
+    threshold : float, default=0.97
+        Where units begin at the start, as a share of their largest pre-activation on the region. From small values
+        training does not find back to the facets.
+    steps : int, default=300
+        Of the joint training.
+    batch_size : int, default=256
+        Samples of each class a step.
+    learning_rate : float, default=0.01
+        Of biases and output weights; directions move at a fifth of it.
+    negative_weight : float, default=1.0
+        Of the negative samples outside of the region, against one for the positive ones.
+    evaluate_every : int, default=100
+        Steps between evaluations: the best network evaluated comes back.
+    arithmetic : {"auto", "float64+slack", "exact"}, default="auto"
+        Of the final proof; "auto" is exact where that takes seconds.
+    time_limit : float, optional
+        Seconds of the joint training; the best network so far comes back with status "time_limit".
+    random_state : int, Generator, RandomState or None
+    """
+
+    hidden_units: int | None = None
+    activation: str | Activation = "relu"
+    candidates: int = 8
+    pricing_steps: int = 600
+    directions: Any = field(default=None, compare=False, repr=False)
+    threshold: float = 0.97
+    steps: int = 300
+    batch_size: int = 256
+    learning_rate: float = 1e-2
+    negative_weight: float = 1.0
+    evaluate_every: int = 100
+    arithmetic: str = "auto"
+    time_limit: float | None = None
+    random_state: Any = None
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be carried out."""
+        if self.hidden_units is not None:
+            require_count("hidden_units", self.hidden_units, least=2)
+        for name in ("candidates", "batch_size", "evaluate_every"):
+            require_count(name, getattr(self, name))
+        for name in ("pricing_steps", "steps"):
+            require_count(name, getattr(self, name), least=0)
+        require_number("learning_rate", self.learning_rate, positive=True)
+        for name in ("negative_weight", "threshold"):
+            require_number(name, getattr(self, name))
+        if self.time_limit is not None:
+            require_number("time_limit", self.time_limit)
+        if self.arithmetic not in ARITHMETICS:
+            raise InvalidInputError(f"arithmetic must be one of {ARITHMETICS}, got {self.arithmetic!r}.")
+        if not isinstance(get_activation(self.activation), ReLU | LeakyReLU):
+            raise InvalidInputError(f"activation must be ReLU or LeakyReLU, got {self.activation!r}.")
+
+    def replace(self, **changes: Any) -> FacetOptions:
+        """Copy with some settings changed."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def leak(self) -> float:
+        """Slope of the activation below zero."""
+        activation = get_activation(self.activation)
+        return activation.slope if isinstance(activation, LeakyReLU) else 0.0
+
+
+def train_region_facets(
+    X: ArrayLike | Sampler, y: ArrayLike | None, region: Any, options: FacetOptions | None = None
+) -> RegionTraining:
+    """Train a network that is proved never to accept a point of a box or rotated box.
+
+    Pairs of opposite units start at facets of the region, which are found from dense random directions (nothing is told
+    about the axes), and are then trained jointly with ``f = g - B(g)``, B the interval bound of all pairs. On a box
+    that bound is exact as soon as no unit is active on it. The stored network satisfies ``f < 0`` on the whole region:
+    proved from its float64 weights.
+
+    The accepted set is the outside of a convex body around the region, so that samples to be accepted can lie on
+    all of its sides, at any distance, but not in dents.
+
+    Implements: convexnn, section 3 of theory/region_facets.md.
+
+    Parameters
+    ----------
+    X : array-like, shape (n, d), or callable
+        Raw input units; a callable takes a number and a generator and returns that many rows, or rows and labels.
+    y : array-like, shape (n,), optional
+        1 is to be accepted, 0 rejected; by default all are to be accepted. Negative samples inside the region are
+        not needed.
+    region : Region, LInfBall or Box
+        Of kind "box"; any center, half lengths of any size (also zero), any matrix of axes.
+    options : FacetOptions, optional
+
+    Returns
+    -------
+    RegionTraining
+        With one certificate. ``start_accuracy`` is that of the dense random directions under the same proof; the
+        history has a stage: 0 dense start, 1 facets found, 2 joint training.
+
+    Raises
+    ------
+    InvalidInputError
+        For samples, regions or settings that cannot be used.
+    """
+    chosen = FacetOptions() if options is None else options
+    began, cpu = time.perf_counter(), time.process_time()
+    seed = as_seed(chosen.random_state)
+    with one_thread():
+        run = _Run.of(X, y, region, chosen, seed)
+        run.train()
+        start = time.perf_counter()
+        network, certificate = run.proved()
+    ended = time.perf_counter()
+    judged = run.samples.evaluation
+    rejected = float(np.mean(network(judged.negative) < 0)) if len(judged.negative) else math.nan
+    return RegionTraining(
+        network,
+        (certificate,),
+        certificate.bound,
+        lower_bound(network, run.region, np.random.default_rng([seed, 4])),
+        tuple(run.history),
+        run.history[0]["accuracy"],
+        float(np.mean(network(judged.positive) > 0)),
+        rejected,
+        run.status,
+        int(run.history[-1]["step"]),
+        ended - began,
+        time.process_time() - cpu,
+        ended - start,
+        "facets",
+    )
+
+
+@dataclass(eq=False)
+class _Run:
+    """What is needed on the way, and the best pairs so far."""
+
+    region: Region
+    samples: RegionSamples
+    frame: FacetFrame
+    options: FacetOptions
+    rng: np.random.Generator
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: tuple[float, Pairs | None] = (-math.inf, None)
+    status: str = "finished"
+    began: float = 0.0
+
+    @classmethod
+    def of(cls, X: Any, y: Any, region: Any, options: FacetOptions, seed: int) -> _Run:
+        """Check samples and region."""
+        d = _n_inputs(region, X)
+        regions = as_regions(region, d)
+        if len(regions) > 1 or regions[0].kind != BOX:
+            raise InvalidInputError(
+                "Facets are those of one box or rotated box; balls, ellipsoids and unions have train_safe_region."
+            )
+        samples = RegionSamples.of(X, y, regions, seed)
+        frame = FacetFrame.of(regions[0], samples.usable.positive)
+        return cls(regions[0], samples, frame, options, np.random.default_rng([seed, 3]))
+
+    def train(self) -> None:
+        """Dense start, facets, joint training; the best pairs are kept."""
+        options, d = self.options, self.region.n_inputs
+        count = max((options.hidden_units or 3 * d) // 2, 1)
+        self.began = time.perf_counter()
+        U = dense_directions(count, d, self.rng) if options.directions is None else self._given()
+        pairs = Pairs.of(self.frame.normalized(U), options.threshold, options.leak)
+        self._look(DENSE, 0, pairs)
+        if options.directions is None and options.pricing_steps:
+            Y = self.frame.into(self.samples.usable.positive)
+            U = facet_directions(self.frame, Y, count, options.candidates, options.pricing_steps, self.rng)
+            pairs = Pairs.of(U, options.threshold, options.leak)
+            self._look(FOUND, 0, pairs)
+        plan = Schedule(options.steps, options.learning_rate, options.negative_weight, options.evaluate_every)
+        if options.steps:
+            fitted(pairs, self.frame, self._batch, plan, lambda step, now: self._look(JOINT, step, now))
+
+    def _given(self) -> Array:
+        U = np.asarray(self.options.directions, dtype=np.float64)
+        if U.ndim != 2 or U.shape[1] != self.region.n_inputs or not np.isfinite(U).all() or not U.any(axis=1).all():
+            raise InvalidInputError(f"directions must be finite nonzero rows of {self.region.n_inputs} numbers.")
+        return np.asarray(np.linalg.solve(self.frame.scale, U.T).T)
+
+    def _batch(self) -> tuple[Array, Array]:
+        rows = self.samples.batch(self.options.batch_size, self.rng)
+        return self.frame.into(rows.positive), self.frame.into(rows.negative)
+
+    def _look(self, stage: float, step: int, pairs: Pairs) -> bool:
+        """Judge pairs by their proved bound; whether the time is over."""
+        network = assembled(pairs, self.frame, get_activation(self.options.activation))
+        bound, judged = facet_bound(network, self.region).bound, self.samples.evaluation
+        accuracy = float(np.mean(network(judged.positive) > bound))
+        rejected = float(np.mean(network(judged.negative) < bound)) if len(judged.negative) else math.nan
+        merit = accuracy if math.isnan(rejected) else 0.5 * (accuracy + rejected)
+        seconds = time.perf_counter() - self.began
+        self.history.append(
+            {"stage": stage, "step": float(step), "seconds": seconds, "bound": bound}
+            | {"accuracy": accuracy, "rejected": rejected}
+        )
+        if math.isfinite(bound) and merit >= self.best[0]:
+            self.best = merit, pairs
+        over = self.options.time_limit is not None and seconds >= self.options.time_limit
+        if over and stage == JOINT and step < self.options.steps:
+            self.status = "time_limit"
+        return over
+
+    def proved(self) -> tuple[Network, Certificate]:
+        """The best network, shifted below zero on the region, and the proof."""
+        pairs = self.best[1]
+        if pairs is None:
+            raise InvalidInputError("No finite bound was met: the numbers of samples or region are too large.")
+        network = assembled(pairs, self.frame, get_activation(self.options.activation))
+        arithmetic = self.options.arithmetic
+        if arithmetic == "auto":
+            work = len(pairs.U) * self.region.n_inputs * (self.region.n_axes if self.region.axes.ndim == 2 else 1)
+            arithmetic = "exact" if work <= EXACT_WORK else "float64+slack"
+        values = network(self.samples.usable.positive) - network(self.region.center[None])
+        return shifted(
+            network, float(np.mean(np.abs(values))), lambda f: facet_bound(f, self.region, arithmetic=arithmetic)
+        )
+
+
+def _n_inputs(region: Any, X: Any) -> int:
+    if isinstance(region, Region):
+        return region.n_inputs
+    if callable(X):
+        raise InvalidInputError("With a callable X give a Region, which tells the number of inputs.")
+    shape = np.shape(X)
+    if len(shape) != 2:
+        raise InvalidInputError(f"X must have shape (n, d), got {shape}.")
+    return int(shape[1])
+
+
+def assembled(pairs: Pairs, frame: FacetFrame, activation: Activation) -> Network:
+    """The network of pairs in raw input coordinates; opposite rows are exact negatives, the output bias is zero."""
+    W = pairs.U @ frame.scale
+    middle = W @ frame.center
+    biases = np.concatenate([pairs.b[:, 0] - middle, pairs.b[:, 1] + middle])
+    return Network.shallow(np.vstack([W, -W]), biases, pairs.c.T.ravel(), 0.0, activation)
+
+
+def shifted(network: Network, size: float, prove: Callable[[Network], Certificate]) -> tuple[Network, Certificate]:
+    """The network minus its bound and a little, proved to be negative on the region as it is stored.
+
+    Parameters
+    ----------
+    network : Network
+    size : float
+        Of the values that matter.
+    prove : callable
+        Certificate of a network on the region.
+    """
+    bound = prove(network).bound
+    margin = MARGIN * max(size, abs(bound), np.finfo(float).tiny / MARGIN)
+    for _ in range(60):
+        found = Network.shallow(network.W, network.b, network.v, float(network.c) - bound - margin, network.activation)
+        certificate = prove(found)
+        if certificate.bound < 0:
+            return found, certificate
+        margin *= 4.0
+    raise InvalidInputError("The network could not be shifted below zero: its numbers are too large.")
+
+
+def lower_bound(network: Network, region: Region, rng: np.random.Generator, starts: int = 128) -> float:
+    """Largest value met on a box by moving to the corner that the gradient points to; for convex f it never falls."""
+    E = rng.uniform(-1.0, 1.0, (starts, region.n_axes))
+    best = -math.inf
+    for _ in range(20):
+        X = region.image(E)
+        best = max(best, float(np.max(network(X))))
+        G = network.gradient(X)
+        E = np.where((slope := G * region.axes if region.axes.ndim == 1 else G @ region.axes) == 0, E, np.sign(slope))
+    return best
