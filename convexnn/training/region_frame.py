@@ -88,16 +88,15 @@ def _column(shift: Array) -> Array:
 def _inverse_axes(spans: Array) -> tuple[Array, Array]:
     """Principal directions as rows (d, d) and half lengths (d,) of the ellipsoid with these axes."""
     used = spans[:, np.abs(spans).max(axis=0) > 0]
-    if used.shape[1] and (np.count_nonzero(used, axis=0) == 1).all():  # axes along the coordinates stay there, exactly
-        return np.eye(len(spans)), np.sqrt((used * used).sum(axis=1)) if used.shape[1] > len(spans) else used.sum(axis=1)
     if not used.shape[1]:
         return np.eye(len(spans)), np.zeros(len(spans))
+    if (np.count_nonzero(used, axis=0) == 1).all():  # axes along the coordinates stay there, exactly
+        return np.eye(len(spans)), np.abs(used).sum(axis=1)
     P, s, _ = np.linalg.svd(used)
     return P.T, np.r_[s, np.zeros(len(spans) - len(s))][: len(spans)]
 
 
 def _with_units(directions: Array, lengths: Array, spread: Array) -> Array:
-    lengths = np.abs(lengths)
     flat = lengths <= FLAT * lengths.max(initial=0.0)
     unit = np.where(flat, np.where(spread > 0, spread, lengths.max(initial=0.0)), lengths)
     return np.asarray(directions / np.where(unit > 0, unit, 1.0)[:, None])
