@@ -88,6 +88,7 @@ def test_the_numbers_are_the_networks_own(rng, regularizer, loss, k):
     assert model.n_iter_ >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", CLASSES)
 @pytest.mark.parametrize("regularizer", REGULARIZERS)
 def test_never_worse_at_any_stage(rng, regularizer, k):
@@ -147,6 +148,7 @@ def test_class_weights_are_sample_weights(rng, k):
     assert balanced.objective_ == pytest.approx(weighted.objective_, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", CLASSES)
 def test_starts(rng, k):
     torch = pytest.importorskip("torch")

@@ -28,6 +28,7 @@ def trained(X, y, hidden=(4,)):
         return MLPClassifier(hidden, max_iter=40, random_state=0).fit(X, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [2, 3])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("regularizer", ["lipschitz", "l2"])

@@ -64,6 +64,7 @@ def test_the_numbers_are_the_network_s_own(rng, regularizer):
     assert model.n_iter_ >= 1
 
 
+@pytest.mark.slow
 def test_methods_and_starts(rng):
     X, y = data(rng)
     joint = small().fit(X, y)

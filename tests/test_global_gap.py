@@ -188,6 +188,7 @@ def test_an_interrupt_keeps_the_network_and_the_bound(rng, monkeypatch):
     assert 0 <= found.lower_bound < 1e-20
 
 
+@pytest.mark.slow
 def test_repetitions_are_weights_and_order_does_not_matter(rng):
     X, y = teacher(rng, 25, 2)
     repeated = train_global(np.vstack([X, X[:6]]), np.r_[y, y[:6] + 0.5], 0.02, tol=1e-6, random_state=0)

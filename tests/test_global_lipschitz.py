@@ -118,6 +118,7 @@ def test_two_inputs_equal_the_program_with_all_patterns():
     assert found.objective == pytest.approx(everything.objective, rel=2e-4)
 
 
+@pytest.mark.slow
 def test_bound_is_below_every_program_and_every_network(rng):
     X, y = data(25, 2)
     found = train_global_lipschitz(X, y, 0.1, tol=1e-3, random_state=0)

@@ -48,6 +48,7 @@ def test_an_interrupt_keeps_a_start_that_lies_on_the_boundary_of_its_cones():
                 assert complaints(program, problem.network, solution, TOL) == []
 
 
+@pytest.mark.slow
 def test_an_interrupt_of_hostile_instances_keeps_the_best(rng):
     for seed in range(500, 508):
         problem = hostile(seed)

@@ -97,6 +97,7 @@ def test_regression():
     assert PolynomialSNNRegressor(lam=1e-5).fit(X, exact).score(X, exact) > 0.999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["binary", "classes", "regression"])
 def test_standardized_programs_keep_the_raw_radius(rng, kind):
     X, y = curve() if kind == "regression" else blobs(k=2 if kind == "binary" else 3)
@@ -129,6 +130,7 @@ def _robust_loss(model, X, y, found, kind):
     return total / 3 / len(X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("standardize", [False, True])
 def test_linf_objectives_are_above_attacks_in_the_box(standardize):
     X, y = blobs(k=2)

@@ -209,6 +209,7 @@ def test_the_solver_itself_proves_the_zero_network_far_above_the_scale_of_the_da
         assert "zero network" in found.notes[0]
 
 
+@pytest.mark.slow
 def test_remarks_name_a_classifier_that_is_robust_for_one_class_only(rng):
     X, y = blobs(n=12, k=3)
     program = MulticlassPolynomialProgram(X, y, lam=0.02, radius=0.2)

@@ -84,6 +84,7 @@ def test_weights_equal_repetitions(rng):
     assert weighted.after == pytest.approx(plain.after, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_pattern_search_never_hurts(rng):
     X, y, network = problem(rng)
     plain = refine(network, X, y, lam=1e-3)
@@ -91,6 +92,7 @@ def test_pattern_search_never_hurts(rng):
     assert searched.after <= plain.after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["lipschitz", "adam", LipschitzTrainer(lam=1e-2)], ids=str)
 def test_training_further_first(rng, start):
     X, y, network = problem(rng)

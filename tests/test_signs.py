@@ -22,6 +22,7 @@ def sampled(X, nu, rng, count=40_000):
     return float(np.abs(response(X, nu, W / np.linalg.norm(W, axis=1, keepdims=True))).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "d"), [(1, 2), (8, 2), (15, 3), (20, 4), (12, 6)])
 def test_the_bracket_holds_sampling_and_agrees_with_boxes(rng, n, d):
     X, nu = instance(n, d, n)

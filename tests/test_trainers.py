@@ -196,6 +196,7 @@ def test_objective_is_that_of_the_estimators(data, rng, make):
     assert result.best_objective <= min(entry["objective"] for entry in result.history) * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @each_lipschitz
 def test_lower_than_plain_training(data, make):
     X, y = data
@@ -239,6 +240,7 @@ def test_a_common_unit_of_the_inputs_is_absorbed_by_the_weight(data, make):
     assert other.best_objective == pytest.approx(one.best_objective, rel=1e-5)
 
 
+@pytest.mark.slow
 @each_lipschitz
 @pytest.mark.parametrize("scale", [[1e-3, 1.0, 1e3], [1e-8, 1.0, 1.0]])
 def test_inputs_of_very_different_scales(data, make, scale):
