@@ -13,6 +13,8 @@ from convexnn.training.options import Progress, TrainingOptions
 from convexnn.training.polynomial import PolynomialTraining, train_polynomial
 from convexnn.training.polynomial_threshold import Threshold, polynomial_lam_max
 from convexnn.training.pretraining import pretrain
+from convexnn.training.region_options import RegionOptions, RegionTraining
+from convexnn.training.region_safe import train_safe_region
 from convexnn.training.registry import TRAINERS, get_trainer
 from convexnn.training.robust_relu import RobustReluOptions, RobustTraining, train_robust_relu
 from convexnn.training.sharpness_aware import SAMTrainer
@@ -32,6 +34,8 @@ __all__ = [
     "MaxGradientTrainer",
     "PolynomialTraining",
     "Progress",
+    "RegionOptions",
+    "RegionTraining",
     "RobustReluOptions",
     "RobustTraining",
     "SAMTrainer",
@@ -49,4 +53,5 @@ __all__ = [
     "train_certified_margin",
     "train_polynomial",
     "train_robust_relu",
+    "train_safe_region",
 ]
