@@ -6,10 +6,12 @@ from convexnn.certificate import Certificate
 from convexnn.certificates.distance import certified_radius, distance_to_boundary
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.certificates.quadratic_margins import QuadraticCertification, certify_quadratic
+from convexnn.certificates.region import region_bound
 from convexnn.certificates.robustness import RobustnessTable, robustness_table
 from convexnn.estimators import (
     PolynomialSNNClassifier,
     PolynomialSNNRegressor,
+    SafeRegionClassifier,
     SafeSNNClassifier,
     SafeSNNRegressor,
     SafeSNNRegressorCV,
@@ -38,6 +40,7 @@ from convexnn.paths import path
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Program, Solution, evaluate
 from convexnn.refinement import Refinement, refine
+from convexnn.regions import Region, ellipsoid, rotated_box
 from convexnn.restrictions import lam_max
 from convexnn.search import SearchResult, pattern_search
 from convexnn.solvers import available_solvers, solve
@@ -79,7 +82,9 @@ __all__ = [
     "QuadraticCertification",
     "ReLU",
     "Refinement",
+    "Region",
     "RobustnessTable",
+    "SafeRegionClassifier",
     "SafeSNNClassifier",
     "SafeSNNRegressor",
     "SafeSNNRegressorCV",
@@ -100,6 +105,7 @@ __all__ = [
     "certify",
     "certify_quadratic",
     "distance_to_boundary",
+    "ellipsoid",
     "evaluate",
     "extract",
     "global_lam_max",
@@ -110,7 +116,9 @@ __all__ = [
     "pattern_search",
     "pretrain",
     "refine",
+    "region_bound",
     "robustness_table",
+    "rotated_box",
     "solve",
     "train_global",
     "train_global_lipschitz",

@@ -5,10 +5,12 @@ from convexnn.estimators.polynomial_classifier import PolynomialSNNClassifier
 from convexnn.estimators.polynomial_regressor import PolynomialSNNRegressor
 from convexnn.estimators.regressor import SafeSNNRegressor
 from convexnn.estimators.regressor_cv import SafeSNNRegressorCV
+from convexnn.estimators.safe_region import SafeRegionClassifier
 
 __all__ = [
     "PolynomialSNNClassifier",
     "PolynomialSNNRegressor",
+    "SafeRegionClassifier",
     "SafeSNNClassifier",
     "SafeSNNRegressor",
     "SafeSNNRegressorCV",

@@ -1,4 +1,4 @@
-"""Pictures of patterns, robustness, boundaries, certified intervals, objectives and paths, as scikit-learn displays.
+"""Pictures of patterns, robustness, boundaries, intervals, safe regions, objectives and paths, as sklearn displays.
 
 A display holds the numbers it shows; ``plot(ax=None)`` draws them and returns the display with ``ax_`` and
 ``figure_``. matplotlib is imported when something is drawn.
@@ -10,6 +10,7 @@ from convexnn.plotting.objectives import ObjectiveDisplay
 from convexnn.plotting.paths import PathDisplay
 from convexnn.plotting.patterns import PatternDisplay
 from convexnn.plotting.radii import RadiusDisplay
+from convexnn.plotting.regions import RegionScoreDisplay, RegionTrainingDisplay
 from convexnn.plotting.robust_error import RobustErrorDisplay, TightnessDisplay
 from convexnn.plotting.robustness import RobustnessCurveDisplay
 
@@ -20,6 +21,8 @@ __all__ = [
     "PathDisplay",
     "PatternDisplay",
     "RadiusDisplay",
+    "RegionScoreDisplay",
+    "RegionTrainingDisplay",
     "RobustErrorDisplay",
     "RobustnessCurveDisplay",
     "TightnessDisplay",

@@ -1,0 +1,189 @@
+"""What fitting a classifier that is safe on a region needs: the safe class, weighted draws, trainers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import column_or_1d
+
+from convexnn.exceptions import InvalidInputError
+from convexnn.network import Network
+from convexnn.regions.region import BALL, Region
+from convexnn.restrictions.rows import distinct_rows
+from convexnn.training.region_facets import FacetOptions, train_region_facets
+from convexnn.training.region_options import RegionOptions, RegionTraining
+from convexnn.training.region_safe import train_safe_region
+
+Array = NDArray[np.float64]
+
+METHODS = ("auto", "pairs", "dense", "facets")
+SURROUND = (
+    "Around a box with axes (d, r) lies ellipsoid(center, sqrt(r) * axes), which the other methods and unions take."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Two classes, one of which is proved on the regions.
+
+    Attributes
+    ----------
+    classes : array, shape (2,)
+        In increasing order.
+    safe : int
+        Position of the class that the regions belong to, 0 or 1.
+    accept : bool array, shape (n,)
+        Whether a sample is of the other class.
+    """
+
+    classes: NDArray[Any]
+    safe: int
+    accept: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, y: ArrayLike, weight: Array | None, safe_class: Any) -> Sides:
+        """Classes of training labels; rows of weight zero count as left out.
+
+        Raises
+        ------
+        InvalidInputError
+            For more than two classes, for one class (unless ``safe_class`` names the other one), for a safe class that
+            ``y`` does not hold when it holds two, and when there is nothing to accept.
+        """
+        column = column_or_1d(y, warn=True)
+        check_classification_targets(column)
+        present = np.unique(column if weight is None else column[weight > 0])
+        if len(present) > 2:
+            raise InvalidInputError(
+                "Only binary classification is supported. The type of the target is "
+                f"{type_of_target(column)}: {len(present)} classes came; merge all but the one that the region is for."
+            )
+        classes, safe = _with_safe(present, safe_class)
+        return cls(classes, safe, np.asarray(column == classes[1 - safe]))
+
+
+def _with_safe(present: NDArray[Any], safe_class: Any) -> tuple[NDArray[Any], int]:
+    """Both classes in increasing order and the position of the safe one."""
+    if len(present) == 2:
+        if safe_class is None:
+            return present, 0
+        found = [k for k, label in enumerate(present.tolist()) if label == safe_class]
+        if not found:
+            raise InvalidInputError(f"safe_class={safe_class!r} was given; y holds the classes {present.tolist()}.")
+        return present, found[0]
+    if safe_class is None or present.tolist() == [safe_class]:
+        raise InvalidInputError(
+            f"y holds one class only ({present.tolist()}, rows of weight zero left out). Samples of the class that is "
+            "to be accepted are needed; those of the safe class may be left out when safe_class names it."
+        )
+    try:
+        classes = np.array(sorted([present.tolist()[0], safe_class]))
+    except TypeError as error:
+        raise InvalidInputError(
+            f"safe_class={safe_class!r} cannot be sorted with the class {present.tolist()[0]!r} of y."
+        ) from error
+    return classes, classes.tolist().index(safe_class)
+
+
+def trainer_name(method: str, regions: Sequence[Region]) -> str:
+    """The trainer of a method: pairs for balls and ellipsoids, facets for a box.
+
+    Raises
+    ------
+    InvalidInputError
+        For an unknown method, and for regions that the trainer does not take.
+    """
+    if method not in METHODS:
+        raise InvalidInputError(f"method={method!r} was given; expected one of {METHODS}.")
+    balls = all(region.kind == BALL for region in regions)
+    name = ("pairs" if balls else "facets") if method == "auto" else method
+    if name != "facets" and not balls:
+        raise InvalidInputError(f"method={name!r} is for balls and ellipsoids, and a box came. {SURROUND}")
+    if name == "facets" and (len(regions) > 1 or regions[0].kind == BALL):
+        raise InvalidInputError(
+            f"method='facets' is for one box or rotated box; {len(regions)} region(s) of the kinds "
+            f"{sorted({region.kind for region in regions})} came. {SURROUND}"
+        )
+    return name
+
+
+def trained(
+    name: str, regions: Sequence[Region], drawn: tuple[Any, Any], settings: Mapping[str, Any]
+) -> RegionTraining:
+    """Outcome of a trainer.
+
+    Parameters
+    ----------
+    name : {"pairs", "dense", "facets"}
+    regions : sequence of Region
+    drawn : pair
+        Of :func:`samples`.
+    settings : mapping
+        Fields of the trainer's options; what it does not have and what is None is left out.
+    """
+    kind = FacetOptions if name == "facets" else RegionOptions
+    known = {field.name for field in fields(kind)}
+    options = kind(**{key: value for key, value in settings.items() if key in known and value is not None})
+    if isinstance(options, RegionOptions):
+        return train_safe_region(list(regions), *drawn, method=name, options=options)
+    result = train_region_facets(*drawn, regions[0], options)
+    if result.status != "finished":
+        warnings.warn(
+            f"Training ended early ({result.status.replace('_', ' ')}) after {result.steps} steps; the best safe network "
+            "so far is kept.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return result
+
+
+def negative(network: Network) -> Network:
+    """``-f``: the output layer with the other sign, exact in floating point."""
+    *hidden, (W, b) = network.layers
+    return Network((*hidden, (-W, -b)), network.activation)
+
+
+def inside(X: Array, regions: Sequence[Region]) -> NDArray[np.bool_]:
+    """Whether rows (n, d) lie in one of the regions, shape (n,)."""
+    found = np.zeros(len(X), dtype=bool)
+    for region in regions if len(X) else ():
+        found |= region.contains(X)
+    return found
+
+
+def samples(X: Array, accept: NDArray[np.bool_], weight: Array | None) -> tuple[Any, Any]:
+    """What a trainer takes: distinct rows and labels, or a function that draws them by weight.
+
+    Equal rows are merged and sorted first, so that a weight of two equals a row given twice and the order of the rows
+    does not matter.
+    """
+    rows = distinct_rows(X, accept.astype(np.float64), weight, with_targets=True)
+    labels = (rows.y > 0.5).astype(np.int64)
+    parts = [np.flatnonzero(labels == k) for k in (1, 0)]
+    if all(np.ptp(rows.weight[part]) <= 1e-12 * rows.weight[part].max() for part in parts if len(part)):
+        return rows.X, labels
+    return _sampler(rows.X, labels, [(part, rows.weight[part]) for part in parts if len(part)]), None
+
+
+def _sampler(
+    X: Array, labels: NDArray[np.int64], parts: list[tuple[NDArray[np.intp], Array]]
+) -> Callable[[int, np.random.Generator], tuple[Array, NDArray[np.int64]]]:
+    def draw(size: int, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:
+        """Rows of both classes with probabilities in proportion to their weights, by one grid with a random start."""
+        chosen = np.concatenate([part[_grid(weight, size, rng)] for part, weight in parts])
+        return X[chosen], labels[chosen]
+
+    return draw
+
+
+def _grid(weight: Array, size: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    ends = np.cumsum(weight)
+    at = (rng.random() + np.arange(size)) / size * ends[-1]
+    return np.minimum(np.searchsorted(ends, at, side="right"), len(weight) - 1)
