@@ -97,6 +97,12 @@ def _ball_rho(A: Array, gradient: Array) -> Array:
     return np.full(len(A), max(float(best), 0.0))
 
 
+def ball_multiplier(V: Array, curvature: Array, slope: Array) -> Array:
+    """The best multiplier of the unit ball for these majorants, repeated, shape (r,); not proved."""
+    A = (V.T * curvature) @ V
+    return _ball_rho(0.5 * (A + A.T), V.T @ slope)
+
+
 def _box_rho(A: Array, gradient: Array, rho: Array | None) -> Array:
     """The given numbers, lifted to a nonnegative matrix; without any, row sums."""
     if rho is None or not np.isfinite(rho).all():
@@ -120,7 +126,7 @@ def _with_rho(A: Array, g: Array, rho: Array, kind: str, best: float) -> tuple[f
     sizes = np.abs(g) + 2.0 * np.abs(M) @ np.abs(y)
     residual = np.abs(g + 2.0 * My) + 2.0 * gamma(n + 8) * sizes
     rest = norm_up(residual) ** 2 / (4.0 * low) * (1.0 + 16.0 * UNIT)
-    value = g @ y + y @ My
+    value = float(g @ y + y @ My)
     error = 4.0 * gamma(2 * n + 16) * float(np.abs(y) @ sizes) + (n + 2) * n * TINY
     moved = 4.0 * UNIT * float(np.sum(np.abs(np.diag(A)) + rho))  # rounding of the diagonal of M
     total = float(rho.max()) if kind == BALL else sum_up(rho)

@@ -1,7 +1,7 @@
 """The best separable majorants of a network on a unit ball or box, by a barrier method with few unknowns.
 
-Two numbers a group (curvature and slope of its quadratic) and the multipliers of the region are coupled; offsets and the
-multipliers of the pieces are eliminated group by group. No semidefinite variable, one (2G + r) system a step.
+Two numbers a group (curvature and slope of its quadratic) and the multipliers of the region are coupled; offsets and
+the multipliers of the pieces are eliminated group by group. No semidefinite variable, one (2G + r) system a step.
 """
 
 from __future__ import annotations
@@ -76,11 +76,9 @@ class _State:
     slacks: tuple[Array, Array, Array, Array] | None = None
 
     def moved(self, step: _State, length: float) -> _State:
-        parts = [a + length * b for a, b in zip(self._parts(), step._parts(), strict=True)]
-        return _State(*parts, self.tau + length * step.tau)
-
-    def _parts(self) -> tuple[Array, ...]:
-        return self.al, self.be, self.de, self.n, self.rho
+        names = ("al", "be", "de", "n", "rho")
+        al, be, de, n, rho = (getattr(self, name) + length * getattr(step, name) for name in names)
+        return _State(al, be, de, n, rho, self.tau + length * step.tau)
 
 
 class _Barrier:

@@ -99,7 +99,7 @@ def reach_up(rows: Array, kind: str) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Ridges(ByValue):
-    """An upper bound of a network by functions of one variable: for every e of the unit ball or box
+    """An upper bound of a network by functions of one variable: for every e of the unit ball or box.
 
         f(e) <= offset + sum_g max_p { q_gp a^2 + k_gp a + e_gp : a in [lower_gp, upper_gp] },  a = v_g'e,
 
@@ -215,14 +215,11 @@ def _parabolas(units: Units) -> Ridges:
     half = (np.abs(sigma) * reach[group] + known) * (1.0 + 4.0 * UNIT)
     size = half + np.abs(bias)
     steep = 2.0 * abs(square) * size + abs(slope)
-    slack = np.abs(c) * (known * steep * (1.0 + 8.0 * UNIT)
-                         + 4.0 * gamma(len(c) + 16) * ((abs(square) * size + abs(slope)) * size + abs(constant)))  # fmt: skip
-    parts = (
-        c * square * sigma**2,
-        c * sigma * (2.0 * square * bias + slope),
-        c * ((square * bias + slope) * bias + constant),
-    )
-    q, k, e = (np.bincount(group, weights=part, minlength=len(V))[:, None] for part in parts)
+    largest = (abs(square) * size + abs(slope)) * size + abs(constant)
+    slack = np.abs(c) * (known * steep * (1.0 + 8.0 * UNIT) + 4.0 * gamma(len(c) + 16) * largest)
+    values = (square * bias + slope) * bias + constant
+    parts = (c * square * sigma**2, c * sigma * (2.0 * square * bias + slope), c * values)
+    q, k, e = (np.bincount(group, weights=part, minlength=len(V)).astype(np.float64)[:, None] for part in parts)
     edge = np.full_like(q, np.inf)
     offset = sum_up([units.offset, *slack])
     return Ridges(V, reach, q, k, e, -edge, edge, offset, units.kind)
