@@ -22,7 +22,7 @@ from convexnn.regions.region import BOX, Region, as_regions
 from convexnn.threads import one_thread
 from convexnn.training.options import require_count, require_number
 from convexnn.training.region_facets_fit import Pairs, Schedule, fitted
-from convexnn.training.region_facets_pricing import FacetFrame, dense_directions, facet_directions
+from convexnn.training.region_facets_pricing import FacetFrame, dense_directions, facet_directions, threshold_below
 from convexnn.training.region_options import RegionTraining
 from convexnn.training.region_samples import RegionSamples, Sampler
 
@@ -50,9 +50,9 @@ class FacetOptions:
     directions : array-like, shape (n, d), optional
         Directions of the pairs, raw input coordinates, in place of the search: for what somebody knows already, and
         for controls.
-    threshold : float, default=0.97
-        Where units begin at the start, as a share of their largest pre-activation on the region. From small values
-        training does not find back to the facets.
+    threshold : float, optional
+        Where units begin to be active at the start, as a share of their largest pre-activation on the region; by
+        default one minus a tenth of the typical excess of the samples. From small values training does not find back.
     steps : int, default=300
         Of the joint training.
     batch_size : int, default=256
@@ -75,7 +75,7 @@ class FacetOptions:
     candidates: int = 8
     pricing_steps: int = 600
     directions: Any = field(default=None, compare=False, repr=False)
-    threshold: float = 0.97
+    threshold: float | None = None
     steps: int = 300
     batch_size: int = 256
     learning_rate: float = 1e-2
@@ -94,10 +94,9 @@ class FacetOptions:
         for name in ("pricing_steps", "steps"):
             require_count(name, getattr(self, name), least=0)
         require_number("learning_rate", self.learning_rate, positive=True)
-        for name in ("negative_weight", "threshold"):
-            require_number(name, getattr(self, name))
-        if self.time_limit is not None:
-            require_number("time_limit", self.time_limit)
+        for name in ("negative_weight", "threshold", "time_limit"):
+            if getattr(self, name) is not None:
+                require_number(name, getattr(self, name))
         if self.arithmetic not in ARITHMETICS:
             raise InvalidInputError(f"arithmetic must be one of {ARITHMETICS}, got {self.arithmetic!r}.")
         if not isinstance(get_activation(self.activation), ReLU | LeakyReLU):
@@ -143,8 +142,9 @@ def train_region_facets(
     Returns
     -------
     RegionTraining
-        With one certificate. ``start_accuracy`` is that of the dense random directions under the same proof; the
-        history has a stage: 0 dense start, 1 facets found, 2 joint training.
+        With one certificate. ``start_accuracy`` is that of the dense random directions (or of the given ones) under
+        the same proof; the history has a stage: 0 start, 1 facets found, 2 joint training. Before the joint training
+        each stage is judged twice, with units that begin just below their facets and at them.
 
     Raises
     ------
@@ -152,6 +152,8 @@ def train_region_facets(
         For samples, regions or settings that cannot be used.
     """
     chosen = FacetOptions() if options is None else options
+    import torch  # noqa: F401  # before one_thread, which limits the thread pools that are there
+
     began, cpu = time.perf_counter(), time.process_time()
     seed = as_seed(chosen.random_state)
     with one_thread():
@@ -168,7 +170,7 @@ def train_region_facets(
         certificate.bound,
         lower_bound(network, run.region, np.random.default_rng([seed, 4])),
         tuple(run.history),
-        run.history[0]["accuracy"],
+        max(row["accuracy"] for row in run.history if row["stage"] == DENSE),
         float(np.mean(network(judged.positive) > 0)),
         rejected,
         run.status,
@@ -213,16 +215,22 @@ class _Run:
         count = max((options.hidden_units or 3 * d) // 2, 1)
         self.began = time.perf_counter()
         U = dense_directions(count, d, self.rng) if options.directions is None else self._given()
-        pairs = Pairs.of(self.frame.normalized(U), options.threshold, options.leak)
-        self._look(DENSE, 0, pairs)
+        Y = self.frame.into(self.samples.usable.positive)
+        pairs = self._started(DENSE, self.frame.normalized(U), Y)
         if options.directions is None and options.pricing_steps:
-            Y = self.frame.into(self.samples.usable.positive)
             U = facet_directions(self.frame, Y, count, options.candidates, options.pricing_steps, self.rng)
-            pairs = Pairs.of(U, options.threshold, options.leak)
-            self._look(FOUND, 0, pairs)
+            pairs = self._started(FOUND, U, Y)
         plan = Schedule(options.steps, options.learning_rate, options.negative_weight, options.evaluate_every)
         if options.steps:
             fitted(pairs, self.frame, self._batch, plan, lambda step, now: self._look(JOINT, step, now))
+
+    def _started(self, stage: float, U: Array, Y: Array) -> Pairs:
+        """Pairs just below their facets; the same pairs at their facets, where none is active, are judged as well."""
+        given = self.options.threshold
+        below = Pairs.of(U, threshold_below(U, Y) if given is None else given, self.options.leak)
+        for pairs in (below, *([Pairs.of(U, 1.0, self.options.leak)] if given is None else [])):
+            self._look(stage, 0, pairs)
+        return below
 
     def _given(self) -> Array:
         U = np.asarray(self.options.directions, dtype=np.float64)

@@ -105,7 +105,7 @@ def fitted(pairs: Pairs, frame: FacetFrame, batch: Batch, plan: Schedule, look: 
         u = U / (U @ generators).abs().sum(dim=1, keepdim=True)
         loss = _loss(_Terms(u, b, log_c.exp(), pairs.leak), temperature, batch(), plan.negative_weight)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         with torch.no_grad():
             temperature.clamp_(COLDEST, HOTTEST)

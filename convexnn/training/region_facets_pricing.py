@@ -137,13 +137,21 @@ def covering(U: Array, Y: Array, count: int) -> Array:
     """
     seen = excess(U, Y)
     seen /= np.maximum(seen.max(axis=1, keepdims=True), np.finfo(float).tiny)
-    score, chosen = np.zeros(len(Y)), []
+    score = np.zeros(len(Y))
+    chosen: list[int] = []
     for _ in range(count):
         value = np.exp(-SHARPNESS * (score - score.min())) @ seen
         value[chosen] = -1.0
         chosen.append(int(np.argmax(value)))
         score += seen[:, chosen[-1]]
     return U[chosen]
+
+
+def threshold_below(U: Array, Y: Array) -> float:
+    """Start of the units below their facets: one minus a tenth of the median excess of the samples, (0, 1]."""
+    seen = excess(U, Y[:JUDGED]).max(axis=1)
+    typical = float(np.median(seen[seen > 0])) if (seen > 0).any() else 0.0
+    return max(1.0 - 0.1 * typical, 0.5)
 
 
 def facet_directions(
