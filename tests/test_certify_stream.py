@@ -138,7 +138,7 @@ def test_stored_verdicts_are_checked_again(tmp_path):
         (broken, lambda r: {"lower": r["lower"] + 0.5}, "its margin is"),
         (broken, lambda r: {"label": (r["label"] + 1) % 3}, "label"),
         (broken, lambda r: {"status": "certified"}, "contradicts itself"),
-        (proved, lambda r: {"margin": r["margin"] - 1.0, "lower": -9.0}, "proves a margin below"),
+        (proved, lambda r: {"margin": r["margin"] - 1.0, "lower": -9.0}, "below the bounds"),
         (proved, lambda r: {"bounds": [0.0]}, "one bound for each of its 2 rivals"),
         (proved, lambda r: {"index": 99}, "sample 99"),
     )
@@ -152,6 +152,37 @@ def test_stored_verdicts_are_checked_again(tmp_path):
         tampered(path, proved, change)
         with pytest.raises(InvalidInputError, match="does not hold a verdict"):
             run(path, keep_evidence=True)
+
+
+LIES = {
+    "a wrong class certified": (0, {"status": "certified", "counterexample": None, "margin": -1.0, "lower": -2.0,
+                                    "bounds": [-1.0, -1.0]}, "does not hold"),
+    "a better margin": (1, {"margin": -100.0, "lower": -200.0, "bounds": [-100.0, -100.0]}, "the sample itself"),
+    "bounds above the margin": (1, {"bounds": [5.0, 5.0]}, "below the bounds"),
+    "bounds that nobody proves": (1, {"bounds": [-1e3, -1e3]}, "does not prove the bounds"),
+    "another clean margin": (1, {"clean": -1e9, "lower": -1e9}, "margin of the sample itself"),
+    "nan": (1, {"status": "unknown", "margin": "nan"}, "contradicts itself"),
+    "no index": (1, {"index": 1.7}, "does not hold a verdict"),
+    "no flag": (1, {"rigorous": "no"}, "does not hold a verdict"),
+    "no evidence": (1, {"evidence": None}, "missing"),
+}  # fmt: skip
+
+
+def test_files_that_lie_are_refused(tmp_path):
+    path = tmp_path / "run.jsonl"
+    report = run(path, keep_evidence=True)
+    assert [verdict.status for verdict in report.verdicts[:2]] == ["falsified", "certified"]
+    written = path.read_text().splitlines()
+    lines = [written[0], *sorted(written[1:], key=lambda line: json.loads(line)["index"])]
+    for index, changes, message in LIES.values():
+        altered = [*lines]
+        altered[1 + index] = json.dumps({**json.loads(lines[1 + index]), **changes})
+        path.write_text("\n".join([*altered, ""]))
+        with pytest.raises((CertificateError, InvalidInputError), match=message):
+            run(path, keep_evidence=True)
+    path.write_text("\n".join([*lines, lines[2], ""]))
+    with pytest.raises(InvalidInputError, match="several verdicts of sample 1"):
+        run(path, keep_evidence=True)
 
 
 def test_a_time_limit_leaves_the_rest_to_the_next_run(tmp_path):

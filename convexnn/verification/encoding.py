@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import operator
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -89,20 +90,26 @@ def verdict_of(record: Mapping[str, Any]) -> Verdict:
     """The verdict of a record; CertificateError where its numbers contradict each other."""
     point, evidence = record["counterexample"], record["evidence"]
     return Verdict(
-        index=int(record["index"]),
-        label=int(record["label"]),
+        index=operator.index(record["index"]),
+        label=operator.index(record["label"]),
         status=str(record["status"]),
         clean=float(record["clean"]),
         margin=float(record["margin"]),
         lower=float(record["lower"]),
         method=str(record["method"]),
-        rigorous=bool(record["rigorous"]),
+        rigorous=_flag(record["rigorous"]),
         reason=str(record["reason"]),
         seconds={str(stage): float(spent) for stage, spent in record["seconds"].items()},
         bounds=np.array(record["bounds"], dtype=float).reshape(-1),
         counterexample=None if point is None else np.array(point, dtype=float).reshape(-1),
         evidence=None if evidence is None else evidence_of(evidence),
     )
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"a flag is true or false, not {value!r}")
+    return value
 
 
 def evidence_record(evidence: Evidence) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -80,6 +81,7 @@ class Stream:
             _refuse_other_runs(self.path, known, header)
             lines = _whole_lines(self.path)
             done = [_read_line(self.path, i, line, task) for i, line in enumerate(lines[1:], start=2)]
+            _refuse_gaps(self.path, done, bool(header["options"]["keep_evidence"]))
             _cut(self.path, lines)
             self._file = self.path.open("a", encoding="utf-8")
         else:
@@ -123,6 +125,16 @@ def _read_line(path: Path, number: int, line: str, task: Task) -> Verdict:
         raise InvalidInputError(f"Line {number} of {path} does not hold a verdict: {error!r}") from error
     audit(task, verdict)
     return verdict
+
+
+def _refuse_gaps(path: Path, done: list[Verdict], with_evidence: bool) -> None:
+    """Raise where a sample has two verdicts, or where the evidence is gone that the run kept."""
+    twice = {index for index, times in Counter(verdict.index for verdict in done).items() if times > 1}
+    if twice:
+        raise InvalidInputError(f"{path} holds several verdicts of sample {min(twice)}: no run writes such a file.")
+    for verdict in done if with_evidence else ():
+        if verdict.status == "certified" and verdict.rigorous and verdict.evidence is None:
+            raise InvalidInputError(f"{path} should hold the evidence of sample {verdict.index}, which is missing.")
 
 
 def _refuse_other_runs(path: Path, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

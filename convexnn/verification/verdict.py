@@ -82,7 +82,7 @@ class Verdict(ByValue):
             "falsified": not (self.lower >= 0 and self.counterexample is not None),
             "unknown": self.counterexample is not None,
         }[self.status]
-        if wrong or self.lower > self.margin:
+        if wrong or not self.lower <= self.margin:  # nan contradicts everything
             raise CertificateError(
                 f"The verdict of sample {self.index} contradicts itself: {self.status}, attack {self.lower:.6g} <= "
                 f"worst margin <= {self.margin:.6g}, {'no ' if self.counterexample is None else ''}counterexample."
