@@ -13,6 +13,9 @@ from convexnn.training.options import Progress, TrainingOptions
 from convexnn.training.polynomial import PolynomialTraining, train_polynomial
 from convexnn.training.polynomial_threshold import Threshold, polynomial_lam_max
 from convexnn.training.pretraining import pretrain
+from convexnn.training.region_admm import train_region_admm
+from convexnn.training.region_admm_options import RegionADMMOptions
+from convexnn.training.region_facets import FacetOptions, train_region_facets
 from convexnn.training.region_options import RegionOptions, RegionTraining
 from convexnn.training.region_safe import train_safe_region
 from convexnn.training.registry import TRAINERS, get_trainer
@@ -27,6 +30,7 @@ __all__ = [
     "AdversarialTrainer",
     "CertifiedOptions",
     "CertifiedTraining",
+    "FacetOptions",
     "LipSDPRegularizer",
     "LipschitzTrainer",
     "MarginOptions",
@@ -34,6 +38,7 @@ __all__ = [
     "MaxGradientTrainer",
     "PolynomialTraining",
     "Progress",
+    "RegionADMMOptions",
     "RegionOptions",
     "RegionTraining",
     "RobustReluOptions",
@@ -52,6 +57,8 @@ __all__ = [
     "train_certified",
     "train_certified_margin",
     "train_polynomial",
+    "train_region_facets",
+    "train_region_admm",
     "train_robust_relu",
     "train_safe_region",
 ]
