@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import ROUND_CEILING, Context
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.archive import read_archive, write_archive
+from convexnn.decimals import written
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network
 from convexnn.values import ByValue
@@ -175,5 +175,4 @@ class Certificate(ByValue):
 
     def __str__(self) -> str:
         """One line: quantity, direction, bound (rounded up), method."""
-        bound = float(Context(prec=8, rounding=ROUND_CEILING).create_decimal_from_float(self.bound))
-        return f"{self.quantity} ({self.threat}) <= {bound:.8g} by {self.method}, {self.arithmetic}"
+        return f"{self.quantity} ({self.threat}) <= {written(self.bound, 8)} by {self.method}, {self.arithmetic}"

@@ -24,7 +24,7 @@ PACKAGE = ROOT / "convexnn"
 
 # Later may import earlier; members of one row do not import each other. A sub-package is one member.
 ARROWS: tuple[tuple[str, ...], ...] = (
-    ("exceptions", "values", "monotone"),
+    ("exceptions", "values", "monotone", "decimals"),
     ("activations", "losses", "threats", "rigorous", "archive", "threads"),
     ("lipsdp", "interop", "exchange"),
     ("network",),

@@ -100,7 +100,7 @@ def test_samples_and_their_exit_codes(network, capsys):
     assert run("--model", "net.npz", "--data", "data.npz", "--radius", "0.6", "--norm", "inf") == 1
     out = capsys.readouterr().out
     assert "falsified      1" in out
-    assert "certified 0.6667 <= robust <= 0.6667" in out
+    assert "certified 0.6666 <= robust <= 0.6667" in out
     # the nearest point of the other class lies outside of the clip
     assert run("--model", "net.npz", "--data", "data.npz", "--radius", "0.6", "--clip", "-3", "3") == 1
     data(0.5)

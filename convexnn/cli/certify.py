@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections.abc import Mapping
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from convexnn.cli.data import Data, load_data, load_network
 from convexnn.cli.output import Output
+from convexnn.decimals import written
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.network import Network
 from convexnn.report import Sheet
@@ -69,10 +69,7 @@ def _print_json(output: Output, record: Mapping[str, Any]) -> None:
 
 def _outward(value: float, upward: bool) -> str:
     """Four digits, rounded up for upper bounds and down for lower bounds."""
-    if not np.isfinite(value):
-        return str(value)
-    context = Context(prec=4, rounding=ROUND_CEILING if upward else ROUND_FLOOR)
-    return f"{float(context.create_decimal_from_float(value)):.4g}"
+    return written(value, 4, upward) if np.isfinite(value) else str(value)
 
 
 # -- properties -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 from convexnn.certificate import Certificate
 from convexnn.cli.data import load_network
 from convexnn.cli.output import Output
+from convexnn.decimals import written
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network
 from convexnn.verification.certificate_files import load_certificate
@@ -56,7 +57,7 @@ def _checked(path: Path, network: Network, exact: bool) -> str:
             raise CertificateError("Refused: exact checks are for certificates about one sample, this one is not.")
         bound = certificate.check(network)
         claim = f"{certificate.quantity} ({certificate.threat})"
-        return f"{certificate}\nrecomputed for {network}: {claim} <= {bound:.10g}"
+        return f"{certificate}\nrecomputed for {network}: {claim} <= {written(bound, 10)}"
     bounds = certificate.check(network, exact=exact)
     words = describe(certificate, bounds, "exact" if exact else certificate.arithmetic)
-    return f"{words}\nrecomputed for {network}; claimed: at most {certificate.bound:.10g}"
+    return f"{words}\nrecomputed for {network}; claimed: at most {written(certificate.bound, 10)}"

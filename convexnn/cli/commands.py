@@ -15,6 +15,7 @@ from convexnn.certificates.lipschitz import lipschitz as certify_lipschitz
 from convexnn.certificates.lipschitz_lower import lipschitz_lower_bound
 from convexnn.cli.data import Data, load_data, load_network
 from convexnn.cli.output import Output
+from convexnn.decimals import DOWN, written
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.program import Solution
@@ -114,7 +115,7 @@ def lipschitz(arguments: Namespace, output: Output) -> int:
     upper = certificate.check(network)
     lower = lipschitz_lower_bound(network, None if near is None else near.X)
     output.say(f"{network}, l2 norm, input units of the network")
-    output.say(f"{lower:.8g} <= L <= {upper:.8g}")
+    output.say(f"{written(lower, 8, DOWN)} <= L <= {written(upper, 8)}")
     output.say(f"below: a gradient attained at a sampled point; above: {certificate.method}, from its multiplier")
     if arguments.save is not None:
         output.say(f"certificate: {certificate.save(arguments.save)}")
@@ -239,6 +240,6 @@ def _report(arguments: Namespace, output: Output, stages: list[Stage], train: Ro
 def _write_results(arguments: Namespace, output: Output, network: Network, certificate: Certificate | None) -> None:
     output.say(f"network: {network.save(arguments.output)}")
     proof = certify_lipschitz(network) if certificate is None else certificate
-    output.say(f"L <= {proof.check(network):.8g} in the input units of the saved network")
+    output.say(f"L <= {written(proof.check(network), 8)} in the input units of the saved network")
     if arguments.certificate is not None:
         output.say(f"certificate: {proof.save(arguments.certificate)}")

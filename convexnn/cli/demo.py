@@ -18,6 +18,7 @@ from convexnn.cli.app import INTERRUPTED
 from convexnn.cli.commands import save_figure
 from convexnn.cli.data import load_data
 from convexnn.cli.output import Output
+from convexnn.decimals import written
 from convexnn.network import Network
 from convexnn.patterns import extract
 from convexnn.plotting import PatternDisplay, RobustnessCurveDisplay
@@ -188,6 +189,6 @@ def _write(folder: Path, task: _Task, stages: list[Stage], table: StageTable) ->
 def _check_again(output: Output, folder: Path) -> None:
     """Read network and certificate back and recompute the bound from the files alone."""
     network, certificate = Network.load(folder / "network.npz"), Certificate.load(folder / "certificate.npz")
-    bound = certificate.check(network)
-    output.say(f"Checked again from disk: {network}, lipschitz (l2) <= {bound:.8g}, claimed {certificate.bound:.8g}.")
+    bound, claimed = written(certificate.check(network), 8), written(certificate.bound, 8)
+    output.say(f"Checked again from disk: {network}, lipschitz (l2) <= {bound}, claimed {claimed}.")
     output.say(f"To do it yourself: convexnn check {folder / 'certificate.npz'} {folder / 'network.npz'}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.decimals import DOWN, UP, share_written
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.report.sheet import Cell, Sheet, to_text
 from convexnn.values import ByValue
@@ -150,7 +150,8 @@ class RobustErrorReport(ByValue):
         for i, name in enumerate(self.names):
             for j, radius in enumerate(self.radii.tolist()):
                 low = self.attack_error[i, j]
-                errors = [_share(self.clean_error[i]), _share(low), *map(_share, self.certified_error[i, j])]
+                certified_errors = [self._share(high, UP) for high in self.certified_error[i, j]]
+                errors = [f"{self.clean_error[i]:.3f}", self._share(low, DOWN), *certified_errors]
                 rows.append((name, f"{radius:g}", *errors, str(self.n_unknown[i, j])))
         notes = (
             "The robust error, of the worst perturbations, lies between the attack error and every certified error.",
@@ -212,6 +213,6 @@ class RobustErrorReport(ByValue):
             raise InvalidInputError(f"The radius must be one of {self.radii.tolist()}, got {radius!r}.")
         return int(found[0])
 
-
-def _share(value: Any) -> str:
-    return f"{float(value):.3f}"
+    def _share(self, value: float, up: bool) -> str:
+        """A fraction of the samples, rounded to the side on which it stays a bound."""
+        return share_written(round(value * self.n_samples), self.n_samples, 3, up) if np.isfinite(value) else "nan"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.decimals import DOWN, UP, share_written
 from convexnn.report.sheet import Sheet
 from convexnn.report.stages import TRUTHS
 from convexnn.report.svg import Chart
@@ -118,12 +119,20 @@ def _lead(report: RobustErrorReport) -> str:
     return f"{models} on {report.n_samples} samples, under {_perturbations(report)}."
 
 
+def _percent(share: float, n: int, up: bool) -> str:
+    return share_written(100 * round(share * n), n, 1, up)
+
+
 def _findings(report: RobustErrorReport) -> str:
-    found = []
+    found, n = [], report.n_samples
     for i, name in enumerate(report.names):
         low, high = report.attack_error[i, -1], report.best_certified_error[i, -1]
         known = not report.n_unknown[i, -1]
-        between = f"exactly {100 * low:.1f} %" if known else f"between {100 * low:.1f} % and {100 * high:.1f} %"
+        between = (
+            f"exactly {100 * low:.1f} %"
+            if known
+            else f"between {_percent(low, n, DOWN)} % and {_percent(high, n, UP)} %"
+        )
         clean = f"clean {100 * report.clean_error[i]:.1f} %"
         found.append(f"{name}: the robust error at radius {report.radii[-1]:g} is {between} ({clean}).")
     return " ".join(found)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.archive import read_archive, write_archive
+from convexnn.decimals import DOWN, UP, share_written
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.threats import Threat
 from convexnn.values import ByValue
@@ -215,7 +216,8 @@ class CertificationReport(ByValue):
         lines = [f"{n} samples, {self.threat!r}, method {self.method}, {self.seconds:.2f} s"]
         lines += [f"  {status:10}{counts[status]:6d}  {counts[status] / n:7.1%}" for status in STATUSES]
         lines.append(
-            f"  accuracy: certified {self.certified_accuracy:.4f} <= robust <= {self.robust_accuracy:.4f}"
+            f"  accuracy: certified {share_written(counts['certified'], n, 4, DOWN)} <= robust"
+            f" <= {share_written(n - counts['falsified'], n, 4, UP)}"
             f" (clean {self.clean_accuracy:.4f})"
         )
         lines += _row("decided by", self.decided_by) + _row("seconds", self.stage_seconds)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, Context
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.decimals import exactly, written
 from convexnn.exceptions import CertificateError
 from convexnn.network import Network
 from convexnn.propagation import InputSet, Query
@@ -107,15 +107,11 @@ def describe(certificate: LocalCertificate, bounds: Array, arithmetic: str | Non
     """The statement in words, with these bounds (rounded up), the largest first; several lines."""
     order = np.argsort(-bounds)
     lines = [f"For {_set_in_words(certificate)}:"]
-    lines += [f"  {_row_in_words(certificate, int(row))} <= {_up(bounds[row])}" for row in order]
+    lines += [f"  {_row_in_words(certificate, int(row))} <= {written(bounds[row], 8)}" for row in order]
     if certificate.about.label is not None and (bounds < 0).all():
         lines.append(f"so every one of these inputs is given the class {certificate.about.label}")
     lines.append(f"by {', '.join(certificate.methods) or 'nothing'}, {arithmetic or certificate.arithmetic}")
     return "\n".join(lines)
-
-
-def _up(x: float) -> str:
-    return f"{float(Context(prec=8, rounding=ROUND_CEILING).create_decimal_from_float(float(x))):.8g}"
 
 
 def _set_in_words(certificate: LocalCertificate) -> str:
@@ -124,9 +120,9 @@ def _set_in_words(certificate: LocalCertificate) -> str:
     name = ("the centre in the file" if about.point is None else "the sample in the file") + number
     pieces = []
     if inputs.has_ball:
-        pieces.append(f"|x - {name}|_2 <= {inputs.radius:.10g}")
+        pieces.append(f"|x - {name}|_2 <= {exactly(inputs.radius)}")
     elif about.threat is not None and about.threat.norm == "linf":
-        pieces.append(f"|x - {name}|_inf <= {about.threat.radius:.10g}")  # type: ignore[attr-defined]
+        pieces.append(f"|x - {name}|_inf <= {exactly(about.threat.radius)}")  # type: ignore[attr-defined]
     else:
         pieces.append(f"lower <= x <= upper of the file{number}")
     if inputs.has_ball or (about.threat is not None and about.threat.norm == "linf"):
@@ -143,7 +139,7 @@ def _clip_in_words(clip: tuple[Array, Array] | None) -> list[str]:
         return []
     low, high = np.ravel(clip[0]), np.ravel(clip[1])
     if np.ptp(low) == 0 and np.ptp(high) == 0:
-        return [f"every input in [{low[0]:.10g}, {high[0]:.10g}]"]
+        return [f"every input in [{exactly(low[0])}, {exactly(high[0])}]"]
     return ["inside the box of the file"]
 
 
@@ -151,14 +147,14 @@ def _row_in_words(certificate: LocalCertificate, row: int) -> str:
     weights, offset = certificate.weights[row], float(certificate.offset[row])
     terms = [(float(weights[k]), f"f_{k}(x)") for k in np.argsort(-weights, kind="stable") if weights[k]]
     if not terms:
-        return f"{offset:.10g}"
+        return exactly(offset)
     if len(terms) > 6:
         return f"row {row} of weights f(x) + offset"
     words = "".join(_term(value, name, first=place == 0) for place, (value, name) in enumerate(terms))
-    return words + (f" {'+' if offset > 0 else '-'} {abs(offset):.10g}" if offset else "")
+    return words + (f" {'+' if offset > 0 else '-'} {exactly(abs(offset))}" if offset else "")
 
 
 def _term(value: float, name: str, *, first: bool) -> str:
     sign = ("-" if value < 0 else "") if first else (" - " if value < 0 else " + ")
-    size = "" if abs(value) == 1 else f"{abs(value):.10g} "
+    size = "" if abs(value) == 1 else f"{exactly(abs(value))} "
     return f"{sign}{size}{name}"
