@@ -22,6 +22,7 @@ VERSION = 1
 # settings that may differ between the two parts of a run
 FREE = (
     "time_limit", "device", "verbose", "callback", "checkpoint", "checkpoint_every", "evaluate_every", "random_state",
+    "arithmetic", "finish", "finish_seconds",
 )  # fmt: skip
 MOMENTS = ("exp_avg", "exp_avg_sq")
 

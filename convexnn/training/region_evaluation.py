@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,7 +109,7 @@ def polished(groups: Groups, balls: Sequence[UnitBall], evaluations: int = POLIS
     flat = torch.cat([torch.log(groups.al), groups.be], dim=1).numpy().copy()
     for region, ball in enumerate(balls):
         for smoothing in (1e-2, 1e-4):
-            flat[region] = _descended(groups, ball, flat[region], smoothing, evaluations // 2)
+            flat[region] = _descended(groups, ball, region, flat[region], smoothing, evaluations // 2)
     al, be = torch.as_tensor(np.exp(flat[:, :n])), torch.as_tensor(flat[:, n:])
     found = Groups(groups.U, groups.S, groups.b, groups.c, al, be)
     rows = []
@@ -121,19 +122,21 @@ def polished(groups: Groups, balls: Sequence[UnitBall], evaluations: int = POLIS
     return Groups(groups.U, groups.S, groups.b, groups.c, al, be)
 
 
-def _descended(groups: Groups, ball: UnitBall, start: Array, smoothing: float, evaluations: int) -> Array:
+def _descended(groups: Groups, ball: UnitBall, region: int, start: Array, smoothing: float, evaluations: int) -> Array:
     """Logarithms of al, then be, of one region (2 n,)."""
     import torch
     from scipy.optimize import minimize
 
     n = groups.U.shape[0]
+    with torch.no_grad():
+        weight = smoothing * max(abs(float(region_maximum(groups, ball, region, 0.0))), 1e-100) / groups.U.shape[1]
 
     def objective(flat: Array) -> tuple[float, Array]:
         x = torch.tensor(flat, dtype=torch.float64, requires_grad=True)
         own = Groups(groups.U, groups.S, groups.b, groups.c, x[:n].exp()[None], x[None, n:])
-        value = region_maximum(own, ball, 0, smoothing, smooth_value=True)
+        value = region_maximum(own, ball, 0, weight, smooth_value=True)
         (slope,) = torch.autograd.grad(value, x)
         return float(value.detach()), slope.numpy()
 
-    settings = {"maxfun": evaluations, "maxiter": evaluations}
-    return np.asarray(minimize(objective, start, jac=True, method="L-BFGS-B", options=settings).x)
+    settings: dict[str, Any] = {"jac": True, "options": {"maxfun": evaluations, "maxiter": evaluations}}
+    return np.asarray(minimize(objective, start, method="L-BFGS-B", **settings).x)

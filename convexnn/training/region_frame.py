@@ -61,9 +61,9 @@ class UnitFrame:
             raise InvalidInputError("This trainer is for balls and ellipsoids; boxes have a trainer of their own.")
         center = np.mean([region.center for region in regions], axis=0)
         parts = [np.diag(region.axes) if region.axes.ndim == 1 else np.array(region.axes) for region in regions]
-        inverse = _inverse_axes(np.hstack([*parts, *(_column(region.center - center) for region in regions)]))
-        spread = np.sqrt(np.mean(((samples - center) @ inverse[0].T) ** 2, axis=0))
-        inverse = _with_units(*inverse, spread)
+        directions, lengths = _principal_axes(np.hstack([*parts, *(_column(r.center - center) for r in regions)]))
+        spread = np.sqrt(np.mean(((samples - center) @ directions.T) ** 2, axis=0))
+        inverse = _with_units(directions, lengths, spread)
         if len(regions) == 1:
             maps = inverse @ parts[0]
             same = np.allclose(maps @ maps.T, np.eye(len(center)), rtol=0.0, atol=1e-12)
@@ -85,7 +85,7 @@ def _column(shift: Array) -> Array:
     return np.asarray(shift[:, None])
 
 
-def _inverse_axes(spans: Array) -> tuple[Array, Array]:
+def _principal_axes(spans: Array) -> tuple[Array, Array]:
     """Principal directions as rows (d, d) and half lengths (d,) of the ellipsoid with these axes."""
     used = spans[:, np.abs(spans).max(axis=0) > 0]
     if not used.shape[1]:

@@ -97,19 +97,25 @@ def ball_maximum(A: torch.Tensor, g: torch.Tensor, smoothing: float, *, smooth_v
         Symmetric.
     g : tensor, shape (d,)
     smoothing : float
-        Relative size of the barrier, at least 0.
+        Weight of the barrier, at least 0; relative to the size of the quadratic unless ``smooth_value``.
     smooth_value : bool, default False
         Return the smoothed maximum, which is what the gradient belongs to, instead of an upper bound.
     """
     import torch
 
     with torch.no_grad():
-        w, V = torch.linalg.eigh(A)
+        try:
+            w, V = torch.linalg.eigh(A)
+        except torch.linalg.LinAlgError:
+            w, V = torch.full_like(g, float("nan")), A
         q = V.T @ g
+        if not bool(torch.isfinite(w).all() and torch.isfinite(q).all()):
+            return A.sum() * float("nan")  # a run that went astray; nothing is proved by it
         curvature, linear = -w.double().cpu().numpy()[None], -0.5 * q.double().cpu().numpy()[None]
         size = float(np.abs(curvature).max() + 2.0 * np.linalg.norm(linear))
         if smoothing > 0 and size > 0:
-            found = smoothed_over_ball(curvature, linear, 1.0, smoothing * size / len(q))
+            weight = smoothing if smooth_value else smoothing * size / len(q)
+            found = smoothed_over_ball(curvature, linear, 1.0, weight)
             step, spread, rho = found.steps[0], found.variances[0], float(found.multipliers[0])
             value = -float(found.values[0])
             if not smooth_value:
@@ -117,7 +123,7 @@ def ball_maximum(A: torch.Tensor, g: torch.Tensor, smoothing: float, *, smooth_v
         else:
             exact = minimize_over_ball(curvature, linear, 1.0)
             step, spread, value = exact.steps[0], np.zeros(len(q)), -float(exact.values[0])
-        like = {"dtype": A.dtype, "device": A.device}
+        like: dict[str, Any] = {"dtype": A.dtype, "device": A.device}
         mean = V @ torch.as_tensor(step, **like)
         moments = torch.outer(mean, mean) + (V * torch.as_tensor(spread, **like)) @ V.T
     surrogate = (moments * A).sum() + mean @ g
@@ -134,7 +140,7 @@ def region_maximum(
     import torch
 
     al, be, V = groups.al[region], groups.be[region], groups.U
-    like = {"dtype": V.dtype, "device": V.device}
+    like: dict[str, Any] = {"dtype": V.dtype, "device": V.device}
     total, linear = offsets(groups, region).sum(), be
     if ball.shift is not None:
         start = groups.U @ torch.as_tensor(ball.shift, **like)

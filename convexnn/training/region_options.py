@@ -12,12 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convexnn.certificate import Certificate
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.training.options import DTYPES, Progress, require_count, require_number
 
 Array = NDArray[np.float64]
-STARTS = ("tight", "gaussian")
+CHOICES = {
+    "start": ("tight", "gaussian"),
+    "dtype": DTYPES,
+    "arithmetic": ("float64+slack", "exact"),
+    "finish": ("majorants", "branch_and_bound"),
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,13 @@ class RegionOptions:
         "cpu", "cuda", ..., or "auto": CUDA when there is one. What is small is faster on the CPU.
     dtype : {"auto", "float32", "float64"}, default="auto"
         Of the gradient steps; "auto" is float64 on the CPU and float32 elsewhere. Evaluation and proof are in float64.
+    arithmetic : {"float64+slack", "exact"}, default="float64+slack"
+        Of the final proof; "exact" is over the rational numbers, for a few dozen inputs.
+    finish : {"majorants", "branch_and_bound"}, default="majorants"
+        How the bound of the last network is tightened: better majorants, or branch and bound on the signs of its units
+        as well, which gives back what the majorants lose (dense networks of few inputs).
+    finish_seconds : float, default=60.0
+        For that, each region.
     random_state : int, Generator, RandomState or None
     verbose : int, default=0
         1 shows progress.
@@ -75,6 +88,9 @@ class RegionOptions:
     time_limit: float | None = None
     device: str = "cpu"
     dtype: str = "auto"
+    arithmetic: str = "float64+slack"
+    finish: str = "majorants"
+    finish_seconds: float = 60.0
     random_state: Any = None
     verbose: int = 0
     callback: Callable[[Progress], Any] | None = None
@@ -92,10 +108,10 @@ class RegionOptions:
             if getattr(self, name) is not None:
                 require_number(name, getattr(self, name), positive=name == "learning_rate")
         require_number("negative_weight", self.negative_weight)
-        if self.start not in STARTS or self.dtype not in DTYPES:
-            raise InvalidInputError(
-                f"start must be one of {STARTS} and dtype one of {DTYPES}, got {self.start!r} and {self.dtype!r}."
-            )
+        require_number("finish_seconds", self.finish_seconds)
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise InvalidInputError(f"{name} must be one of {known}, got {getattr(self, name)!r}.")
         if self.callback is not None and not callable(self.callback):
             raise InvalidInputError(f"callback must be None or a callable, got {self.callback!r}.")
 
@@ -147,7 +163,7 @@ class RegionTraining:
     """
 
     network: Network
-    certificates: tuple[Any, ...] = field(repr=False)
+    certificates: tuple[Certificate, ...] = field(repr=False)
     bound: float
     lower: float
     history: tuple[Mapping[str, float], ...] = field(repr=False)
@@ -162,7 +178,7 @@ class RegionTraining:
     method: str
 
     @property
-    def certificate(self) -> Any:
+    def certificate(self) -> Certificate:
         """The certificate with the largest bound (the only one, for one region)."""
         return max(self.certificates, key=lambda certificate: certificate.bound)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.certificate import Certificate
+from convexnn.certificates.region import QUANTITY, THREAT, region_bound
 from convexnn.exceptions import CertificateError
 from convexnn.network import Network
-from convexnn.regions.region import Region
+from convexnn.regions.check import ball_multiplier
+from convexnn.regions.region import BOX, Region
 from convexnn.training.region_frame import UnitFrame
 from convexnn.training.region_majorants_torch import Groups
 
@@ -20,6 +22,17 @@ Array = NDArray[np.float64]
 
 MARGIN = 1e-9  # relative, of the shift: what its own rounding may cost
 TRIES = 12
+NEWTON = 160  # groups up to which the majorants are optimized once more, by Newton steps
+LIFTS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6)
+
+
+@dataclass(frozen=True)
+class ProofEffort:
+    """How the final bound is found and proved; fields as in :class:`RegionOptions`."""
+
+    arithmetic: str
+    finish: str
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +87,9 @@ def raw_network(groups: Groups, frame: UnitFrame, scale: float) -> RawNetwork:
     return RawNetwork(signs[:, None] * W[group], biases, factor * c[group, unit], number, tuple(evidence), factor)
 
 
-def proved(raw: RawNetwork, regions: Sequence[Region], margin: float = 0.0) -> tuple[Network, tuple[Any, ...]]:
+def proved(
+    raw: RawNetwork, regions: Sequence[Region], effort: ProofEffort, margin: float = 0.0
+) -> tuple[Network, tuple[Certificate, ...]]:
     """Shift the output bias until ``f < 0`` on every region is proved, and return network and certificates.
 
     The bound of the unshifted network is rounded up; the bias of the shifted one is a float64 number, and that network
@@ -84,6 +99,7 @@ def proved(raw: RawNetwork, regions: Sequence[Region], margin: float = 0.0) -> t
     ----------
     raw : RawNetwork
     regions : sequence of Region
+    effort : ProofEffort
     margin : float, default 0.0
         Nonnegative; subtracted as well.
 
@@ -92,30 +108,68 @@ def proved(raw: RawNetwork, regions: Sequence[Region], margin: float = 0.0) -> t
     CertificateError
         When no finite bound can be proved, which takes weights near overflow.
     """
-    bound = _largest(certified(raw, raw.network(0.0), regions))
+    plain = raw.network(0.0)
+    found = [_best(plain, region, raw, one, effort) for region, one in zip(regions, raw.evidence, strict=True)]
+    bound = max(certificate.bound for certificate in found)
     for attempt in range(TRIES):
         shift = bound + 4.0**attempt * MARGIN * max(abs(bound), 1.0)
         if not math.isfinite(shift):
             break
         network = raw.network(-shift - margin)
-        certificates = certified(raw, network, regions)
-        if _largest(certificates) < 0.0:
+        certificates = tuple(_about(certificate, network) for certificate in found)
+        if max(certificate.bound for certificate in certificates) < 0.0:
             return network, certificates
     raise CertificateError("No finite bound of the network could be proved on the regions; are its weights huge?")
 
 
-def _largest(certificates: Sequence[Any]) -> float:
-    return max(float(certificate.bound) for certificate in certificates)
+def _best(network: Network, region: Region, raw: RawNetwork, own: Evidence, effort: ProofEffort) -> Certificate:
+    """The certificate with the smallest bound among the trained majorants and what else is worth trying."""
+    found = [_of_majorants(network, region, raw.groups, own)]
+    if len(own.curvature) <= NEWTON:
+        found.append(region_bound(network, region, method="paired", time_limit=effort.seconds))
+    best = min(found, key=lambda certificate: certificate.bound)
+    if effort.arithmetic == "exact":
+        best = _exactly(network, region, best)
+    if effort.finish == "branch_and_bound":
+        split = region_bound(network, region, method="branch_and_bound", time_limit=effort.seconds)
+        best = min(best, split, key=lambda certificate: certificate.bound)
+    return best
 
 
-def certified(raw, network, regions):
-    from types import SimpleNamespace
-    from convexnn.regions.ridges import Units
-    from convexnn.regions.check import units_bound
+def _of_majorants(network: Network, region: Region, groups: NDArray[np.intp], own: Evidence) -> Certificate:
+    multiplier = {
+        "output": np.ones(1),
+        "0/center": region.center,
+        "0/axes": region.axes,
+        "0/kind": np.array([float(region.kind == BOX)]),
+        "0/groups": groups.astype(float),
+        "0/curvature": own.curvature,
+        "0/slope": own.slope,
+        "0/rho": np.zeros(region.n_axes),  # of boxes; the one number of a ball is found by the check
+    }
+    draft = Certificate(QUANTITY, math.inf, 0.0, THREAT, "region_paired", multiplier, network.fingerprint())
+    return _about(draft, network)
 
-    out = []
-    for region, ev in zip(regions, raw.evidence, strict=True):
-        W, b = region.first_layer(network.W, network.b)
-        u = Units(W, b, raw.v, float(np.ravel(network.c)[0]), region.kind, groups=raw.groups)
-        out.append(SimpleNamespace(bound=units_bound(u, ev.curvature, ev.slope)))
-    return tuple(out)
+
+def _about(certificate: Certificate, network: Network) -> Certificate:
+    """The claim that the same evidence proves for this network, recomputed."""
+    draft = replace(certificate, bound=math.inf, lower=math.nan, fingerprint=network.fingerprint())
+    return replace(draft, bound=draft.check(network))
+
+
+def _exactly(network: Network, region: Region, certificate: Certificate) -> Certificate:
+    """The same majorants over the rational numbers, with a multiplier of the ball lifted until that succeeds."""
+    stored = certificate.multiplier
+    leads = np.unique(stored["0/groups"], return_index=True)[1]
+    rows = region.first_layer(network.W[leads], network.b[leads])[0]
+    rho = ball_multiplier(rows, stored["0/curvature"], stored["0/slope"])
+    best = None
+    for lift in LIFTS:
+        lifted = {**stored, "0/rho": rho + lift * (float(np.max(rho)) or 1.0)}
+        draft = replace(certificate, method="region_paired_exact", arithmetic="exact", multiplier=lifted)
+        trial = _about(draft, network)
+        if best is None or trial.bound < best.bound:
+            best = trial
+        if best.bound <= certificate.bound + 1e-8 * abs(certificate.bound):
+            break
+    return best if best is not None else certificate

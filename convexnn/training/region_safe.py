@@ -23,7 +23,7 @@ from convexnn.training.region_model import RegionStart
 from convexnn.training.region_options import RegionOptions, RegionTraining
 from convexnn.training.region_pairs import RATE as PAIRS_RATE
 from convexnn.training.region_pairs import pairs_start
-from convexnn.training.region_proof import proved, raw_network
+from convexnn.training.region_proof import ProofEffort, proved, raw_network
 from convexnn.training.region_samples import RegionSamples, Sampler
 
 Array = NDArray[np.float64]
@@ -136,11 +136,13 @@ def _finished(run: RegionRun, regions: tuple[Region, ...], method: str, clocks: 
     """Tighten the majorants, prove, and judge the stored network."""
     began = time.perf_counter()
     groups = polished(run.model.exact_groups(), run.frame.balls)
+    chosen = run.options
+    effort = ProofEffort(chosen.arithmetic, chosen.finish, chosen.finish_seconds)
     scale, margin = run.output_scale(groups)
     raw = raw_network(groups, run.frame, scale)
-    network, certificates = proved(raw, regions, raw.factor * margin)
+    network, certificates = proved(raw, regions, effort, raw.factor * margin)
     took = time.perf_counter() - began
-    bias = float(np.ravel(network.c)[0])
+    bias = float(network.c)
     lower = max(ascent(groups, ball, run.seed, starts=FINAL_STARTS, steps=FINAL_STEPS) for ball in run.frame.balls)
     judged = run.samples.evaluation
     rejected = float(np.mean(network(judged.negative) < 0)) if len(judged.negative) else math.nan
