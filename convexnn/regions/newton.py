@@ -23,7 +23,7 @@ from convexnn.values import ByValue
 Array = NDArray[np.float64]
 
 NEGLIGIBLE = 1e-11  # share of all groups' variation below which a group is not optimized
-GROWTH = 4.0  # of the weight of the value against the barrier
+GROWTH = 6.0  # of the weight of the value against the barrier
 CENTRED = 1.0
 
 
@@ -308,7 +308,7 @@ def _minimize(
             moved = _search(problem, s, *found, t)
             if moved is None:
                 break
-            s = moved
+            s = _freed(moved, t)
             if found[1] < CENTRED or steps >= max_iter or time.monotonic() >= deadline:
                 break
         if problem.parameter / t < tol * max(abs(s.value), 1e-3):
@@ -316,6 +316,19 @@ def _minimize(
         if steps >= max_iter or time.monotonic() >= deadline:
             return s, "max_iter" if steps >= max_iter else "time_limit", steps
         t *= GROWTH
+
+
+def _freed(s: _State, t: float) -> _State:
+    """With the best tau for the rest: next to its bound it would keep everything else from moving."""
+    if s.room * t < 1.0:
+        room = 1.0 / t
+        s.tau, s.value, s.barrier = (
+            s.tau + room - s.room,
+            s.value + room - s.room,
+            s.barrier + float(np.log(s.room * t)),
+        )
+        s.room = room
+    return s
 
 
 def _search(problem: _Barrier, s: _State, step: _State, decrement: float, t: float) -> _State | None:
