@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from convexnn.estimators.regressor import checked_weights
-from convexnn.estimators.safe_region_fit import Sides, inside, negative, samples, trained, trainer_name
-from convexnn.exceptions import CertificateError, InvalidInputError
+from convexnn.estimators.safe_region_fit import Sides, inside, negative, proved_bound, samples, trained, trainer_name
+from convexnn.exceptions import InvalidInputError
 from convexnn.regions.region import as_regions
 from convexnn.training.data import refuse_overflow
 from convexnn.training.options import require_count
@@ -205,7 +205,10 @@ class SafeRegionClassifier(ClassifierMixin, BaseEstimator):
         unreachable = int(inside(inputs[sides.accept & used], regions).sum())
         self._warn_unreachable(unreachable, int((sides.accept & used).sum()), sides)
         drawn = samples(inputs, sides.accept, weight)
-        self._store(trained(name, regions, drawn, self._settings()), sides, unreachable)
+        training = trained(name, regions, drawn, self._settings())
+        self.region_bound_ = proved_bound(training, regions)
+        self._store(training, sides)
+        self.n_unreachable_ = unreachable
         return self
 
     def _settings(self) -> dict[str, Any]:
@@ -215,7 +218,7 @@ class SafeRegionClassifier(ClassifierMixin, BaseEstimator):
         return {"steps": self.max_iter} | {name: getattr(self, name) for name in SHARED}
 
     def _warn_unreachable(self, found: int, total: int, sides: Sides) -> None:
-        label = sides.classes[1 - sides.safe].item()
+        label = sides.classes.tolist()[1 - sides.safe]
         if found == total:
             raise InvalidInputError(
                 f"All {total} samples of class {label!r} lie in the region, where none can be accepted: the region is "
@@ -229,20 +232,14 @@ class SafeRegionClassifier(ClassifierMixin, BaseEstimator):
                 stacklevel=3,
             )
 
-    def _store(self, training: RegionTraining, sides: Sides, unreachable: int) -> None:
-        bound = training.check()
-        if not bound < 0:
-            raise CertificateError(
-                f"The proof of the trained network gives the bound {bound:.6g}, which is not negative."
-            )
+    def _store(self, training: RegionTraining, sides: Sides) -> None:
         self.classes_, self.safe_class_ = sides.classes, sides.classes[sides.safe]
         self.safe_network_ = training.network
         self.network_ = training.network if sides.safe == 0 else negative(training.network)
         self.region_certificates_ = tuple(training.certificates)
-        self.region_certificate_, self.region_bound_ = training.certificate, bound
+        self.region_certificate_ = training.certificate
         self.training_, self.history_ = training, [dict(row) for row in training.history]
-        self.start_accuracy_, self.n_unreachable_ = training.start_accuracy, unreachable
-        self.n_iter_ = max(1, training.steps)
+        self.start_accuracy_, self.n_iter_ = training.start_accuracy, max(1, training.steps)
 
     def check(self) -> float:
         """Recompute the bound on the region from ``safe_network_`` and its certificates alone: negative.
@@ -272,7 +269,8 @@ class SafeRegionClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels: ``classes_[1]`` where the score is positive, shape (n,)."""
-        return np.asarray(self.classes_[(self.decision_function(X) > 0).astype(np.intp)])
+        second = self.decision_function(X) > 0
+        return np.asarray(self.classes_[second.astype(np.intp)])
 
     def to_torch(self, dtype: torch.dtype | None = None) -> torch.nn.Sequential:
         """``network_`` as ``nn.Sequential``, float64 unless said otherwise: the proof is about the float64 weights."""

@@ -13,9 +13,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import column_or_1d
 
-from convexnn.exceptions import InvalidInputError
+from convexnn.certificate import Certificate
+from convexnn.certificates.region import certified_regions
+from convexnn.certificates.region_facets import EXACT as FACETS_EXACT
+from convexnn.certificates.region_facets import METHOD as FACETS
+from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network
-from convexnn.regions.region import BALL, Region
+from convexnn.regions.region import BALL, BOX, Region
 from convexnn.restrictions.rows import distinct_rows
 from convexnn.training.region_facets import FacetOptions, train_region_facets
 from convexnn.training.region_options import RegionOptions, RegionTraining
@@ -136,12 +140,36 @@ def trained(
     result = train_region_facets(*drawn, regions[0], options)
     if result.status != "finished":
         warnings.warn(
-            f"Training ended early ({result.status.replace('_', ' ')}) after {result.steps} steps; the best safe network "
-            "so far is kept.",
+            f"Training ended early ({result.status.replace('_', ' ')}) after {result.steps} steps; "
+            "the best safe network so far is kept.",
             ConvergenceWarning,
             stacklevel=4,
         )
     return result
+
+
+def proved_regions(certificate: Certificate) -> tuple[Region, ...]:
+    """The regions that a certificate of a trainer is about."""
+    if certificate.method in (FACETS, FACETS_EXACT):
+        return (Region(certificate.multiplier["center"], certificate.multiplier["axes"], BOX),)
+    return certified_regions(certificate)
+
+
+def proved_bound(training: RegionTraining, regions: Sequence[Region]) -> float:
+    """The largest bound on the regions, recomputed from the network and the certificates alone: negative.
+
+    Raises
+    ------
+    CertificateError
+        When a certificate is not about its region, does not check, or proves a bound that is not negative.
+    """
+    for certificate, region in zip(training.certificates, regions, strict=True):
+        if proved_regions(certificate) != (region,):
+            raise CertificateError("A certificate of the trained network is about another region.")
+    bound = training.check()
+    if not bound < 0:
+        raise CertificateError(f"The proof of the trained network gives the bound {bound:.6g}, which is not negative.")
+    return bound
 
 
 def negative(network: Network) -> Network:
