@@ -21,7 +21,7 @@ from convexnn.rigorous import TINY, UNIT, gamma, sum_up
 Array = NDArray[np.float64]
 Integers = NDArray[np.object_]
 
-QUANTITY, THREAT = "region maximum", "box"
+QUANTITY, THREAT = "region maximum", "region"
 METHOD, EXACT = "region_facets", "region_facets_exact"
 
 
@@ -187,9 +187,10 @@ def _top(parts: Directions, units: NDArray[np.intp], low: float, high: float) ->
     kinks = -signs * b  # exact
     a = np.concatenate([[low, high], kinks[(kinks > low) & (kinks < high)]])[:, None]
     z = signs * a + b
-    values = np.maximum(z, parts.leak * z) @ v
-    sizes = (np.abs(a) + np.abs(b)) @ np.abs(v)
-    top = values + 4.0 * gamma(len(units) + 8) * sizes + len(units) * TINY * (sizes > 0)
+    z = np.where(v > 0, np.nextafter(z, np.inf), np.nextafter(z, -np.inf))  # to the side that counts
+    terms = np.maximum(z, parts.leak * z) * v
+    sizes = np.abs(terms).sum(axis=1)
+    top = terms.sum(axis=1) + 4.0 * gamma(len(units) + 8) * sizes + len(units) * TINY * (sizes > 0)
     found = float(np.max(top))
     return math.inf if math.isnan(found) else found * (1.0 + math.copysign(4.0 * UNIT, found))
 
