@@ -75,3 +75,14 @@ def test_points_at_the_edge_are_told_apart(rng) -> None:
     assert surely_inside(L2Ball(0.0), X, X).all()
     assert not surely_inside(L2Ball(0.0), X + 1.0, X).any()
     assert not surely_inside(Box(0.0, 1.0), X + 1e9, X).any()
+
+
+@pytest.mark.parametrize("method", ["lipsdp", "max_gradient"])
+def test_rows_that_overflow_prove_nothing(method) -> None:
+    query = Query(one_unit(1.0, 1e300), InputSet.box([-1.0], [1.0]), [[1e300]], [0.0])
+    assert get_certifier(method).check(query, {})[0] == np.inf
+
+
+def test_products_that_overflow_are_no_bounds() -> None:
+    inputs = InputSet.box([1e200], [1e200])
+    assert inputs.maximum(np.array([[-1e200], [1e200]])).tolist() == [np.inf, np.inf]

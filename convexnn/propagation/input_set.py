@@ -152,7 +152,7 @@ class InputSet(ByValue):
         Returns
         -------
         array, shape (q,)
-            ``inf`` for nan.
+            ``inf`` for nan and for what overflows.
         """
         A = np.asarray(A, dtype=np.float64)
         offset = np.broadcast_to(np.asarray(b, dtype=np.float64), (len(A),))
@@ -164,7 +164,7 @@ class InputSet(ByValue):
                 if self._is_clipped:
                     found = np.fmin(found, over_box(A, offset, *self.bounding_box()))
                     found = np.fmin(found, self._over_both(A, offset))
-        return np.where(np.isnan(found), np.inf, found)
+        return np.where(np.isfinite(found), found, np.inf)  # minus infinity is a product that overflowed
 
     def _over_both(self, A: Array, b: Array) -> Array:
         """By the split ``g = (x - centre) / t``, which is a, moved into intervals."""

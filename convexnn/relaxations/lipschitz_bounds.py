@@ -158,7 +158,9 @@ def _check(query: Query, multiplier: Mapping[str, Array], box: bool) -> Array:
     half, distance = _largest_distances(query.inputs)
     rises = []
     for row, v in enumerate(_outer(query)):
-        if box and not query.inputs.has_ball:
+        if not np.isfinite(v).all():  # weights V overflowed
+            rises.append(math.inf)
+        elif box and not query.inputs.has_ball:
             rises.append(_rise_in_box(query.network, v, multiplier, row, half))
         else:
             rises.append(_rise_in_ball(query.network, v, multiplier, row, distance))
