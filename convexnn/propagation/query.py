@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.propagation.input_set import InputSet
+from convexnn.threads import one_thread
 from convexnn.threats import Threat
 from convexnn.values import ByValue
 
@@ -150,13 +151,14 @@ class Evidence(ByValue):
 
 @dataclass(frozen=True)
 class Quiet:
-    """A function that runs without numpy's warnings; pickles like the function."""
+    """A function that runs without numpy's warnings, heavy ones on one BLAS thread; pickles like the function."""
 
     function: Callable[..., Any]
+    heavy: bool = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the function returns."""
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), one_thread(self.heavy):
             return self.function(*args, **kwargs)
 
 
@@ -184,4 +186,6 @@ class Certifier:
         """Numbers that overflow on the way end as ``inf``; numpy is not asked to warn of them."""
         for name in ("propose", "check", "refusal"):
             function = getattr(self, name)
-            object.__setattr__(self, name, function if isinstance(function, Quiet) else Quiet(function))
+            object.__setattr__(
+                self, name, function if isinstance(function, Quiet) else Quiet(function, name == "propose")
+            )
