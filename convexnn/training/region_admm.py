@@ -49,7 +49,8 @@ def train_region_admm(
     multipliers come from the best majorants. Nothing of this is believed: evaluated networks are bounded anew, the best
     one is shifted by its proved bound, and the stored network has ``f < 0`` on the whole region by a certificate.
 
-    :func:`train_safe_region` needs no penalty and is better at the same cost: see results/global_safety.md.
+    With pairs of units, :func:`train_safe_region` accepts more at less cost and needs no penalty; its dense networks,
+    which have the same bound, are about as good as these: see results/global_safety.md.
 
     Implements: Soletskyi and Dalrymple (2024), training by alternating directions, reconstructed.
 
