@@ -54,7 +54,8 @@ def test_every_stop_is_safe_and_proved(rng: np.random.Generator) -> None:
     region, sampler = unit_task(3)
     for settings in ({"steps": 0}, {"steps": 1}, {"steps": 5, "hidden_units": 7, "units_per_direction": 3}):
         training = train_safe_region(region, sampler, options=FEW, **settings)
-        assert training.status == "finished" and training.steps == settings["steps"]
+        assert training.status == "finished"
+        assert training.steps == settings["steps"]
         assert_safe(training, region, rng)
     # h = 7 with 3 a direction: 3 + 3 + 1
     assert training.network.n_hidden == (7,)
@@ -115,7 +116,8 @@ def test_a_resumed_run_is_the_uncut_run(tmp_path) -> None:
         return now.epoch == 6
 
     cut = train_safe_region(region, sampler, options=FEW, checkpoint=path, callback=stop)
-    assert cut.status == "stopped" and cut.steps == 6
+    assert cut.status == "stopped"
+    assert cut.steps == 6
     resumed = train_safe_region(region, sampler, options=FEW, checkpoint=path)
     assert same(resumed.network, whole.network)
     for row, other in zip(resumed.history, whole.history, strict=True):
@@ -131,7 +133,8 @@ def test_a_resumed_run_is_the_uncut_run(tmp_path) -> None:
 def test_seeds_repeat_and_differ() -> None:
     region, sampler = unit_task(3)
     first, again, other = (train_safe_region(region, sampler, options=FEW, random_state=s) for s in (3, 3, 4))
-    assert same(first.network, again.network) and not same(first.network, other.network)
+    assert same(first.network, again.network)
+    assert not same(first.network, other.network)
 
 
 @pytest.mark.slow
@@ -148,7 +151,8 @@ def test_interrupts_and_time_limits_leave_safe_networks(rng: np.random.Generator
     for how, settings, status in ((impatient, {}, "interrupted"), (sampler, {"time_limit": 0.0}, "time_limit")):
         with pytest.warns(ConvergenceWarning, match="safe network so far"):
             training = train_safe_region(region, how, options=FEW, **settings)
-        assert training.status == status and training.steps < 12
+        assert training.status == status
+        assert training.steps < 12
         assert_safe(training, region, rng)
     # a rate that sends the weights to infinity still ends in a safe network
     with warnings.catch_warnings():
@@ -167,7 +171,8 @@ def test_training_beats_its_start(rng: np.random.Generator, dtype: str) -> None:
     fresh = sampler(4000, rng)
     assert abs(training.accepts(fresh).mean() - training.accuracy) < 0.02
     for row in training.history:
-        assert row["lower"] <= row["bound"] and row["accuracy"] <= row["attainable"]
+        assert row["lower"] <= row["bound"]
+        assert row["accuracy"] <= row["attainable"]
 
 
 @pytest.mark.slow
@@ -178,7 +183,8 @@ def test_negative_samples_outside_are_rejected(rng: np.random.Generator) -> None
     region = ellipsoid([0.0], [1.0])
     training = train_safe_region(region, X, y, hidden_units=8, units_per_direction=4, steps=400, random_state=0)
     assert_safe(training, region, rng)
-    assert training.accuracy > 0.8 and training.rejected > 0.8
+    assert training.accuracy > 0.8
+    assert training.rejected > 0.8
     assert (training.network(X[200:]) < 0).all()
 
 
@@ -228,5 +234,6 @@ def test_frames_map_regions_to_unit_balls(rng: np.random.Generator) -> None:
     e = rng.standard_normal(3)
     e /= np.linalg.norm(e)
     for ball, member in zip(pair.balls, (region, ellipsoid(region.center + 1.0, np.ones(3))), strict=True):
-        assert ball.map is not None and ball.shift is not None
+        assert ball.map is not None
+        assert ball.shift is not None
         np.testing.assert_allclose(pair.into(member.image(e[None]))[0], ball.shift + ball.map @ e, atol=1e-9)

@@ -14,7 +14,7 @@ BIAS = -0.05
 def direct_start(d: int, hidden_units: int, rng: np.random.Generator, *, tight: bool, free_signs: bool) -> RegionStart:
     """Random rows, small negative biases, random weights (of both signs where these are free).
 
-    Implements: convexnn, section 4 of docs/theory/region_training.md.
+    Implements: convexnn, dense starts in docs/theory/region_training.md.
 
     Parameters
     ----------

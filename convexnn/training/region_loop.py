@@ -76,7 +76,7 @@ class RegionRun:
         """All steps, or as many as time, callback and keyboard allow; the model ends at the best evaluated weights."""
         options = self.options
         with (
-            self._few_threads(),
+            self.few_threads(),
             reporting(options.verbose, options.steps, "safe region") as report,
         ):
             try:
@@ -87,7 +87,8 @@ class RegionRun:
                 self._judge_last()
         self.model.write(self.best[1])
 
-    def _few_threads(self) -> AbstractContextManager[Any]:
+    def few_threads(self) -> AbstractContextManager[Any]:
+        """One thread while the arrays are small."""
         small = self.model.like["device"] == "cpu" and len(self.frame.center) <= SMALL
         return one_thread() if small else nullcontext()
 

@@ -21,7 +21,7 @@ def pairs_start(
 ) -> RegionStart:
     """Random directions with alternating units, random thresholds, equal weights.
 
-    Implements: convexnn, section 3 of docs/theory/region_training.md.
+    Implements: convexnn, starts of pairs in docs/theory/region_training.md.
 
     Parameters
     ----------

@@ -94,7 +94,8 @@ def train_safe_region(
     start, rate = _start(method, chosen, samples, len(frame.center), seed)
     run = started(frame, samples, chosen, start, seed, rate)
     run.run()
-    return _finished(run, regions, method, clocks)
+    with run.few_threads():
+        return _finished(run, regions, method, clocks)
 
 
 def _options(options: RegionOptions | None, settings: dict[str, Any]) -> RegionOptions:
