@@ -25,7 +25,7 @@ turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]
 region = ellipsoid([1.0, 0.5], turn * [2.0, 0.8])
 X = rng.uniform([-3, -3], [5, 4], (400, 2))
 y = np.where(region.contains(X), "reject", "accept")
-model = SafeRegionClassifier(region, 12, safe_class="reject", max_iter=600, random_state=0).fit(X, y)
+model = SafeRegionClassifier(region, 12, safe_class="reject", max_iter=400, random_state=0).fit(X, y)
 print(f"classes {model.classes_}, right on {model.score(X, y):.1%} of the samples")
 print(model.region_certificate_)
 
@@ -45,7 +45,7 @@ safe = SafeRegionClassifier(L2Ball(1.0), max_iter=400, random_state=0).fit(X, y)
 plain = MLPClassifier(30, alpha=0.0, max_iter=500, random_state=0).fit(X, y)
 
 # %%
-# The plain network of the same size is about as good on samples. A search in the ball around the origin finds a point
+# The plain network of the same size is nearly as good on samples. A search in the ball around the origin finds a point
 # that it accepts; for the safe network there is none, and no search is needed to know.
 search = {"steps": 100, "restarts": 20, "random_state": 0}
 for name, network in {"plain": plain, "safe": safe}.items():
