@@ -106,7 +106,7 @@ def ball_maximum(A: torch.Tensor, g: torch.Tensor, smoothing: float, *, smooth_v
     with torch.no_grad():
         try:
             w, V = torch.linalg.eigh(A)
-        except torch.linalg.LinAlgError:
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined, unused-ignore]
             w, V = torch.full_like(g, float("nan")), A
         q = V.T @ g
         if not bool(torch.isfinite(w).all() and torch.isfinite(q).all()):
