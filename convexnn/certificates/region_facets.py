@@ -70,7 +70,7 @@ class Directions:
 def facet_bound(network: Network, region: Any, *, arithmetic: str = "float64+slack") -> Certificate:
     """Upper bound of a network on a box or rotated box: the sum of the maxima of all directions.
 
-        f(x) <= c + sum_g max { phi_g(a) : |a - u_g.center| <= |axes'u_g|_1 }   for every x of the region
+        ``f(x) <= c + sum_g max { phi_g(a) : |a - u_g.center| <= |axes'u_g|_1 }``   for every x of the region
 
     Units with equal or opposite weights are one direction, so that both sides of a pair are not counted at once; the
     bound is exact where at most one direction can be active at a time, and zero plus c where no unit can.
