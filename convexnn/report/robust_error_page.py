@@ -276,8 +276,8 @@ def _edges(values: Array) -> Array:
     width = (high - low) / BINS
     if not low < 0 < high or width < 1e-12 * max(-low, high):
         return np.histogram_bin_edges(values, BINS)
-    edges: Array = width * np.arange(math.floor(low / width), math.floor(high / width) + 2)
-    return edges
+    first, last = math.floor(low / width), math.floor(high / width) + 1
+    return width * np.arange(first, last + 1, dtype=np.float64)
 
 
 def _bars(chart: Chart, edges: Array, stacks: Sequence[tuple[NDArray[np.intp], str, str]]) -> None:
