@@ -3,15 +3,15 @@ A robot that is proved never to step into an obstacle
 =====================================================
 
 A policy was learned somewhere and nothing is known about it. Can a small network stand between it and the robot, so
-that no step ends in an obstacle, *whatever* the policy asks for, and still let nearly every harmless step pass?
+that no step ends in the obstacle, *whatever* the policy asks for, and still let nearly every harmless step pass?
 
 The network f judges where a step leads: only steps to points with ``f > 0`` are made. ``train_safe_region`` proves that
-f is negative on every point of the obstacles, enlarged by the error of the motion. That is a theorem about the weights
+f is negative on every point of the obstacle, enlarged by the error of the motion. That is a theorem about the weights
 as they are stored; a classifier of samples, which stands beside it, has none.
 """
 
 # %%
-# Two rotated ellipses in the way. The robot moves by ``u + w``, ``|u| <= 0.3``, with an unknown error ``|w| <= 0.05``.
+# A rotated ellipse in the way. The robot moves by ``u + w``, ``|u| <= 0.3``, with an unknown error ``|w| <= 0.05``.
 # An ellipse E grown by the factor ``1 + 0.05 / (shortest half axis)`` contains E and every error around it.
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,22 +24,17 @@ STEP, ERROR = 0.3, 0.05
 rng = np.random.default_rng(0)
 
 
-def ellipse(center, lengths, angle):
-    """A rotated ellipse."""
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return ellipsoid(center, turn * lengths)
-
-
-shapes = [((-1.0, 0.7), (1.1, 0.45), 0.5), ((1.1, -0.6), (0.9, 0.5), -0.7)]
-obstacles = [ellipse(*shape) for shape in shapes]
-unsafe = [ellipse(c, np.array(a) * (1 + ERROR / min(a)), angle) for c, a, angle in shapes]
+angle, lengths = 0.5, np.array([1.4, 0.6])
+turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+obstacle = ellipsoid([0.0, 0.2], turn * lengths)
+unsafe = ellipsoid([0.0, 0.2], turn * lengths * (1 + ERROR / lengths.min()))
 
 # %%
-# Samples: points that are free are to be accepted. Points of the enlarged obstacles need no samples.
+# Samples: points that are free are to be accepted. Points of the enlarged obstacle need no samples.
 X = rng.uniform(-3, 3, (2000, 2))
-free = ~np.any([region.contains(X) for region in unsafe], axis=0)
-training = train_safe_region(unsafe, X[free], free_signs=True, hidden_units=32, steps=300, random_state=0)
-print(f"largest value on the obstacles: at most {training.bound:.2e} (proved), found {training.lower:.2e}")
+free = ~unsafe.contains(X)
+training = train_safe_region(unsafe, X[free], hidden_units=24, steps=200, random_state=0)
+print(f"largest value on the obstacle: at most {training.bound:.2e} (proved), found {training.lower:.2e}")
 print(f"harmless points accepted: {training.accuracy:.3f} (start: {training.start_accuracy:.3f})")
 plain = MLPClassifier(32, alpha=0.0, learning_rate_init=1e-2, max_iter=200, tol=1e-3, random_state=0).fit(X, free)
 print(f"classifier without proof: {plain.predict(X)[free].mean():.3f} accepted, "
@@ -83,12 +78,12 @@ filters = {
 paths = {name: [driven(f, *ends) for ends in zip(starts, goals, strict=True)] for name, f in filters.items()}
 for name, driven_paths in paths.items():
     points = np.vstack(driven_paths)
-    inside = np.any([region.contains(points, tol=0.0) for region in obstacles], axis=0).sum()
+    inside = obstacle.contains(points, tol=0.0).sum()
     close = np.mean([np.linalg.norm(path[-1] - goal) < 0.4 for path, goal in zip(driven_paths, goals, strict=True)])
-    print(f"filter {name:10s}: {inside:3d} steps inside an obstacle, {close:.0%} of the missions reach the goal")
+    print(f"filter {name:10s}: {inside:3d} steps inside the obstacle, {close:.0%} of the missions reach the goal")
 
 # %%
-# Shaded: what the proved filter accepts. The boundary of the accepted set stays outside of the enlarged obstacles
+# Shaded: what the proved filter accepts. The boundary of the accepted set stays outside of the enlarged obstacle
 # (dashed), everywhere and not only where there are samples.
 grid = np.stack(np.meshgrid(np.linspace(-3, 3, 200), np.linspace(-3, 3, 200)), axis=-1)
 figure, axes = plt.subplots(1, 2, figsize=(9, 4.4), sharey=True)
@@ -98,8 +93,7 @@ for axis, name in zip(axes, ("classifier", "proved"), strict=True):
     axis.contourf(grid[..., 0], grid[..., 1], accepted, levels=[0.5, 1.5], colors=["#cfe8cf"])
     for path in paths[name][:25]:
         axis.plot(*path.T, color="0.3", linewidth=0.6)
-    for region, grown in zip(obstacles, unsafe, strict=True):
-        axis.fill(*region.image(circle).T, color="#c44e52", alpha=0.6)
-        axis.plot(*grown.image(circle).T, "k--", linewidth=0.8)
+    axis.fill(*obstacle.image(circle).T, color="#c44e52", alpha=0.6)
+    axis.plot(*unsafe.image(circle).T, "k--", linewidth=0.8)
     axis.set(title=f"filter: {name}", xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
 figure.tight_layout()
