@@ -248,7 +248,9 @@ def test_spheres_are_learned_in_ten_dimensions() -> None:
     assert model.start_accuracy_ < 0.9
 
 
-@parametrize_with_checks([SafeRegionClassifier(L2Ball(0.1), hidden_units=10, max_iter=60, random_state=0)])
+@parametrize_with_checks(
+    [SafeRegionClassifier(L2Ball(0.1), hidden_units=10, max_iter=60, learning_rate=0.05, random_state=0)]
+)
 @pytest.mark.slow
 def test_sklearn_checks(estimator, check):
     with warnings.catch_warnings():
