@@ -7,6 +7,7 @@ callers cannot leave it behind.
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -14,7 +15,9 @@ from typing import Any
 
 
 @cache
-def _controller() -> Any:
+def _controller(torch_is_there: bool) -> Any:
+    """All thread pools of the process; one that came with torch is not seen by a controller made before."""
+    del torch_is_there
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
@@ -27,5 +30,5 @@ def one_thread(small: bool = True) -> AbstractContextManager[Any]:
     """
     if not small or threading.current_thread() is not threading.main_thread():
         return nullcontext()
-    limit: AbstractContextManager[Any] = _controller().limit(limits=1)
+    limit: AbstractContextManager[Any] = _controller("torch" in sys.modules).limit(limits=1)
     return limit
