@@ -21,7 +21,7 @@ from convexnn.training.region_majorants_torch import Groups
 Array = NDArray[np.float64]
 
 MARGIN = 1e-9  # relative, of the shift: what its own rounding may cost
-TRIES = 12
+TRIES = 8
 NEWTON = 160  # groups up to which the majorants are optimized once more, by Newton steps
 LIFTS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6)
 
@@ -116,9 +116,11 @@ def proved(
         if not math.isfinite(shift):
             break
         network = raw.network(-shift - margin)
-        certificates = tuple(_about(certificate, network) for certificate in found)
+        certificates = tuple(_again(one, network, region, effort) for one, region in zip(found, regions, strict=True))
         if max(certificate.bound for certificate in certificates) < 0.0:
             return network, certificates
+    if effort.finish != "majorants":  # the splits did not repeat in time: the majorants always do
+        return proved(raw, regions, replace(effort, finish="majorants"), margin)
     raise CertificateError("No finite bound of the network could be proved on the regions; are its weights huge?")
 
 
@@ -149,6 +151,13 @@ def _of_majorants(network: Network, region: Region, groups: NDArray[np.intp], ow
     }
     draft = Certificate(QUANTITY, math.inf, 0.0, THREAT, "region_paired", multiplier, network.fingerprint())
     return _about(draft, network)
+
+
+def _again(certificate: Certificate, network: Network, region: Region, effort: ProofEffort) -> Certificate:
+    """The claim for the shifted network; what was split is split again, its multipliers belong to one bias."""
+    if certificate.method == "region_branch_and_bound":
+        return region_bound(network, region, method="branch_and_bound", time_limit=effort.seconds)
+    return _about(certificate, network)
 
 
 def _about(certificate: Certificate, network: Network) -> Certificate:
