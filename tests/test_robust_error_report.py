@@ -319,7 +319,7 @@ def test_digits_semidefinite_bounds_are_the_tightest():
     methods = ("crown", "max_gradient", "sdp")
     found = robust_error_report(net, X[1200:1203], y[1200:1203], [0.05, 0.1], clip=(0, 1), methods=methods)
     medians = np.median(found.tightness[0], axis=-1)
-    assert (medians[:, 2] <= 0.2 * medians[:, 0]).all()
+    assert (medians[:, 2] < medians[:, :2].min(axis=1)).all()  # what is left holds what the attack misses
     assert (found.certified_error[0, :, 2] <= found.certified_error[0, :, :2].min(axis=1)).all()
     for low, high in itertools.pairwise(found.certified_error[0, :, 2]):
         assert low <= high
