@@ -45,6 +45,42 @@ def write_archive(path: str | os.PathLike[str], header: Mapping[str, Any], array
     return target
 
 
+def replace_archive(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Write an archive in one move: an interrupt leaves the earlier file whole."""
+    target = Path(path)
+    part = target.with_name(target.name + ".part")
+    write_archive(part, header, arrays)
+    os.replace(part, target)
+
+
+def read_checkpoint(
+    path: str | os.PathLike[str],
+    fingerprint: str,
+    *,
+    format: str,  # noqa: A002
+    version: int,
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Header and arrays of the checkpoint of the run with this fingerprint; None where there is none yet.
+
+    Raises
+    ------
+    InvalidInputError
+        When the file is damaged or belongs to another run, or when there is no folder for it.
+    """
+    try:
+        header, arrays = read_archive(path, format=format, version=version)
+    except FileNotFoundError:
+        if not Path(path).parent.is_dir():  # said before the work, not after it
+            raise InvalidInputError(f"The folder of the checkpoint {path} does not exist; create it first.") from None
+        return None
+    if header.get("fingerprint") != fingerprint:
+        raise InvalidInputError(
+            f"The checkpoint {path} belongs to a run with other data, regions, settings, sizes, seed or start; "
+            "delete it or choose another path."
+        )
+    return header, arrays
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()

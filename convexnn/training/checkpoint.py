@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from pathlib import Path
 
-from convexnn.archive import read_archive, write_archive
-from convexnn.exceptions import InvalidInputError
+from convexnn.archive import read_checkpoint, replace_archive
 from convexnn.training.loop import Session
 
 FORMAT = "convexnn.training"
@@ -42,10 +40,7 @@ def save_checkpoint(session: Session, path: str | os.PathLike[str]) -> None:
     """Write the state of a run; an interrupt leaves the earlier file whole."""
     state, arrays = session.state()
     header = {"format": FORMAT, "version": VERSION, "fingerprint": run_fingerprint(session), **state}
-    target = Path(path)
-    part = target.with_name(target.name + ".part")
-    write_archive(part, header, arrays)
-    os.replace(part, target)
+    replace_archive(path, header, arrays)
 
 
 def load_checkpoint(session: Session, path: str | os.PathLike[str]) -> bool:
@@ -57,16 +52,8 @@ def load_checkpoint(session: Session, path: str | os.PathLike[str]) -> bool:
         When the file is damaged or belongs to another problem, trainer, seed, start or setting, or when there is
         no folder for it.
     """
-    try:
-        header, arrays = read_archive(path, format=FORMAT, version=VERSION)
-    except FileNotFoundError:
-        if not Path(path).parent.is_dir():  # said before the work, not after it
-            raise InvalidInputError(f"The folder of the checkpoint {path} does not exist; create it first.") from None
+    found = read_checkpoint(path, run_fingerprint(session), format=FORMAT, version=VERSION)
+    if found is None:
         return False
-    if header.get("fingerprint") != run_fingerprint(session):
-        raise InvalidInputError(
-            f"The checkpoint {path} belongs to a run with other data, settings, sizes, seed or start; "
-            "delete it or choose another path."
-        )
-    session.load(header, arrays)
+    session.load(*found)
     return True

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convexnn.archive import read_archive, write_archive
-from convexnn.exceptions import InvalidInputError
+from convexnn.archive import read_checkpoint, replace_archive
 from convexnn.training.region_model import TRAINED
 
 if TYPE_CHECKING:
@@ -59,10 +57,7 @@ def save_region_checkpoint(run: RegionRun, path: str | os.PathLike[str]) -> None
         "history": run.history,
         "rng": run.rng.bit_generator.state,
     }
-    target = Path(path)
-    part = target.with_name(target.name + ".part")
-    write_archive(part, header, arrays)
-    os.replace(part, target)
+    replace_archive(path, header, arrays)
 
 
 def load_region_checkpoint(run: RegionRun, path: str | os.PathLike[str]) -> bool:
@@ -76,17 +71,10 @@ def load_region_checkpoint(run: RegionRun, path: str | os.PathLike[str]) -> bool
     """
     import torch
 
-    try:
-        header, arrays = read_archive(path, format=FORMAT, version=VERSION)
-    except FileNotFoundError:
-        if not Path(path).parent.is_dir():  # said before the work, not after it
-            raise InvalidInputError(f"The folder of the checkpoint {path} does not exist; create it first.") from None
+    found = read_checkpoint(path, run_fingerprint(run), format=FORMAT, version=VERSION)
+    if found is None:
         return False
-    if header.get("fingerprint") != run_fingerprint(run):
-        raise InvalidInputError(
-            f"The checkpoint {path} belongs to a run with other regions, samples, settings, sizes or seed; "
-            "delete it or choose another path."
-        )
+    header, arrays = found
     run.model.write({name: arrays[f"now_{name}"] for name in TRAINED})
     run.best = float(header["best"]), {name: arrays[f"best_{name}"] for name in TRAINED}
     run.step, run.before, run.loss = int(header["step"]), float(header["seconds"]), float(header["loss"])
