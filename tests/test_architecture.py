@@ -25,7 +25,7 @@ PACKAGE = ROOT / "convexnn"
 # Later may import earlier; members of one row do not import each other. A sub-package is one member.
 ARROWS: tuple[tuple[str, ...], ...] = (
     ("exceptions", "values", "monotone", "decimals"),
-    ("activations", "losses", "threats", "rigorous", "archive", "threads"),
+    ("activations", "losses", "threats", "rigorous", "archive", "threads", "pages"),
     ("lipsdp", "interop", "exchange"),
     ("network",),
     ("quadratic", "propagation"),
@@ -34,6 +34,7 @@ ARROWS: tuple[tuple[str, ...], ...] = (
     ("structure",),
     ("vector_structure",),
     ("program", "certificate"),
+    ("conic",),
     ("patterns", "attacks"),
     ("restrictions", "solvers"),
     ("global_gap",),

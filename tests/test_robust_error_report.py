@@ -17,7 +17,7 @@ from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network
 from convexnn.plotting import RobustErrorDisplay, TightnessDisplay
 from convexnn.report import RobustErrorReport, collect_reports, robust_error_report
-from convexnn.report.svg import Chart, ticks
+from convexnn.pages.svg import Chart, ticks
 from convexnn.threats import Box, L2Ball, LInfBall
 from convexnn.verification import certify
 

@@ -2,11 +2,11 @@
 
 from convexnn.certificates.robustness import RobustnessTable, Sandwich, robustness_table
 from convexnn.certificates.trials import RobustnessTrials, stack_trials
+from convexnn.pages.document import TRUTHS
 from convexnn.report.robust_error import RobustErrorReport
 from convexnn.report.robust_error_runs import collect_reports, robust_error_report
 from convexnn.report.sheet import Sheet, to_csv, to_markdown, to_rich, to_text, transposed
 from convexnn.report.stages import (
-    TRUTHS,
     Stage,
     StageRow,
     StageTable,

@@ -13,16 +13,9 @@ from numpy.typing import ArrayLike
 from convexnn.certificates.robustness import RobustnessTable, robustness_table
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
+from convexnn.pages.document import TRUTHS
 from convexnn.program import Solution
 from convexnn.report.sheet import Cell, Sheet, to_text
-
-TRUTHS = (
-    "The gap is of one convex program, with these activation patterns: it says how far the program's own "
-    "objective is from its optimum, not how far training as a whole is.",
-    "An attack is a lower bound on the worst case and a certificate is an upper bound: the truth lies between the two.",
-    "A certificate is about the real-valued network that the stored weights define; inference in float32 "
-    "computes a slightly different function.",
-)
 
 
 @dataclass(frozen=True)
