@@ -136,9 +136,9 @@ def test_a_resumed_run_is_the_uncut_run(tmp_path) -> None:
     for row, other in zip(resumed.history, whole.history, strict=True):
         np.testing.assert_equal(row | {"seconds": 0.0}, other | {"seconds": 0.0})
     for changed in ({"steps": 14}, {"random_state": 4}, {"hidden_units": 6}):
-        with pytest.raises(InvalidInputError, match="other data, regions"):
+        with pytest.raises(InvalidInputError, match="a run with other data"):
             train_safe_region(region, sampler, options=FEW, **({"checkpoint": path} | changed))
-    with pytest.raises(InvalidInputError, match="other data, regions"):
+    with pytest.raises(InvalidInputError, match="a run with other data"):
         train_safe_region(ellipsoid(np.zeros(3), [1.0, 1.0, 0.9]), sampler, options=FEW, checkpoint=path)
 
 

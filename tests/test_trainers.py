@@ -468,7 +468,7 @@ def test_checkpoints_of_other_settings_are_refused(data, tmp_path, make):
     path = tmp_path / "run.npz"
     quick(*data, make(), checkpoint=path)
     changed = {"radius": 0.3} if make().name == "adversarial" else {"lam": 0.3}
-    with pytest.raises(InvalidInputError, match="other data, settings"):
+    with pytest.raises(InvalidInputError, match="a run with other data"):
         quick(*data, make(**changed), checkpoint=path)
 
 
