@@ -87,10 +87,6 @@ class VectorStructure(ConeStructure):
         """The rows and the targets of one output."""
         return replace(self.twin(), y=self.y[:, c], constant=0.0)
 
-    def of_units(self, index: NDArray[np.intp]) -> VectorStructure:
-        """The same program with some of the units only."""
-        return replace(self, D=self.D[:, index], S=self.S[:, index], directions=self.directions[index])
-
     def raw_predict(self, U: Array) -> Array:
         """``sum_i D_ki (x_k'w_i) vh_i`` without the intercept, shape (n, outputs)."""
         predictions: Array = (self.D * (self.X @ U.T)) @ self.directions

@@ -92,7 +92,7 @@ def certify_classification(
         raise InvalidInputError(f"threat must be an L2Ball, LInfBall or Box, got {threat!r}.")
     known = margin_bounds(network, "l2" if threat.norm == "l2" else "linf", bounds)
     points = np.asarray(X, dtype=float)
-    margins = worst_margins(network, points, y, threat, known)
+    margins = largest_margins(network, points, y, threat, known)
     norm = "l2" if threat.norm == "l2" else "linf"
     radii = radii_from(network, points, y, known, norm)
     if threat.norm in NORMS and getattr(threat, "clip", None) is None:
@@ -100,7 +100,7 @@ def certify_classification(
     return CertifiedClassification(_margins(network, points, y), margins, margins < 0, radii, norm, known)
 
 
-def worst_margins(network: Network, X: Array, y: ArrayLike, threat: Threat, bounds: Mapping[str, Array]) -> Array:
+def largest_margins(network: Network, X: Array, y: ArrayLike, threat: Threat, bounds: Mapping[str, Array]) -> Array:
     """Upper bounds on the margins over threat sets, shape (n,): for every rival the least over all bounds known."""
     found = [rival_margins(network, X, y, threat, L, norm) for norm, L in bounds.items()]
     if has_local_bounds(network):

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from convexnn.attacks import attack
 from convexnn.attacks.objectives import BinaryMargin, SquaredError, build_objective
 from convexnn.certificate import Certificate, register_check
-from convexnn.certificates.classification import radii_from, worst_margins
+from convexnn.certificates.classification import largest_margins, radii_from
 from convexnn.certificates.distance import certified_radius
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.certificates.local_margins import has_local_bounds, local_intervals
@@ -157,7 +157,7 @@ def certified_values(subject: Subject, X: Array, threats: Sequence[Threat], boun
     if not bounds:
         return np.array([_quadratic_values(subject, X, threat) for threat in threats])
     if subject.is_classifier:
-        found = [worst_margins(subject.network, X, subject.labels, threat, bounds) for threat in threats]
+        found = [largest_margins(subject.network, X, subject.labels, threat, bounds) for threat in threats]
     else:
         found = [_certified_squares(subject, X, threat, bounds) for threat in threats]
     return np.minimum.accumulate(np.array(found)[::-1], axis=0)[::-1]
