@@ -208,11 +208,11 @@ class Program(Protocol):
     def lower_bound(self, dual: Any) -> float:
         """Lower bound on the optimum, valid for every ``dual`` of the program's kind."""
 
-    def as_cvxpy(self) -> cvxpy.Problem:
+    def cvxpy_problem(self) -> cvxpy.Problem:
         """The program as the paper states it, with named variables and labelled constraints."""
 
     def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Any]:
-        """Point and multipliers of a solved problem made by :meth:`as_cvxpy`."""
+        """Point and multipliers of a solved problem made by :meth:`cvxpy_problem`."""
 
     def lift(self, network: Network) -> Array:
         """The point of the program that represents ``network``."""

@@ -227,7 +227,7 @@ def test_program_value_is_the_objective_of_its_network(rng, norm, k, loss):
     program = CertifiedMargin.at(net, X, y, radius=0.15, norm=norm, lam=0.01, loss=loss)
     assert program.violation(program.start) < 1e-9
     assert program.objective(program.start) == pytest.approx(program.network_objective(net), rel=2e-3)
-    problem = program.as_cvxpy()
+    problem = program.cvxpy_problem()
     solution = solve(program, solver="clarabel", tol=1e-5)
     problem.solve(solver="CLARABEL")
     assert solution.violation < 1e-9

@@ -76,7 +76,7 @@ def test_both_roads_end_at_the_same_value(rng, regularizer, loss):
     for layer in range(3):
         task = program(rng, (3, 6, 5, 2), layer, regularizer, loss)
         found = LayerNewton(task).solve(1e-8, 100, np.inf)
-        value = task.as_cvxpy().solve(solver="CLARABEL")
+        value = task.cvxpy_problem().solve(solver="CLARABEL")
         network = task.decode(found.theta)
         R = weight_decay(network) if regularizer == "l2" else lipschitz(network).bound ** 2
         again = deep_loss(loss, network(task.X), task.Y, task.weight) + task.lam * R

@@ -18,7 +18,7 @@ from convexnn.certificates.lipschitz_lower import best_pattern_bound, lipschitz_
 from convexnn.exceptions import CertificateError, InvalidInputError, SolverError, UnsupportedModelError
 from convexnn.lipsdp import maximize, stack
 from convexnn.network import Network
-from convexnn.solvers.cvx import mosek_refusal
+from convexnn.conic.run import mosek_refusal
 
 ACTIVATIONS = [ReLU(), LeakyReLU(0.1), Tanh(), Sigmoid()]
 

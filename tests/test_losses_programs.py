@@ -86,7 +86,7 @@ def test_cvxpy_states_the_objective(build, loss, rng):
     X, y, net = instance(loss)
     program = build(X, y, net, loss=loss, lam=1e-9)
     U = 0.5 * program.start + 0.0
-    problem = program.as_cvxpy()
+    problem = program.cvxpy_problem()
     variables = problem.var_dict
     point = U if "U" in variables else U / program._rescaled_outer()[:, None]
     name = "U" if "U" in variables else "W"

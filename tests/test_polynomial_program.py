@@ -85,7 +85,7 @@ def test_equals_the_semidefinite_program_at_a_hundred_samples(loss, radius):
     X = X @ np.linalg.svd(X, full_matrices=False)[2][:10].T
     X, y = (X / X.std(0))[:100], 2.0 * labels[:100] - 1
     program = PolynomialProgram(X, y, lam=0.01, loss=loss, radius=radius)
-    problem = program.as_cvxpy()
+    problem = program.cvxpy_problem()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "may be inaccurate": what counts is compared below
         problem.solve(solver="CLARABEL")
@@ -268,7 +268,7 @@ def test_bad_input_is_refused():
 def test_a_reference_program_that_cannot_fit_is_refused_before_it_is_built():
     X, y = data(3000, 60)
     with pytest.raises(SolverError, match="column_generation"):
-        PolynomialProgram(X, y, lam=0.1, radius=0.1).as_cvxpy()
+        PolynomialProgram(X, y, lam=0.1, radius=0.1).cvxpy_problem()
 
 
 def test_values_below_zero_do_not_pass_for_feasible():

@@ -33,7 +33,7 @@ class Parabola:
     def structure(self):
         return None
 
-    def as_cvxpy(self):
+    def cvxpy_problem(self):
         raise NotImplementedError
 
     def read_cvxpy(self, problem):

@@ -77,7 +77,7 @@ def random_feasible(program, rng):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_cvxpy_value_lies_between_our_bounds(build, lam, seed):
     program = build(*instance(seed), lam)
-    problem = program.as_cvxpy()
+    problem = program.cvxpy_problem()
     problem.solve(solver="CLARABEL")
     z, dual = program.read_cvxpy(problem)
     upper, lower = program.objective(z, dual), program.lower_bound(dual)
@@ -114,11 +114,11 @@ def test_units_of_the_data_do_not_matter(build, x_scale, y_scale):
 
 def test_labels_and_variables_of_the_reference():
     X, y, net = instance()
-    assert set(joint(X, y, net).as_cvxpy().var_dict) == {"U", "c", "q"}
-    assert set(fixed(X, y, net).as_cvxpy().var_dict) == {"W", "c", "L2"}
-    assert {constraint.label for constraint in joint(X, y, net).as_cvxpy().constraints} == {"cones", "lmi"}
-    assert {constraint.label for constraint in l2(X, y, net).as_cvxpy().constraints} == {"cones"}
-    assert gated(X, y, net).as_cvxpy().constraints == []
+    assert set(joint(X, y, net).cvxpy_problem().var_dict) == {"U", "c", "q"}
+    assert set(fixed(X, y, net).cvxpy_problem().var_dict) == {"W", "c", "L2"}
+    assert {constraint.label for constraint in joint(X, y, net).cvxpy_problem().constraints} == {"cones", "lmi"}
+    assert {constraint.label for constraint in l2(X, y, net).cvxpy_problem().constraints} == {"cones"}
+    assert gated(X, y, net).cvxpy_problem().constraints == []
 
 
 def test_terms_add_up_and_the_ridge_is_named():

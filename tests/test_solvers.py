@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from convexnn.conic import run
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
 from convexnn.program import Dual, Program, Proposal
 from convexnn.solvers import available_solvers, cvx, registry, solve
@@ -16,7 +17,7 @@ from tests._instances import PROGRAMS, group_lasso, joint, regression, unstructu
 each_program = pytest.mark.parametrize("make", PROGRAMS.values(), ids=PROGRAMS.keys())
 
 unlicensed_mosek = pytest.mark.skipif(
-    importlib.util.find_spec("mosek") is None or cvx.mosek_refusal() is None,
+    importlib.util.find_spec("mosek") is None or run.mosek_refusal() is None,
     reason="needs the mosek package without a licence",
 )
 
@@ -29,7 +30,7 @@ def test_table_of_solvers():
     assert len(table) == 6
     assert table["interior_point"].usable
     assert table["clarabel"].usable
-    assert table["mosek"].licensed == (cvx.mosek_refusal() is None)
+    assert table["mosek"].licensed == (run.mosek_refusal() is None)
     text = str(table)
     assert len(text.splitlines()) == 7
     assert all(row.name in text for row in table)
@@ -74,7 +75,7 @@ def test_unlicensed_mosek_says_so():
 
 
 def test_missing_package_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(cvx, "is_installed", lambda name: False)
+    monkeypatch.setattr(run, "is_installed", lambda name: False)
     with pytest.raises(SolverError, match="pip install scs"):
         solve(group_lasso(*regression()), solver="scs")
 
@@ -119,7 +120,7 @@ def test_interrupt_returns_the_start(monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cvx, "_run", interrupt)
+    monkeypatch.setattr(cvx, "run_problem", interrupt)
     program = group_lasso(*regression())
     solution = solve(program, solver="clarabel")
     assert solution.status == "interrupted"
@@ -131,7 +132,7 @@ def test_interrupt_without_a_start_is_an_error(monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cvx, "_run", interrupt)
+    monkeypatch.setattr(cvx, "run_problem", interrupt)
     program = group_lasso(*regression())
     program._start = None
     with pytest.raises(SolverError, match="interrupted"):
@@ -139,7 +140,7 @@ def test_interrupt_without_a_start_is_an_error(monkeypatch):
 
 
 def test_the_solvers_own_error_is_the_cause(monkeypatch):
-    monkeypatch.setitem(cvx._OPTIONS, "clarabel", lambda *limits: {"no_such_option": 1})
+    monkeypatch.setitem(run.OPTIONS, "clarabel", lambda *limits: {"no_such_option": 1})
     with pytest.raises(SolverError, match="clarabel failed") as caught:
         solve(group_lasso(*regression()), solver="clarabel")
     assert caught.value.__cause__ is not None
@@ -154,10 +155,10 @@ class Contradiction:
     def __getattr__(self, name):
         return getattr(self._program, name)
 
-    def as_cvxpy(self):
+    def cvxpy_problem(self):
         import cvxpy as cp
 
-        problem = self._program.as_cvxpy()
+        problem = self._program.cvxpy_problem()
         U = problem.var_dict["U"]
         return cp.Problem(problem.objective, [*problem.constraints, cp.sum(U) >= 1, cp.sum(U) <= -1])
 

@@ -68,7 +68,7 @@ def test_both_roads_agree_on_the_outer_step(kind, seed, n, d, p, k):
 def test_regularizer_is_lipsdp_of_the_decoded_network(k):
     X, Y, net = vector_regression(5, 20, 3, 6, k)
     program = VectorLipschitzProgram.at(net, X, Y, 0.1)
-    problem = program.as_cvxpy()
+    problem = program.cvxpy_problem()
     problem.solve(solver="CLARABEL")
     network = program.decode(problem.var_dict["U"].value)
     bound = maximize_vector(network.W, np.atleast_2d(network.v)).upper

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from convexnn.exceptions import SolverError
 from convexnn.lipsdp import multiplier_from_t, multiplier_from_t_vector
 from convexnn.network import Network
-from convexnn.solvers.cvx import require_usable
+from convexnn.conic.run import require_usable
 
 Array = NDArray[np.float64]
 FLOOR = 1e-11

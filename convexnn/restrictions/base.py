@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 import numbers
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,11 +30,9 @@ from convexnn.restrictions.enclosed import ROUNDOFF_SHARE, enclosed_stationarity
 from convexnn.restrictions.loss_bounds import admissible, check_loss_targets, loss_bound, scalar_loss
 from convexnn.restrictions.multipliers import fit_rows, is_usable, stationarity
 from convexnn.restrictions.rows import DistinctRows, distinct_rows
+from convexnn.restrictions.stated_views import StatedCones
 from convexnn.restrictions.units import balanced, checked_network, merge, place, relative_slack
 from convexnn.structure import ConeStructure, Coupling
-
-if TYPE_CHECKING:
-    import cvxpy
 
 Array = NDArray[np.float64]
 
@@ -47,7 +45,7 @@ def positive(value: float, name: str, *, zero: bool = False) -> float:
     return number
 
 
-class ConeProgram(ABC):
+class ConeProgram(StatedCones):
     """A convex training program: data, patterns and a regularizer.
 
     Parameters
@@ -151,14 +149,6 @@ class ConeProgram(ABC):
     @abstractmethod
     def _network_regularizer(self, network: Network) -> float:
         """Regularizer of the non-convex training problem, with the ridge on merged biases."""
-
-    @abstractmethod
-    def as_cvxpy(self) -> cvxpy.Problem:
-        """The program as the paper states it."""
-
-    @abstractmethod
-    def read_cvxpy(self, problem: cvxpy.Problem) -> tuple[Array, Dual | None]:
-        """Point and multipliers of a solved problem made by :meth:`as_cvxpy`."""
 
     # -- evaluation ---------------------------------------------------------------------------------
     @property

@@ -25,6 +25,7 @@ from convexnn.restrictions.certified_margin_dual import MarginGeometry, margin_l
 from convexnn.restrictions.certified_margin_terms import MarginTerms
 from convexnn.restrictions.cones import project
 from convexnn.restrictions.reference import labelled_dual
+from convexnn.restrictions.stated_views import StatedMargin
 from convexnn.restrictions.units import relative_slack
 from convexnn.restrictions.vector_units import (
     classwise_dictionary,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-class CertifiedMargin:
+class CertifiedMargin(StatedMargin):
     """Certified-margin training with fixed patterns and output directions; see the module for the program.
 
     The objective is an upper bound on the robust loss of the decoded network, everywhere in the balls and not only at
@@ -174,7 +175,7 @@ class CertifiedMargin:
         return margin_lower_bound(self.terms, self.geometry, dual)
 
     # -- cvxpy --------------------------------------------------------------------------------------
-    def as_cvxpy(self) -> cvxpy.Problem:
+    def cvxpy_problem(self) -> cvxpy.Problem:
         """The program with variables ``U`` (units), ``c`` (output biases), ``margin`` and ``L`` (a bound a pair)."""
         import cvxpy as cp
 

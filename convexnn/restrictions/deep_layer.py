@@ -151,7 +151,7 @@ class DeepLayerProgram:
         return weight_decay(self.decode(theta))
 
     # -- specification ----------------------------------------------------------------------------
-    def as_cvxpy(self) -> Any:
+    def cvxpy_problem(self) -> Any:
         """The program in cvxpy, with variable "theta"; its value is the optimum."""
         import cvxpy as cp
 

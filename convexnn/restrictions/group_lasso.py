@@ -88,7 +88,7 @@ class ReluGroupLasso(ConeProgram):
     def _network_regularizer(self, network: Network) -> float:
         return self.lam * float((network.W**2).sum() + (network.b**2).sum() + (network.v**2).sum())
 
-    def as_cvxpy(self) -> cvxpy.Problem:
+    def cvxpy_problem(self) -> cvxpy.Problem:
         """Program (6) with variables ``U`` (merged units) and ``c`` (output bias).
 
         Implements: Yin & Lesage-Landry (2026), eq. (6).

@@ -6,7 +6,7 @@ Source: Yin & Lesage-Landry 2026 (arXiv 2606.19652), Section 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -214,7 +214,7 @@ class LipschitzRestriction(SpectralProgram):
         return Network.shallow(units[:, :-1], units[:, -1], v, self._structure.intercept(U))
 
     # -- cvxpy --------------------------------------------------------------------------------------
-    def as_cvxpy(self) -> cvxpy.Problem:
+    def cvxpy_problem(self) -> cvxpy.Problem:
         """Program (12) with variables ``W`` (hidden units with bias), ``c`` (output bias) and ``L2``.
 
         Every unit is first rescaled, ``(w_i, nu_i, t_i) -> (t_i^(1/2) w_i, t_i^(-1/2) nu_i, 1)``: the function, L2
@@ -255,6 +255,16 @@ class LipschitzRestriction(SpectralProgram):
         lmi, d = labelled_dual(problem, "lmi"), self.n_inputs
         matrix = None if lmi is None else self._complementary(U, lmi[:d, :d])
         return U, self.refine(U, read_dual(self._structure, problem, raw, matrix))
+
+    def cvxpy_units(self, variables: Mapping[str, Any]) -> Any:
+        """Merged units ``u_i = v_i w_i`` in the variables."""
+        import cvxpy as cp
+
+        return cp.multiply(self._rescaled_outer()[:, None], variables["W"])
+
+    def cvxpy_values(self, z: Array, network: Network) -> dict[str, Array]:
+        """Hidden units and output bias."""
+        return {"W": z / self._rescaled_outer()[:, None], "c": network.layers[-1][1][0]}
 
     def _rescaled_outer(self) -> Array:
         """Outer weights of the representative with T = I: ``s_i (2 q_i)^(1/2)``."""

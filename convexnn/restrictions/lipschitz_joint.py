@@ -189,7 +189,7 @@ class LipschitzProgram(SpectralProgram):
         q = np.ones(len(B)) if dual.matrix is None else self._multiplier(B, dual.matrix)
         return self._unit_metric(dual, q)
 
-    def as_cvxpy(self) -> cvxpy.Problem:
+    def cvxpy_problem(self) -> cvxpy.Problem:
         """The joint program with variables ``U`` (merged units), ``c`` (output bias) and ``q`` (multiplier).
 
         Implements: docs/theory/joint_program.md, Theorem 1.

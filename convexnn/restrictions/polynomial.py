@@ -34,6 +34,7 @@ from convexnn.restrictions.polynomial_neurons import network_of, neurons_of, poi
 from convexnn.restrictions.polynomial_reference import polynomial_problem, read_polynomial
 from convexnn.restrictions.polynomial_worst import WorstCases, worst_cases
 from convexnn.restrictions.rows import distinct_rows
+from convexnn.restrictions.stated_views import StatedPolynomial
 
 if TYPE_CHECKING:
     import cvxpy
@@ -44,7 +45,7 @@ Array = NDArray[np.float64]
 COEFFICIENTS = (0.09, 0.5, 0.47)
 
 
-class PolynomialProgram:
+class PolynomialProgram(StatedPolynomial):
     """Training of a polynomial network with one output, robust to perturbations of the inputs.
 
     Parameters
@@ -208,7 +209,7 @@ class PolynomialProgram:
         return ()
 
     # -- reference ----------------------------------------------------------------------------------
-    def as_cvxpy(self) -> cvxpy.Problem:
+    def cvxpy_problem(self) -> cvxpy.Problem:
         """The semidefinite program of the paper; see :func:`polynomial_problem`."""
         return polynomial_problem(self._structure)
 

@@ -39,6 +39,7 @@ from convexnn.restrictions.robust_relu_terms import (
     rival_margins,
 )
 from convexnn.restrictions.rows import DistinctRows, distinct_rows
+from convexnn.restrictions.stated_views import StatedRobust
 from convexnn.restrictions.units import hidden
 from convexnn.restrictions.vector_units import (
     SAME_DIRECTION,
@@ -57,7 +58,7 @@ Array = NDArray[np.float64]
 STABLE = 1e-7
 
 
-class RobustRelu:
+class RobustRelu(StatedRobust):
     r"""Adversarial training of a ReLU network as a convex program, over balls around the training rows.
 
     ::
@@ -303,7 +304,7 @@ class RobustRelu:
         return np.max([certified_margins(own.with_slopes(T), U, c) for T in slopes], axis=0)
 
     # -- cvxpy --------------------------------------------------------------------------------------
-    def as_cvxpy(self) -> cvxpy.Problem:
+    def cvxpy_problem(self) -> cvxpy.Problem:
         """The program with variables ``U`` (hidden units) and ``c`` (output biases)."""
         return stable_problem(self.terms) if self.stable else certified_problem(self.terms)
 

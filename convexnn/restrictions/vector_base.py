@@ -27,6 +27,7 @@ from convexnn.restrictions.base import ConeProgram
 from convexnn.restrictions.cones import nonnegative_fit
 from convexnn.restrictions.reference import cone_rows, labelled_dual, read_dual
 from convexnn.restrictions.rows import DistinctRows
+from convexnn.restrictions.stated_views import StatedVectorCones
 from convexnn.restrictions.vector_losses import network_loss, rows_for, vector_admissible, vector_loss_bound
 from convexnn.restrictions.vector_reference import vector_mean_loss
 from convexnn.restrictions.vector_regularizers import DirectedRegularizer
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-class VectorProgram(ConeProgram):
+class VectorProgram(StatedVectorCones, ConeProgram):
     """A convex training program with several outputs: data, patterns, output directions and a regularizer.
 
     Parameters
@@ -296,7 +297,7 @@ class VectorProgram(ConeProgram):
         return [np.eye(self.n_inputs + 1)] * self.patterns.n_patterns
 
     # -- cvxpy --------------------------------------------------------------------------------------
-    def as_cvxpy(self) -> cvxpy.Problem:
+    def cvxpy_problem(self) -> cvxpy.Problem:
         """The program with variables ``U`` (units w_i) and ``c`` (output biases), and those of the regularizer."""
         import cvxpy as cp
 

@@ -20,6 +20,7 @@ from convexnn.restrictions.base import positive
 from convexnn.restrictions.lipschitz_joint import RIDGE
 from convexnn.restrictions.loss_bounds import check_loss_targets, scalar_loss
 from convexnn.restrictions.reference import labelled_dual
+from convexnn.restrictions.stated_views import StatedOuter
 from convexnn.restrictions.units import hidden
 from convexnn.restrictions.vector_losses import network_loss, rows_for, vector_admissible, vector_loss_bound
 from convexnn.restrictions.vector_reference import loss_of_predictions
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-class OuterProgram:
+class OuterProgram(StatedOuter):
     """Training of the outer weights ``v_i`` of fixed, normalized hidden units ``wh_i``; what both regularizers share.
 
     ::
@@ -165,7 +166,7 @@ class OuterProgram:
             raise InvalidInputError(f"a point of this program has shape {self._start.shape}, got {V.shape}")
         return V
 
-    def as_cvxpy(self) -> cvxpy.Problem:
+    def cvxpy_problem(self) -> cvxpy.Problem:
         """The program with variables ``V`` (rows v_i) and ``c``, and those of the regularizer."""
         import cvxpy as cp
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convexnn.conic.run import is_installed, mosek_refusal, package_version, require_usable
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
 from convexnn.program import Program, Proposal, Solution, evaluate
 from convexnn.solvers.choice import interior_point_effort, is_quadratic
 from convexnn.solvers.column_generation import solve_column_generation
-from convexnn.solvers.cvx import is_installed, mosek_refusal, package_version, require_usable, solve_cvxpy
+from convexnn.solvers.cvx import solve_cvxpy
 from convexnn.solvers.first_order import solve_first_order
 from convexnn.solvers.interior_point import solve_interior_point
 from convexnn.solvers.request import Request, checked_request, point_shape

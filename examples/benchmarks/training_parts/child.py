@@ -95,7 +95,7 @@ def generic(case: Case, spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _cvxpy(stated: Program, program: Program, spec: dict[str, Any], setting: float) -> dict[str, Any]:
     watch = Stopwatch()
-    problem = stated.as_cvxpy()
+    problem = stated.cvxpy_problem()
     problem.get_problem_data(spec["solver"].upper())
     compiled = watch.read()["cpu"]
     if spec["solver"] == "scs":
