@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,20 @@ TRUTHS = (
     "computes a slightly different function.",
 )
 
+#: Notes that belong to every report of verdicts.
+MEANINGS = (
+    (
+        "certified",
+        "No perturbation within the radius changes the prediction from the label: proved by a bound on the margin "
+        "that is recomputed from its multipliers, rounding included.",
+    ),
+    (
+        "falsified",
+        "A perturbed input was found that lies in the set and is misclassified; its outputs were evaluated again.",
+    ),
+    ("unknown", "Neither: the attack found nothing and the bound is not below zero. The truth is one of the two."),
+)
+
 STYLE = """
 :root { color-scheme: light dark; --page: #fbfbfa; --card: #ffffff; --ink: #1d1f21; --soft: #5b6066; --line: #e2e3e5;
   --clean: #8a8f96; --attack: #c8452e; --band: rgba(120, 128, 138, .16); --m0: #0072b2; --m1: #009e73; --m2: #b07aa1;
@@ -46,6 +62,7 @@ svg .tick, svg .name, svg .word { fill: var(--soft); } .grid { stroke: var(--lin
 .rule { stroke: var(--soft); stroke-dasharray: 3 3; } .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .band { fill: var(--band); } .line.clean { stroke: var(--clean); stroke-dasharray: 2 4; }
 .line.attack { stroke: var(--attack); stroke-width: 4.5; } .dot.attack, .bar.attack { fill: var(--attack); }
+.dot.certified { fill: var(--certified); } .dot.unknown { fill: var(--unknown); }
 .bar.certified { fill: var(--certified); } .bar.unknown { fill: var(--unknown); }
 .line.m0 { stroke: var(--m0); } .dot.m0, .bar.m0 { fill: var(--m0); } .line.m1 { stroke: var(--m1); stroke-dasharray: 8
 3; } .dot.m1, .bar.m1 { fill: var(--m1); } .line.m2 { stroke: var(--m2); stroke-dasharray: 2 2; }
@@ -54,8 +71,8 @@ svg .tick, svg .name, svg .word { fill: var(--soft); } .grid { stroke: var(--lin
 var(--m4); } .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; list-style: none; margin: .5rem 0; padding: 0;
 font-size: .9rem; } .legend svg { display: inline-block; width: 34px; height: 10px; vertical-align: middle;
 margin-right: .4rem; } .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; margin: .5rem
-0; min-width: 100%; } caption { text-align: left; color: var(--soft); padding-bottom: .3rem; } th, td { padding: .3rem
-.7rem; text-align: right;
+0; min-width: min(100%, 28rem); } caption { text-align: left; color: var(--soft); padding-bottom: .3rem; }
+th, td { padding: .3rem .7rem; text-align: right;
   border-bottom: 1px solid var(--line); white-space: nowrap; font-variant-numeric: tabular-nums; }
 th { font-weight: 600; vertical-align: bottom; white-space: pre-line; } .text { text-align: left; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .35rem 1.2rem; margin: .5rem 0; max-width: 56rem; }
@@ -80,6 +97,13 @@ def document(title: str, sections: Iterable[str]) -> str:
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n'
     )
+
+
+def written(text: str, path: str | os.PathLike[str]) -> Path:
+    """Write a page and return its path."""
+    target = Path(path)
+    target.write_text(text, encoding="utf-8")
+    return target
 
 
 def heading(title: str, lead: str) -> str:
@@ -113,7 +137,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
 
 def _is_word(cell: object) -> bool:
     try:
-        float(str(cell))
+        float(str(cell).removesuffix("%"))
     except ValueError:
         return cell is not None
     return False
@@ -166,7 +190,7 @@ def edges_at_zero(values: Array) -> Array:
     return width * np.arange(first, last + 1, dtype=np.float64)
 
 
-def margin_chart(values: Array, certified: NDArray[np.bool_], label: str) -> tuple[Chart, str]:
+def margin_chart(values: Array, certified: NDArray[np.bool_], label: str, height: float = 220) -> tuple[Chart, str]:
     """Margins under attack by what is known of their samples, and the counts in words.
 
     Parameters
@@ -176,6 +200,8 @@ def margin_chart(values: Array, certified: NDArray[np.bool_], label: str) -> tup
     certified : bool array, shape (n,)
     label : str
         For screen readers.
+    height : float
+        Of the chart.
     """
     edges = edges_at_zero(values)
     falsified = values >= 0
@@ -184,7 +210,7 @@ def margin_chart(values: Array, certified: NDArray[np.bool_], label: str) -> tup
     stacks = [(np.histogram(values[mask], edges)[0], classes.get(kind, kind), kind) for kind, mask in kinds]
     tallest = max(1.0, float(np.sum([counts for counts, _, _ in stacks], axis=0).max()))
     ranges = (float(edges[0]), float(edges[-1])), (0.0, 1.08 * tallest)
-    chart = Chart(*ranges, label, "margin under attack", "samples", height=220)
+    chart = Chart(*ranges, label, "margin under attack", "samples", height=height)
     bars(chart, edges, stacks)
     if edges[0] < 0 < edges[-1]:
         chart.rule(0.0, "misclassified")

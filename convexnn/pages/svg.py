@@ -54,10 +54,18 @@ class Chart:
     height: float = HEIGHT
     parts: list[str] = field(default_factory=list)
 
+    @property
+    def left(self) -> float:
+        """Room on the left: for the longest number beside the name of the axis."""
+        return max(LEFT, 31.0 + 7.2 * max(len(self._written(value)) for value in ticks(*self.y)))
+
+    def _written(self, value: float) -> str:
+        return f"{100 * value:g} %" if self.percent else f"{value:g}"
+
     def px(self, value: float) -> float:
         """Horizontal position."""
         low, high = self.x
-        return LEFT + (WIDTH - LEFT - RIGHT) * (value - low) / ((high - low) or 1.0)
+        return self.left + (WIDTH - self.left - RIGHT) * (value - low) / ((high - low) or 1.0)
 
     def py(self, value: float) -> float:
         """Vertical position."""
@@ -69,9 +77,12 @@ class Chart:
         points = " ".join(f"{number(self.px(a))},{number(self.py(b))}" for a, b in zip(xs, ys, strict=True))
         self.parts.append(f'<polyline class="line {escape(kind)}" points="{points}"/>')
         for a, b in zip(xs, ys, strict=True) if marks else ():
-            text = escape(f"{title}: {100 * b:.1f} % at {a:g}" if self.percent else f"{title}: {b:g} at {a:g}")
-            centre = f'cx="{number(self.px(a))}" cy="{number(self.py(b))}"'
-            self.parts.append(f'<circle class="dot {escape(kind)}" {centre} r="3"><title>{text}</title></circle>')
+            self.dot(a, b, kind, f"{title}: {100 * b:.1f} % at {a:g}" if self.percent else f"{title}: {b:g} at {a:g}")
+
+    def dot(self, x: float, y: float, kind: str, title: str) -> None:
+        """One dot of a CSS class that tells its title when pointed at."""
+        centre = f'cx="{number(self.px(x))}" cy="{number(self.py(y))}"'
+        self.parts.append(f'<circle class="dot {escape(kind)}" {centre} r="3"><title>{escape(title)}</title></circle>')
 
     def band(self, xs: Sequence[float], low: Sequence[float], high: Sequence[float]) -> None:
         """The area between two curves."""
@@ -101,14 +112,13 @@ class Chart:
         return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{self._axes()}{"".join(self.parts)}</svg>'
 
     def _axes(self) -> str:
-        bottom, right, found = self.height - BOTTOM, WIDTH - RIGHT, []
+        bottom, left, right, found = self.height - BOTTOM, self.left, WIDTH - RIGHT, []
         for value in ticks(*self.y):
-            shown = f"{100 * value:g} %" if self.percent else f"{value:g}"
-            found.append(_level("grid", LEFT, right, self.py(value)))
-            found.append(_text("tick", LEFT - 7, self.py(value) + 4, shown, "end"))
+            found.append(_level("grid", left, right, self.py(value)))
+            found.append(_text("tick", left - 7, self.py(value) + 4, self._written(value), "end"))
         found += [_text("tick", self.px(value), bottom + 17, f"{value:g}", "middle") for value in ticks(*self.x)]
-        found.append(_level("axis", LEFT, right, bottom))
-        found.append(_text("name", (LEFT + right) / 2, self.height - 6, self.xlabel, "middle"))
+        found.append(_level("axis", left, right, bottom))
+        found.append(_text("name", (left + right) / 2, self.height - 6, self.xlabel, "middle"))
         turn = f"translate(11 {number((TOP + bottom) / 2)}) rotate(-90)"
         found.append(f'<text class="name" text-anchor="middle" transform="{turn}">{escape(self.ylabel)}</text>')
         return "".join(found)

@@ -3,6 +3,7 @@
 from convexnn.certificates.robustness import RobustnessTable, Sandwich, robustness_table
 from convexnn.certificates.trials import RobustnessTrials, stack_trials
 from convexnn.pages.document import TRUTHS
+from convexnn.report.fit import Claim, FitReport, fit_report
 from convexnn.report.robust_error import RobustErrorReport
 from convexnn.report.robust_error_runs import collect_reports, robust_error_report
 from convexnn.report.sheet import Sheet, to_csv, to_markdown, to_rich, to_text, transposed
@@ -17,6 +18,8 @@ from convexnn.report.stages import (
 
 __all__ = [
     "TRUTHS",
+    "Claim",
+    "FitReport",
     "RobustErrorReport",
     "RobustnessTable",
     "RobustnessTrials",
@@ -26,6 +29,7 @@ __all__ = [
     "StageRow",
     "StageTable",
     "collect_reports",
+    "fit_report",
     "robust_error_report",
     "robustness_sheet",
     "robustness_table",

@@ -11,26 +11,12 @@ from numpy.typing import NDArray
 
 from convexnn.decimals import DOWN, UP, share_written
 from convexnn.exceptions import CertificateError, InvalidInputError
+from convexnn.pages.document import written
 from convexnn.report.sheet import Cell, Sheet, to_text
 from convexnn.values import ByValue
 
 Array = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-
-
-#: Notes that belong to every report.
-MEANINGS = (
-    (
-        "certified",
-        "No perturbation within the radius changes the prediction from the label: proved by a bound on the margin "
-        "that is recomputed from its multipliers, rounding included.",
-    ),
-    (
-        "falsified",
-        "A perturbed input was found that lies in the set and is misclassified; its outputs were evaluated again.",
-    ),
-    ("unknown", "Neither: the attack found nothing and the bound is not below zero. The truth is one of the two."),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,9 +186,7 @@ class RobustErrorReport(ByValue):
         """
         from convexnn.report.robust_error_page import page
 
-        target = Path(path)
-        target.write_text(page(self, title, self.index_of(radius)), encoding="utf-8")
-        return target
+        return written(page(self, title, self.index_of(radius)), path)
 
     def index_of(self, radius: float | None) -> int:
         """Position of a radius; of the middle one for None."""

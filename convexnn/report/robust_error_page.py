@@ -12,6 +12,7 @@ from convexnn.decimals import DOWN, UP, share_written
 from convexnn.pages.document import (
     BINS,
     COLORS,
+    MEANINGS,
     TRUTHS,
     bar_key,
     bars,
@@ -104,8 +105,6 @@ def _findings(report: RobustErrorReport) -> str:
 
 
 def _meanings() -> str:
-    from convexnn.report.robust_error import MEANINGS
-
     return pairs(MEANINGS) + bullets(TRUTHS[1:])
 
 

@@ -168,6 +168,16 @@ class CertificationReport(ByValue):
 
         return certificates_of(self, model, X, y, exact=exact)
 
+    def to_html(self, path: str | os.PathLike[str], *, title: str = "Certification") -> Path:
+        """Write one self-contained HTML page: verdicts, margins, bounds against attacks; returns the path.
+
+        Nothing is loaded from elsewhere, no script runs, and the same report gives the same bytes.
+        """
+        from convexnn.pages.document import written
+        from convexnn.verification.page import page
+
+        return written(page(self, title), path)
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the report to an archive of the package (JSON and plain arrays, no pickle) and return its path."""
         records = [verdict_record(verdict) for verdict in self.verdicts]
