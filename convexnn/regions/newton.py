@@ -1,20 +1,20 @@
-"""The best separable majorants of a network on a unit ball or box, by a barrier method with few unknowns.
+"""The best separable majorants of a network on a unit ball or box, by an interior point method with few unknowns.
 
 Two numbers a group (curvature and slope of its quadratic) and the multipliers of the region are coupled; offsets and
-the multipliers of the pieces are eliminated group by group. No semidefinite variable, one (2G + r) system a step.
+the multipliers of the pieces are eliminated group by group: one system of size 2G + r + 1 a step.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.activations import Activation, ReLU
-from convexnn.regions.barrier import Barrier, State, fixed_majorants
 from convexnn.regions.check import proved_bound
+from convexnn.regions.primal_dual import Outcome, minimize
+from convexnn.regions.program import Program, fixed_majorants
 from convexnn.regions.region import BALL
 from convexnn.regions.ridges import Ridges, Units, as_units, ridges
 from convexnn.values import ByValue
@@ -22,8 +22,8 @@ from convexnn.values import ByValue
 Array = NDArray[np.float64]
 
 NEGLIGIBLE = 1e-11  # share of all groups' variation below which a group is not optimized
-GROWTH = 6.0  # of the weight of the value against the barrier
-CENTRED = 1.0
+MAX_ITER = 100
+ZERO = 1e-4  # share of all groups' variation below which the size of a value does not count
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,9 @@ class Majorants(ByValue):
         Proved upper bound of the network, rounding included.
     value : float
         What the solver reached, without proof; the bound is a rounding above it.
+    gap : float
+        ``value`` minus the value of moments beside it: no majorants prove less than ``value - gap``. In float64, the
+        residual of the moments counted.
     point : array, shape (r,)
         Mean of the relaxed maximizer: a start for attacks, not always in the region's surface.
     iterations : int
@@ -53,6 +56,7 @@ class Majorants(ByValue):
     bound: float
     value: float
     point: Array = field(repr=False)
+    gap: float = 0.0
     iterations: int = 0
     status: str = "optimal"
 
@@ -73,7 +77,7 @@ def best_majorants(
     parts: Ridges,
     *,
     tol: float = 1e-7,
-    max_iter: int = 300,
+    max_iter: int = MAX_ITER,
     deadline: float = np.inf,
     start: tuple[Array, Array] | None = None,
 ) -> Majorants:
@@ -85,9 +89,9 @@ def best_majorants(
     ----------
     parts : Ridges
     tol : float
-        On the size of the gap of the barrier over the size of the value.
+        On the size of the gap over the size of the value (at least 1e-4 of what all groups can vary by).
     max_iter : int
-        Newton steps.
+        Steps of the interior point method.
     deadline : float
         ``time.monotonic()`` after which the best so far is returned.
     start : (curvature, slope), optional
@@ -96,81 +100,34 @@ def best_majorants(
     rows, size = _optimized(parts)
     G, r = parts.directions.shape
     al, be = fixed_majorants(parts, np.arange(G))
-    chosen, status, steps = None, "linear", 0
-    with np.errstate(all="ignore"):
-        if len(rows) or parts.kind != BALL:
-            barrier = Barrier(parts, rows, size)
-            known = (
-                None
-                if start is None
-                else (start[0][rows] * barrier.reach**2 / size, start[1][rows] * barrier.reach / size)
-            )
-            chosen, status, steps = _minimize(barrier, tol, max_iter, deadline, known)
-            al[rows], be[rows] = chosen.al * size / barrier.reach**2, chosen.be * size / barrier.reach
-    rho = np.zeros(r) if chosen is None else np.broadcast_to(chosen.rho * size, (r,)).copy()
-    value = np.nan if chosen is None else chosen.value * size + parts.offset
-    point = np.zeros(r) if chosen is None else 0.5 * chosen.u
+    rho, point, value, gap, status, steps = np.zeros(r), np.zeros(r), np.nan, 0.0, "linear", 0
+    if len(rows) or parts.kind != BALL:
+        program, found = _solved(parts, rows, size, tol, max_iter, deadline)
+        if found is not None:
+            y, status, steps = found.unknowns, found.status, found.iterations
+            al[rows], be[rows] = y.al * size / program.reach**2, y.be * size / program.reach
+            rho = np.broadcast_to(y.rho * size, (r,)).copy()
+            mass = found.moments.big[0, 0]
+            point = found.moments.big[1:, 0] / (mass if mass > 0 else 1.0)
+            value, gap = program.value(y) * size + parts.offset, found.gap * size
+        else:
+            status = "stalled"
     options = [(al, be)] if start is None else [(al, be), start]
     bounds = [proved_bound(parts, *option, rho) for option in options]
     al, be = options[int(np.argmin(bounds))]
     bound = min(bounds)
-    return Majorants(al, be, rho, bound, bound if np.isnan(value) else value, point, steps, status)
+    return Majorants(al, be, rho, bound, bound if np.isnan(value) else value, point, gap, steps, status)
 
 
-def _minimize(
-    problem: Barrier, tol: float, max_iter: int, deadline: float, known: tuple[Array, Array] | None
-) -> tuple[State, str, int]:
-    s = problem.start() if known is None else problem.start(*known)
-    t, steps = problem.parameter / (2.0 * abs(s.value) + 1e-3), 0
-    while True:
-        for _ in range(40):
-            found = problem.step(s, t)
-            steps += 1
-            if found is None:
-                return s, "stalled", steps
-            moved = _search(problem, s, *found, t)
-            if moved is None:
-                break
-            s = _freed(moved, t)
-            if found[1] < CENTRED or steps >= max_iter or time.monotonic() >= deadline:
-                break
-        if problem.parameter / t < tol * max(abs(s.value), 1e-3):
-            return s, "optimal", steps
-        if steps >= max_iter or time.monotonic() >= deadline:
-            return s, "max_iter" if steps >= max_iter else "time_limit", steps
-        t *= GROWTH
-
-
-def _freed(s: State, t: float) -> State:
-    """With the best tau for the rest: next to its bound it would keep everything else from moving."""
-    if s.room * t < 1.0:
-        room = 1.0 / t
-        s.tau, s.value, s.barrier = (
-            s.tau + room - s.room,
-            s.value + room - s.room,
-            s.barrier + float(np.log(s.room * t)),
-        )
-        s.room = room
-    return s
-
-
-def _search(problem: Barrier, s: State, step: State, decrement: float, t: float) -> State | None:
-    """The best of a row of shrinking steps: the longest feasible one often ends next to the boundary, a bad place."""
-    before, length = t * s.value + s.barrier, 1.0
-    best, least = None, before
-    for _ in range(60):
-        trial = problem.evaluate(s.moved(step, length))
-        merit = np.inf if trial is None else t * trial.value + trial.barrier
-        if merit < least:
-            best, least = trial, merit
-        elif best is not None:
-            return best
-        if best is not None and length == 1.0 and decrement < 1.0:
-            return best
-        if length * decrement < 1e-10 * abs(before):
-            break
-        length *= 0.6
-    return best
+def _solved(
+    parts: Ridges, rows: NDArray[np.intp], size: float, tol: float, max_iter: int, deadline: float
+) -> tuple[Program, Outcome | None]:
+    with np.errstate(all="ignore"):
+        program = Program(parts, rows, size)
+        try:
+            return program, minimize(program, program.start(), tol, max_iter, deadline, ZERO)
+        except (np.linalg.LinAlgError, ValueError, FloatingPointError):  # numbers out of range
+            return program, None
 
 
 def solve_majorants(
@@ -184,7 +141,7 @@ def solve_majorants(
     activation: Activation | None = None,
     tight: bool = True,
     tol: float = 1e-7,
-    max_iter: int = 300,
+    max_iter: int = MAX_ITER,
     start: tuple[Array, Array] | None = None,
 ) -> Majorants:
     """The best majorants of a shallow network ``sum_i outer_i act(weights_i'e + biases_i) + offset``.
