@@ -75,6 +75,7 @@ margin-right: .4rem; } .scroll { overflow-x: auto; } table { border-collapse: co
 th, td { padding: .3rem .7rem; text-align: right;
   border-bottom: 1px solid var(--line); white-space: nowrap; font-variant-numeric: tabular-nums; }
 th { font-weight: 600; vertical-align: bottom; white-space: pre-line; } .text { text-align: left; }
+td.text { white-space: normal; min-width: 7rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .35rem 1.2rem; margin: .5rem 0; max-width: 56rem; }
 dt { font-weight: 600; } dd { margin: 0; overflow-wrap: anywhere; } li { max-width: 52rem; margin: .25rem 0; }
 @media print { body { max-width: none; } figure, table { break-inside: avoid; } }

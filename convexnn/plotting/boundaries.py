@@ -86,7 +86,7 @@ class DecisionBoundaryDisplay:
         y: ArrayLike | None = None,
         *,
         features: tuple[int, int] = (0, 1),
-        radii: ArrayLike | None = None,
+        radii: ArrayLike | str | None = None,
         norm: str = "l2",
         grid_resolution: int = 200,
         ax: Any = None,
@@ -104,9 +104,9 @@ class DecisionBoundaryDisplay:
             Labels, for the colors of the samples.
         features : pair of int
             The two columns.
-        radii : array-like, shape (n,), optional
-            Certified radii, for instance ``model.certified_radius(X, y)``; only with two columns, where the balls are
-            what is drawn.
+        radii : array-like, shape (n,), or "certified", optional
+            Certified radii; "certified" stands for ``model.certified_radius(X, y)`` in l2 and needs ``y``. Only with
+            two columns, where the balls are what is drawn.
         norm : {"l2", "linf"}
             Of the radii.
         grid_resolution : int
@@ -125,6 +125,8 @@ class DecisionBoundaryDisplay:
             raise InvalidInputError(
                 f"Certified balls can be drawn for two columns, X has {samples.shape[1]}; leave out radii."
             )
+        if isinstance(radii, str):
+            radii = _certified_radii(model, X, y, radii, norm)
         margin = 0.0 if radii is None else float(np.max(_finite(radii), initial=0.0))
         plane = _predicted(model, samples, features, grid_resolution, margin)
         targets = None if y is None else _indices(plane.labels, y)
@@ -190,6 +192,15 @@ class DecisionBoundaryDisplay:
         edges = [edge for edge, kept in zip(edges, drawn, strict=True) if kept]
         balls = PatchCollection(patches, facecolor="none", edgecolor=edges, linewidth=0.7, alpha=0.6)
         return self.ax_.add_collection(balls)
+
+
+def _certified_radii(model: Any, X: ArrayLike, y: ArrayLike | None, radii: str, norm: str) -> Array:
+    if radii != "certified" or norm != "l2" or y is None or not hasattr(model, "certified_radius"):
+        raise InvalidInputError(
+            f'radii="certified" needs y, norm="l2" and a model with certified_radius; got radii={radii!r}, '
+            f"norm={norm!r}, y {'missing' if y is None else 'given'}, {type(model).__name__}."
+        )
+    return np.asarray(model.certified_radius(X, y), dtype=float)
 
 
 def _finite(radii: ArrayLike) -> Array:

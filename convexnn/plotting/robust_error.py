@@ -151,6 +151,20 @@ class TightnessDisplay:
         gaps = {method: report.tightness[i, j, k] for k, method in enumerate(report.methods)}
         return cls(gaps, radius=float(report.radii[j]), norm=report.norm, name=report.names[i]).plot(ax=ax)
 
+    @classmethod
+    def from_reports(cls, reports: Mapping[str, Any], *, name: str = "", ax: Any = None) -> TightnessDisplay:
+        """Draw reports of :func:`convexnn.certify`, one a method, on the same samples and threat set.
+
+        Bounds that stopped at their sign look looser than they are: use ``CertifyOptions(early_stop=False)``.
+        """
+        found = list(reports.values())
+        if len({(report.data_digest, report.network_fingerprint, repr(report.threat)) for report in found}) != 1:
+            raise InvalidInputError("The reports must be about one network, the same samples and one threat set.")
+        reached = np.max([np.maximum(report.lower, report.clean) for report in found], axis=0)
+        gaps = {method: np.maximum(report.margins - reached, 0.0) for method, report in reports.items()}
+        radius, norm = getattr(found[0].threat, "radius", None), found[0].threat.norm
+        return cls(gaps, radius=radius, norm=norm, name=name).plot(ax=ax)
+
     def plot(self, ax: Any = None) -> TightnessDisplay:
         """Draw on ``ax``, or on a new figure."""
         self.figure_, self.ax_ = axes(ax, (6.0, 4.0))
