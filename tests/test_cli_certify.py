@@ -208,7 +208,7 @@ def test_graphs_that_are_no_networks_exit_with_two(capsys):
 
 def test_help_and_usage(capsys):
     assert main(["certify", "--help"]) == 0
-    assert "Exit codes: 0 all certified" in capsys.readouterr().out
+    assert "3   neither proved nor falsified" in capsys.readouterr().out
     assert run() == 2
     assert run("--model", "n", "--data", "d", "--norm", "1", "--radius", "1") == 2
 

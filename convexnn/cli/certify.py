@@ -6,14 +6,14 @@ arguments or files cannot be used, 3 something stays unknown and nothing is fals
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
-from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convexnn.cli.codes import DONE, INTERRUPTED, REFUSED, UNKNOWN
 from convexnn.cli.data import Data, load_data, load_network
 from convexnn.cli.output import Output
 from convexnn.decimals import written
@@ -25,8 +25,6 @@ from convexnn.threats import L2Ball, LInfBall, Threat
 if TYPE_CHECKING:
     from convexnn.verification import CertificationReport
     from convexnn.verification.properties import PropertyResult
-
-HOLDS, FALSIFIED, UNKNOWN, INTERRUPTED = 0, 1, 3, 130
 
 #: Up to so many samples are shown one by one.
 SHOWN = 30
@@ -62,11 +60,6 @@ def _check_arguments(arguments: Namespace) -> None:
             raise InvalidInputError(f"There is no folder {Path(name).parent} to write {Path(name).name} into.")
 
 
-def _print_json(output: Output, record: Mapping[str, Any]) -> None:
-    output.out.file.write(json.dumps(record, allow_nan=False, indent=1) + "\n")
-    output.out.file.flush()
-
-
 def _outward(value: float, upward: bool) -> str:
     """Four digits, rounded up for upper bounds and down for lower bounds."""
     return written(value, 4, upward) if np.isfinite(value) else str(value)
@@ -86,11 +79,9 @@ def _property(arguments: Namespace, output: Output, network: Network) -> int:
     if arguments.counterexample is not None:
         text = counterexample_text(result.counterexample, result.outputs, result.word)
         Path(arguments.counterexample).write_text(text, encoding="utf-8")
-    if arguments.json:
-        _print_json(output, _property_record(arguments, network, result))
-    else:
-        _show_property(arguments, output, network, result)
-    return {"holds": HOLDS, "violated": FALSIFIED}.get(result.status, UNKNOWN)
+    output.result(**_property_record(arguments, network, result))
+    _show_property(arguments, output, network, result)
+    return {"holds": DONE, "violated": REFUSED}.get(result.status, UNKNOWN)
 
 
 def _property_record(arguments: Namespace, network: Network, result: PropertyResult) -> dict[str, Any]:
@@ -100,7 +91,6 @@ def _property_record(arguments: Namespace, network: Network, result: PropertyRes
     if result.counterexample is not None:
         found = {"x": numbers(result.counterexample), "y": numbers(result.outputs)}
     return {
-        "command": "certify",
         "model": str(arguments.model),
         "network": network.fingerprint(),
         "property": str(arguments.property),
@@ -149,32 +139,38 @@ def _samples(arguments: Namespace, output: Output, network: Network) -> int:
     data = load_data(arguments.data, target=arguments.target)
     if data.X.shape[1] != network.n_inputs:
         raise InvalidInputError(f"{data.source} has {data.X.shape[1]} features, the network takes {network.n_inputs}.")
-    report = certify_samples(
-        network,
-        data.X,
-        data.y,
-        _threat(arguments),
-        method=arguments.method,
-        n_jobs=arguments.jobs,
-        time_limit=arguments.time_limit,
-        sample_time_limit=arguments.sample_time_limit,
-        output=arguments.output,
-        keep_evidence=arguments.certificates is not None,
-        random_state=arguments.seed,
-        verbose=1,
-    )
+    with _progress(output):
+        report = certify_samples(
+            network,
+            data.X,
+            data.y,
+            _threat(arguments),
+            method=arguments.method,
+            n_jobs=arguments.jobs,
+            time_limit=arguments.time_limit,
+            sample_time_limit=arguments.sample_time_limit,
+            output=arguments.output,
+            keep_evidence=arguments.certificates is not None,
+            random_state=arguments.seed,
+            verbose=int(not output.quiet),
+        )
     written = _write_certificates(arguments, network, data, report)
-    if arguments.json:
-        _print_json(output, _samples_record(arguments, report))
-    else:
-        _show_samples(arguments, output, network, data, report)
-        if arguments.certificates is not None:
-            output.say(f"certificates: {written} file(s) in {arguments.certificates}")
-        if arguments.output is not None:
-            output.say(f"verdicts: {arguments.output}")
+    output.result(**_samples_record(arguments, report), certificates=written)
+    _show_samples(arguments, output, network, data, report)
+    if arguments.certificates is not None:
+        output.say(f"certificates: {written} file(s) in {arguments.certificates}")
+    if arguments.output is not None:
+        output.say(f"verdicts: {arguments.output}")
     if any(verdict.reason.startswith("interrupted") for verdict in report.verdicts):
         return INTERRUPTED
-    return FALSIFIED if report.counts["falsified"] else UNKNOWN if report.counts["unknown"] else HOLDS
+    return REFUSED if report.counts["falsified"] else UNKNOWN if report.counts["unknown"] else DONE
+
+
+def _progress(output: Output) -> AbstractContextManager[Any]:
+    """The library shows a bar on a terminal; in a log file a line now and then."""
+    if output.verbose:
+        return output.following()
+    return nullcontext() if output.quiet else output.following("convexnn.progress")
 
 
 def _threat(arguments: Namespace) -> Threat:
@@ -209,7 +205,6 @@ def _samples_record(arguments: Namespace, report: CertificationReport) -> dict[s
         del record["evidence"]
         verdicts.append(record)
     return {
-        "command": "certify",
         "model": str(arguments.model),
         "network": report.network_fingerprint,
         "data": str(arguments.data),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from convexnn.certificate import Certificate
+from convexnn.cli.codes import DONE
 from convexnn.cli.data import load_network
+from convexnn.cli.describe import network_record
 from convexnn.cli.output import Output
 from convexnn.decimals import written
 from convexnn.exceptions import CertificateError, InvalidInputError
@@ -22,10 +25,22 @@ def check(arguments: Namespace, output: Output) -> int:
     except InvalidInputError as error:  # a damaged file proves nothing
         raise CertificateError(f"Refused: {error}") from error
     path = Path(arguments.certificate)
-    if not path.is_dir():
-        output.say(_checked(path, network, arguments.exact))
-        return 0
-    return _folder(path, network, arguments.exact, output)
+    output.result(network=network_record(network), exact=bool(arguments.exact))
+    if path.is_dir():
+        return _folder(path, network, arguments.exact, output)
+    output.result(checks=[_refusal(path, "not checked")])
+    try:
+        words, found = _checked(path, network, arguments.exact)
+    except CertificateError as error:
+        output.result(checks=[_refusal(path, str(error))])
+        raise
+    output.result(checks=[found])
+    output.say(words)
+    return DONE
+
+
+def _refusal(path: Path, reason: str) -> dict[str, Any]:
+    return {"file": path, "holds": False, "reason": reason}
 
 
 def _folder(folder: Path, network: Network, exact: bool, output: Output) -> int:
@@ -33,31 +48,39 @@ def _folder(folder: Path, network: Network, exact: bool, output: Output) -> int:
     paths = sorted(folder.glob("*.npz"))
     if not paths:
         raise InvalidInputError(f"There is no certificate (*.npz) in the folder {folder}.")
-    refused = 0
-    for path in paths:
-        try:
-            output.say(f"{path.name}: holds\n{_checked(path, network, exact)}")
-        except CertificateError as error:
-            refused += 1
-            output.say(f"{path.name}: REFUSED. {error}")
+    checks: list[dict[str, Any]] = []
+    with output.working("checking"):
+        for path in paths:
+            try:
+                words, found = _checked(path, network, exact)
+                output.say(f"{path.name}: holds\n{words}")
+                checks.append(found)
+            except CertificateError as error:
+                output.say(f"{path.name}: REFUSED. {error}")
+                checks.append(_refusal(path, str(error)))
+    output.result(checks=checks)
+    refused = sum(not one["holds"] for one in checks)
     output.say(f"{len(paths) - refused} of {len(paths)} certificates hold for {network}")
     if refused:
         raise CertificateError(f"{refused} of {len(paths)} certificates in {folder} are refused.")
-    return 0
+    return DONE
 
 
-def _checked(path: Path, network: Network, exact: bool) -> str:
+def _checked(path: Path, network: Network, exact: bool) -> tuple[str, dict[str, Any]]:
     """What a certificate states and what was recomputed; CertificateError when it does not hold."""
     try:
         certificate = load_certificate(path)
     except InvalidInputError as error:
         raise CertificateError(f"Refused: {error}") from error
+    found: dict[str, Any] = {"file": path, "holds": True, "claimed": certificate.bound}
     if isinstance(certificate, Certificate):
         if exact:
             raise CertificateError("Refused: exact checks are for certificates about one sample, this one is not.")
         bound = certificate.check(network)
         claim = f"{certificate.quantity} ({certificate.threat})"
-        return f"{certificate}\nrecomputed for {network}: {claim} <= {written(bound, 10)}"
+        found |= {"quantity": certificate.quantity, "threat": certificate.threat, "bound": bound}
+        return f"{certificate}\nrecomputed for {network}: {claim} <= {written(bound, 10)}", found
     bounds = certificate.check(network, exact=exact)
     words = describe(certificate, bounds, "exact" if exact else certificate.arithmetic)
-    return f"{words}\nrecomputed for {network}; claimed: at most {written(certificate.bound, 10)}"
+    found |= {"quantity": "rows of outputs over a set of inputs", "index": certificate.about.index, "bound": bounds}
+    return f"{words}\nrecomputed for {network}; claimed: at most {written(certificate.bound, 10)}", found

@@ -14,6 +14,7 @@ from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz as certify_lipschitz
 from convexnn.certificates.lipschitz_lower import lipschitz_lower_bound
 from convexnn.cli.data import Data, load_data, load_network
+from convexnn.cli.describe import data_record, network_record, program_record, robustness_record, stages_record
 from convexnn.cli.output import Output
 from convexnn.decimals import DOWN, written
 from convexnn.exceptions import InvalidInputError
@@ -21,7 +22,6 @@ from convexnn.network import Network
 from convexnn.program import Solution
 from convexnn.report import (
     TRUTHS,
-    Sheet,
     Stage,
     robustness_sheet,
     robustness_table,
@@ -45,6 +45,7 @@ def fit(arguments: Namespace, output: Output) -> int:
     data = load_data(arguments.data, arguments.bundled, arguments.target)
     train, test, scaler = _prepare(data, arguments)
     output.say(f"{data}.")
+    output.result(data=data_record(data))
     model = SafeSNNRegressor(
         arguments.hidden_units,
         regularizer=arguments.regularizer,
@@ -59,7 +60,7 @@ def fit(arguments: Namespace, output: Output) -> int:
         verbose=int(arguments.verbose),
     )
     began = time.perf_counter()
-    with output.following() if arguments.verbose else output.working("training"):
+    with output.working("training"):
         model.fit(*train)
     seconds = time.perf_counter() - began
     _say_improvement(output, model.start_objective_, model.objective_, model.solution_)
@@ -78,11 +79,12 @@ def refine(arguments: Namespace, output: Output) -> int:
     _check_paths(arguments)
     network = load_network(arguments.network)
     data = load_data(arguments.data, arguments.bundled, arguments.target)
-    _check_inputs(network, data)
+    check_inputs(network, data)
     output.say(f"{network}. {data}.")
+    output.result(data=data_record(data))
     options = {name: getattr(arguments, name) for name in ("solver", "tol", "max_iter", "time_limit", "verbose")}
     began = time.perf_counter()
-    with output.following() if arguments.verbose else output.working("refining"):
+    with output.working("refining"):
         result = refine_model(
             network,
             data.X,
@@ -110,15 +112,19 @@ def lipschitz(arguments: Namespace, output: Output) -> int:
     network = load_network(arguments.network)
     near = None if arguments.near is None else load_data(arguments.near, target=arguments.target)
     if near is not None:
-        _check_inputs(network, near)
-    certificate = certify_lipschitz(network, method=arguments.method)
+        check_inputs(network, near)
+    with output.working("bounding"):
+        certificate = certify_lipschitz(network, method=arguments.method)
     upper = certificate.check(network)
     lower = lipschitz_lower_bound(network, None if near is None else near.X)
+    output.result(network=network_record(network), norm="l2", lower=lower, upper=upper, method=certificate.method)
     output.say(f"{network}, l2 norm, input units of the network")
     output.say(f"{written(lower, 8, DOWN)} <= L <= {written(upper, 8)}")
     output.say(f"below: a gradient attained at a sampled point; above: {certificate.method}, from its multiplier")
     if arguments.save is not None:
-        output.say(f"certificate: {certificate.save(arguments.save)}")
+        path = certificate.save(arguments.save)
+        output.result(certificate=path)
+        output.say(f"certificate: {path}")
     return 0
 
 
@@ -126,7 +132,7 @@ def attack(arguments: Namespace, output: Output) -> int:
     """Attack a saved network on data and show what is certified beside it."""
     network = load_network(arguments.network)
     data = load_data(arguments.data, arguments.bundled, arguments.target)
-    _check_inputs(network, data)
+    check_inputs(network, data)
     output.say(f"{network}. {data}.")
     with output.working("attacking"):
         table = robustness_table(
@@ -141,6 +147,7 @@ def attack(arguments: Namespace, output: Output) -> int:
         )
     sheet = robustness_sheet(table)
     output.table(sheet)
+    output.result(network=network_record(network), data=data_record(data), **robustness_record(table))
     if arguments.csv is not None:
         Path(arguments.csv).write_text(to_csv(sheet), encoding="utf-8")
         output.say(f"table: {arguments.csv}")
@@ -150,20 +157,6 @@ def attack(arguments: Namespace, output: Output) -> int:
         save_figure(lambda ax: RobustnessCurveDisplay.from_table(table, ax=ax), arguments.plot)
         output.say(f"curve: {arguments.plot}")
     return 0
-
-
-def solvers(arguments: Namespace, output: Output) -> int:
-    """List the solvers."""
-    from convexnn.solvers import available_solvers
-
-    del arguments
-    rows = tuple((r.name, _yes(r.installed), _yes(r.licensed), r.version or None, r.kind) for r in available_solvers())
-    output.table(Sheet("Solvers", ("solver", "installed", "licensed", "version", "kind"), rows))
-    return 0
-
-
-def _yes(flag: bool) -> str:
-    return "yes" if flag else "no"
 
 
 # -- shared ---------------------------------------------------------------------------------------
@@ -190,7 +183,8 @@ def _check_paths(arguments: Namespace) -> None:
             raise InvalidInputError(f"There is no folder {Path(name).parent} to write {Path(name).name} into.")
 
 
-def _check_inputs(network: Network, data: Data) -> None:
+def check_inputs(network: Network, data: Data) -> None:
+    """Refuse data with another number of features than the network takes."""
     if data.X.shape[1] != network.n_inputs:
         raise InvalidInputError(
             f"{data.source} has {data.X.shape[1]} features beside the target, the network takes {network.n_inputs}."
@@ -219,13 +213,18 @@ def _prepare(data: Data, arguments: Namespace) -> tuple[Rows, Rows, Any]:
 
 
 def _say_improvement(output: Output, before: float, after: float, solution: Solution | None) -> None:
+    output.result(
+        start_objective=before, objective=after, program=None if solution is None else program_record(solution)
+    )
     output.say(f"training objective: {before:.8g} at the start, {after:.8g} now")
     if solution is not None:
         output.say(f"convex program: {solution.status}, verified relative gap {solution.gap:.2e}, {solution.solver}")
 
 
 def _report(arguments: Namespace, output: Output, stages: list[Stage], train: Rows, test: Rows) -> None:
-    table = stage_table(stages, train, test, arguments.radius, lam=arguments.lam, random_state=0)
+    with output.working("attacking and certifying"):
+        table = stage_table(stages, train, test, arguments.radius, lam=arguments.lam, random_state=0)
+    output.result(lam=arguments.lam, held_out=train is not test, **stages_record(table))
     sheet = stage_sheet(table)
     output.table(sheet)
     if train is test:
@@ -238,8 +237,13 @@ def _report(arguments: Namespace, output: Output, stages: list[Stage], train: Ro
 
 
 def _write_results(arguments: Namespace, output: Output, network: Network, certificate: Certificate | None) -> None:
-    output.say(f"network: {network.save(arguments.output)}")
+    path = network.save(arguments.output)
+    output.say(f"network: {path}")
     proof = certify_lipschitz(network) if certificate is None else certificate
-    output.say(f"L <= {written(proof.check(network), 8)} in the input units of the saved network")
+    bound = proof.check(network)
+    output.say(f"L <= {written(bound, 8)} in the input units of the saved network")
+    output.result(network={**network_record(network), "file": path}, lipschitz=bound, certificate=None)
     if arguments.certificate is not None:
-        output.say(f"certificate: {proof.save(arguments.certificate)}")
+        saved = proof.save(arguments.certificate)
+        output.result(certificate=saved)
+        output.say(f"certificate: {saved}")

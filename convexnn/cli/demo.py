@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz
-from convexnn.cli.app import INTERRUPTED
+from convexnn.cli.codes import INTERRUPTED
 from convexnn.cli.commands import save_figure
 from convexnn.cli.data import load_data
+from convexnn.cli.describe import stages_record
 from convexnn.cli.output import Output
 from convexnn.decimals import written
 from convexnn.network import Network
@@ -81,6 +82,7 @@ def demo(arguments: Namespace, output: Output) -> int:
             steps=settings["steps"],
             restarts=settings["restarts"],
         )
+    output.result(folder=folder, lam=task.lam, lam_l2=task.lam_l2, units=UNITS, **stages_record(table))
     output.say()
     _show(output, table, _single_precision(stages[-1].network, task.test[0]))
     _write(folder, task, stages, table)
