@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from convexnn.certificates.region import region_bound
     from convexnn.certificates.robustness import RobustnessTable, robustness_table
     from convexnn.estimators import (
+        ActivationPatternTransformer,
         PolynomialSNNClassifier,
         PolynomialSNNRegressor,
         SafeRegionClassifier,
@@ -71,8 +72,8 @@ _HOMES = {
     "convexnn.certificates.region": "region_bound",
     "convexnn.certificates.robustness": "RobustnessTable robustness_table",
     "convexnn.estimators": (
-        "PolynomialSNNClassifier PolynomialSNNRegressor SafeRegionClassifier SafeSNNClassifier "
-        "SafeSNNRegressor SafeSNNRegressorCV"
+        "ActivationPatternTransformer PolynomialSNNClassifier PolynomialSNNRegressor SafeRegionClassifier "
+        "SafeSNNClassifier SafeSNNRegressor SafeSNNRegressorCV"
     ),
     "convexnn.exceptions": (
         "CertificateError ConvexNNError DatasetError InfeasibleStartError InvalidInputError SolverError "
@@ -98,6 +99,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ActivationPatternTransformer",
     "ActivationPatterns",
     "AttackResult",
     "Box",

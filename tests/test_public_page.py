@@ -55,8 +55,3 @@ def test_importing_the_package_loads_nothing() -> None:
     loaded = loaded_by("import convexnn")
     assert not {name for name in loaded if name.startswith("convexnn.")}
     assert not {"numpy", "scipy", "sklearn"} & loaded
-
-
-def test_an_estimator_loads_no_solver_library_and_no_display() -> None:
-    heavy = {"torch", "cvxpy", "matplotlib", "rich", "mosek", "onnx", "dask", "flint", "polars"}
-    assert not heavy & loaded_by("from convexnn import SafeSNNRegressor")
