@@ -34,7 +34,7 @@ def outside(region):
 
 def facets(region, _, seed, **changes):
     """Trained by ``train_region_facets`` with some settings changed."""
-    found = train_region_facets(outside(region), None, region, FacetOptions(random_state=seed, **changes))
+    found = train_region_facets(region, outside(region), options=FacetOptions(random_state=seed, **changes))
     return found.network, found.start_accuracy, "intervals, exact"
 
 

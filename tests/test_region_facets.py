@@ -143,7 +143,7 @@ CASES = {
 def test_proved_networks_accept_what_lies_outside(name, rng):
     region = CASES[name](rng)
     draw = shell(region, 1.3)
-    found = train_region_facets(draw, None, region, QUICK)
+    found = train_region_facets(region, draw, options=QUICK)
     assert found.certificate.arithmetic == "exact"
     assert found.lower <= found.bound < 0
     assert found.check() == found.bound
@@ -157,7 +157,7 @@ def test_proved_networks_accept_what_lies_outside(name, rng):
 def test_leaky_units_are_proved_too(rng):
     region = rotated_box(rng.standard_normal(4), rotation(4, rng))
     options = QUICK.replace(activation=LeakyReLU(0.2), arithmetic="float64+slack", hidden_units=16)
-    found = train_region_facets(shell(region, 1.4)(3000, rng), np.ones(3000), region, options)
+    found = train_region_facets(region, shell(region, 1.4)(3000, rng), np.ones(3000), options=options)
     assert found.network.activation == LeakyReLU(0.2)
     assert found.network.n_hidden == (16,)
     assert found.certificate.arithmetic == "float64+slack"
@@ -168,7 +168,7 @@ def test_leaky_units_are_proved_too(rng):
 def test_the_same_seed_gives_the_same_network_and_files_check(rng, tmp_path):
     region = rotated_box(np.zeros(3), rotation(3, rng))
     X = shell(region, 2.0)(200, rng)
-    one, two = (train_region_facets(X, None, region, QUICK) for _ in range(2))
+    one, two = (train_region_facets(region, X, options=QUICK) for _ in range(2))
     assert one.network == two.network
     path = one.certificate.save(tmp_path / "proof.npz")
     assert Certificate.load(path).check(one.network) == one.bound
@@ -176,12 +176,12 @@ def test_the_same_seed_gives_the_same_network_and_files_check(rng, tmp_path):
 
 def test_a_single_sample_a_point_and_a_flat_box(rng):
     point = rotated_box(np.ones(2), np.zeros(2))
-    found = train_region_facets(np.array([[1.0, 3.0]]), None, point, QUICK)
+    found = train_region_facets(point, np.array([[1.0, 3.0]]), options=QUICK)
     assert found.accuracy == 1.0
     assert found.network(np.ones((1, 2)))[0] < 0
     flat = rotated_box(np.zeros(3), np.array([1.0, 2.0, 0.0]))
     X = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, -0.5], [1.5, 0.0, 0.0], [0.0, 3.0, 0.0]])
-    found = train_region_facets(X, None, flat, QUICK)
+    found = train_region_facets(flat, X, options=QUICK)
     assert found.accuracy == 1.0
     assert found.bound < 0
 
@@ -192,20 +192,20 @@ def test_settings_and_samples_are_refused(rng):
         with pytest.raises(InvalidInputError):
             FacetOptions(**change)
     with pytest.raises(InvalidInputError, match="train_safe_region"):
-        train_region_facets(np.full((3, 2), 2.0), None, ellipsoid(np.zeros(2), np.ones(2)), QUICK)
+        train_region_facets(ellipsoid(np.zeros(2), np.ones(2)), np.full((3, 2), 2.0), options=QUICK)
     with pytest.raises(InvalidInputError, match="inside"):
-        train_region_facets(np.zeros((3, 2)), None, box, QUICK)
+        train_region_facets(box, np.zeros((3, 2)), options=QUICK)
     with pytest.raises(InvalidInputError, match="NaN"):
-        train_region_facets(np.full((3, 2), np.nan), None, box, QUICK)
+        train_region_facets(box, np.full((3, 2), np.nan), options=QUICK)
     with pytest.raises(InvalidInputError, match="directions"):
-        train_region_facets(np.full((3, 2), 2.0), None, box, QUICK.replace(directions=np.zeros((2, 2))))
+        train_region_facets(box, np.full((3, 2), 2.0), options=QUICK, directions=np.zeros((2, 2)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rotated", [False, True])
 def test_forty_inputs_from_dense_starts(rotated, rng):
     region = rotated_box(np.zeros(40), rotation(40, rng) if rotated else np.ones(40))
-    found = train_region_facets(shell(region, 1.3), None, region, FacetOptions(random_state=1))
+    found = train_region_facets(region, shell(region, 1.3), random_state=1)
     assert found.bound < 0
     assert found.network(shell(region, 1.3)(20000, rng)).__gt__(0).mean() >= 0.99
     assert found.start_accuracy <= 0.01

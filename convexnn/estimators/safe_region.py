@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from convexnn.activations import Activation
+from convexnn.estimators.callbacks import CallbackSupport, Stages, tells_callbacks
 from convexnn.estimators.regressor import checked_weights
 from convexnn.estimators.safe_region_fit import Sides, inside, negative, proved_bound, samples, trained, trainer_name
 from convexnn.exceptions import InvalidInputError
@@ -25,6 +28,8 @@ Array = NDArray[np.float64]
 
 SHARED = (
     "hidden_units",
+    "hidden_layers",
+    "activation",
     "units_per_direction",
     "batch_size",
     "learning_rate",
@@ -36,7 +41,7 @@ SHARED = (
 )  # parameters that are settings of the trainers under the same name
 
 
-class SafeRegionClassifier(ClassifierMixin, BaseEstimator):
+class SafeRegionClassifier(CallbackSupport, ClassifierMixin, BaseEstimator):
     """ReLU network with ``f < 0`` PROVED on a whole region: no point of it is ever given the other class.
 
     The network is ``f = g - B(g)`` with a certified upper bound B of g on the region, so every network on the way is
@@ -55,6 +60,11 @@ class SafeRegionClassifier(ClassifierMixin, BaseEstimator):
         "pairs" (balls and ellipsoids): parallel units that share a majorant. "dense" (the same regions): units of their
         own, with the semidefinite bound of Soletskyi & Dalrymple (2024). "facets" (boxes, also rotated): directions
         that find the facets. "auto" takes "pairs" or "facets". Unions are for balls and ellipsoids.
+    hidden_layers : sequence of int, optional
+        Units of one or two hidden layers, in place of ``hidden_units``. Two layers are for balls and ellipsoids: every
+        unit is its own, bounds go through a chain of quadratics.
+    activation : {"relu", "leaky_relu"} or ReLU or LeakyReLU, default="relu"
+        Two hidden layers are for ReLU.
     safe_class : label, optional
         The class that the region belongs to; by default the first in increasing order. When it is given, ``y`` may
         hold samples of the other class alone.
@@ -130,6 +140,8 @@ class SafeRegionClassifier(ClassifierMixin, BaseEstimator):
         hidden_units: int | None = None,
         *,
         method: str = "auto",
+        hidden_layers: Sequence[int] | None = None,
+        activation: str | Activation = "relu",
         safe_class: Any = None,
         units_per_direction: int = 2,
         max_iter: int | None = None,
@@ -144,6 +156,8 @@ class SafeRegionClassifier(ClassifierMixin, BaseEstimator):
         self.region = region
         self.hidden_units = hidden_units
         self.method = method
+        self.hidden_layers = hidden_layers
+        self.activation = activation
         self.safe_class = safe_class
         self.units_per_direction = units_per_direction
         self.max_iter = max_iter
@@ -161,6 +175,7 @@ class SafeRegionClassifier(ClassifierMixin, BaseEstimator):
         tags.classifier_tags.multi_class = False
         return tags
 
+    @tells_callbacks
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> SafeRegionClassifier:
         """Train a network and prove its bound on the region.
 
@@ -205,10 +220,12 @@ class SafeRegionClassifier(ClassifierMixin, BaseEstimator):
         unreachable = int(inside(inputs[sides.accept & used], regions).sum())
         self._warn_unreachable(unreachable, int((sides.accept & used).sum()), sides)
         drawn = samples(inputs, sides.accept, weight)
+        stages = Stages(self, {"X": X, "y": y, "sample_weight": sample_weight})
         training = trained(name, regions, drawn, self._settings())
         self.region_bound_ = proved_bound(training, regions)
         self._store(training, sides)
         self.n_unreachable_ = unreachable
+        stages.end()
         return self
 
     def _settings(self) -> dict[str, Any]:

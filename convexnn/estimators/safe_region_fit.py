@@ -133,11 +133,17 @@ def trained(
         Fields of the trainer's options; what it does not have and what is None is left out.
     """
     kind = FacetOptions if name == "facets" else RegionOptions
+    settings = dict(settings)
+    if name == "facets" and settings.get("hidden_layers") is not None:
+        checked = RegionOptions(hidden_units=settings["hidden_units"], hidden_layers=settings["hidden_layers"])
+        if checked.is_deep:
+            raise InvalidInputError(f"hidden_layers={settings['hidden_layers']!r}: boxes have one layer. {SURROUND}")
+        settings["hidden_units"] = checked.units(regions[0].n_inputs)
     known = {field.name for field in fields(kind)}
     options = kind(**{key: value for key, value in settings.items() if key in known and value is not None})
     if isinstance(options, RegionOptions):
         return train_safe_region(list(regions), *drawn, method=name, options=options)
-    result = train_region_facets(*drawn, regions[0], options)
+    result = train_region_facets(regions[0], *drawn, options=options)
     if result.status != "finished":
         warnings.warn(
             f"Training ended early ({result.status.replace('_', ' ')}) after {result.steps} steps; "

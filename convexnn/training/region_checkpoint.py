@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convexnn.archive import read_checkpoint, replace_archive
-from convexnn.training.region_model import TRAINED
 
 if TYPE_CHECKING:
     from convexnn.training.region_loop import RegionRun
@@ -30,11 +29,11 @@ def run_fingerprint(run: RegionRun) -> str:
     settings = dataclasses.asdict(run.options.replace(callback=None, checkpoint=None, random_state=None))
     fixed = {name: value for name, value in sorted(settings.items()) if name not in FREE}
     digest = hashlib.sha256()
-    for array in (run.frame.center, run.frame.inverse, run.model.S.cpu().numpy(), run.model.outer.cpu().numpy()):
+    for array in (run.frame.center, run.frame.inverse, *run.model.fixed()):
         digest.update(repr(array.shape).encode() + np.ascontiguousarray(array).tobytes())
     for ball in run.frame.balls:
         digest.update(repr([None if part is None else part.tolist() for part in (ball.map, ball.shift)]).encode())
-    text = repr((run.samples.fingerprint(), run.seed, run.rate, run.model.free_signs, fixed))
+    text = repr((run.samples.fingerprint(), run.seed, run.rate, fixed))
     digest.update(text.encode())
     return digest.hexdigest()
 
@@ -43,7 +42,7 @@ def save_region_checkpoint(run: RegionRun, path: str | os.PathLike[str]) -> None
     """Write the state of a run; an interrupt leaves the earlier file whole."""
     arrays = {f"now_{name}": value for name, value in run.model.snapshot().items()}
     arrays |= {f"best_{name}": value for name, value in run.best[1].items()}
-    for name in TRAINED:
+    for name in run.model.parameters:
         state = run.optimizer.state.get(run.model.parameters[name], {})
         arrays |= {f"{moment}_{name}": state[moment].double().cpu().numpy() for moment in MOMENTS if moment in state}
     header = {
@@ -75,12 +74,12 @@ def load_region_checkpoint(run: RegionRun, path: str | os.PathLike[str]) -> bool
     if found is None:
         return False
     header, arrays = found
-    run.model.write({name: arrays[f"now_{name}"] for name in TRAINED})
-    run.best = float(header["best"]), {name: arrays[f"best_{name}"] for name in TRAINED}
+    run.model.write({name: arrays[f"now_{name}"] for name in run.model.parameters})
+    run.best = float(header["best"]), {name: arrays[f"best_{name}"] for name in run.model.parameters}
     run.step, run.before, run.loss = int(header["step"]), float(header["seconds"]), float(header["loss"])
     run.history = [dict(row) for row in header["history"]]
     run.rng.bit_generator.state = header["rng"]
-    for name in TRAINED if run.step else ():
+    for name in run.model.parameters if run.step else ():
         parameter = run.model.parameters[name]
         moments = {moment: torch.as_tensor(arrays[f"{moment}_{name}"], **run.model.like) for moment in MOMENTS}
         run.optimizer.state[parameter] = {"step": torch.tensor(float(run.step)), **moments}

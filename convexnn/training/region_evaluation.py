@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.training.region_frame import UnitBall
-from convexnn.training.region_majorants_torch import Groups, region_maximum, union_maximum
+from convexnn.training.region_majorants_torch import Bounded, union_maximum
 
 Array = NDArray[np.float64]
+
+Subject = TypeVar("Subject", bound=Bounded)
 
 POLISH = 60  # evaluations of the bound when only the majorants are optimized
 ASCENT = 20
@@ -37,13 +39,13 @@ class Evaluation:
 
 
 def evaluate(
-    groups: Groups, balls: Sequence[UnitBall], positive: Array, negative: Array, margin: float, seed: int
+    network: Bounded, balls: Sequence[UnitBall], positive: Array, negative: Array, margin: float, seed: int
 ) -> Evaluation:
     """Bound in float64, the best value that an ascent finds on the balls, and the shares of samples above and below.
 
     Parameters
     ----------
-    groups : Groups
+    network : Groups or Layers
         In float64 on the CPU.
     balls : sequence of UnitBall
     positive, negative : array, shape (n, d)
@@ -56,48 +58,51 @@ def evaluate(
     import torch
 
     with torch.no_grad():
-        bound = float(union_maximum(groups, balls, 0.0))
-        lower = max(ascent(groups, ball, seed) for ball in balls)
-        above = groups.values(torch.as_tensor(positive)).numpy()
-        below = groups.values(torch.as_tensor(negative)).numpy()
+        bound = float(union_maximum(network, balls, 0.0))
+        lower = max(ascent(network, ball, seed) for ball in balls)
+        above = network.values(torch.as_tensor(positive)).numpy()
+        below = network.values(torch.as_tensor(negative)).numpy()
     rejected = float(np.mean(below < bound + margin)) if len(below) else math.nan
     return Evaluation(
         bound, lower, float(np.mean(above > bound + margin)), float(np.mean(above > lower + margin)), rejected
     )
 
 
-def ascent(groups: Groups, ball: UnitBall, seed: int, *, starts: int = STARTS, steps: int = ASCENT) -> float:
+def ascent(network: Bounded, ball: UnitBall, seed: int, *, starts: int = STARTS, steps: int = ASCENT) -> float:
     """Largest ``f`` met on one ball by ``e <- gradient / |gradient|``, with and without a share of the old point.
 
     For a convex f the first map never descends. A lower bound on the maximum.
     """
     import torch
 
-    V = groups.U if ball.map is None else groups.U @ torch.as_tensor(ball.map)
-    shift = torch.zeros(len(V), dtype=V.dtype) if ball.shift is None else groups.U @ torch.as_tensor(ball.shift)
-    rng = np.random.default_rng([seed, 2])
-    e = torch.as_tensor(rng.standard_normal((starts, V.shape[1])), dtype=V.dtype)
+    like = network.multipliers()
+    shift = None if ball.shift is None else torch.as_tensor(ball.shift, dtype=like.dtype)
+    axes = None if ball.map is None else torch.as_tensor(ball.map, dtype=like.dtype)
+    width = network.n_inputs if ball.map is None else ball.map.shape[1]
+    e = torch.as_tensor(np.random.default_rng([seed, 2]).standard_normal((starts, width)), dtype=like.dtype)
     e = e / e.norm(dim=1, keepdim=True).clamp_min(1e-300)
     e[0] = 0.0  # the center is a point of the region too
-    memory = torch.where(torch.arange(starts) % 2 == 0, 0.0, 1.0).to(V.dtype)[:, None]
+    memory = torch.where(torch.arange(starts) % 2 == 0, 0.0, 1.0).to(like.dtype)[:, None]
     best = -math.inf
     for _ in range(steps):
-        a = e @ V.T + shift
-        best = max(best, float(groups.ridges(a).sum(dim=1).max()))
-        slope = groups.slopes(a) @ V
+        points = e if axes is None else e @ axes.T
+        points = points if shift is None else points + shift
+        best = max(best, float(network.values(points).max()))
+        slope = network.gradient(points)
+        slope = slope if axes is None else slope @ axes
         step = slope / slope.norm(dim=1, keepdim=True).clamp_min(1e-300) + memory * e
         e = step / step.norm(dim=1, keepdim=True).clamp_min(1.0)
     return best
 
 
-def polished(groups: Groups, balls: Sequence[UnitBall], evaluations: int = POLISH) -> Groups:
-    """The same network with better majorants: the bound, convex in them, is descended; never worse than before.
+def polished(network: Subject, balls: Sequence[UnitBall], evaluations: int = POLISH) -> Subject:
+    """The same network with better multipliers: the bound is descended in them; never worse than before.
 
     L-BFGS on the barrier-smoothed bound, each region by itself.
 
     Parameters
     ----------
-    groups : Groups
+    network : Groups or Layers
         In float64 on the CPU.
     balls : sequence of UnitBall
     evaluations : int
@@ -105,38 +110,39 @@ def polished(groups: Groups, balls: Sequence[UnitBall], evaluations: int = POLIS
     """
     import torch
 
-    n = groups.U.shape[0]
-    flat = torch.cat([torch.log(groups.al), groups.be], dim=1).numpy().copy()
+    before = network.multipliers()
+    flat = before.numpy().copy()
     for region, ball in enumerate(balls):
         for smoothing in (1e-2, 1e-4):
-            flat[region] = _descended(groups, ball, region, flat[region], smoothing, evaluations // 2)
-    al, be = torch.as_tensor(np.exp(flat[:, :n])), torch.as_tensor(flat[:, n:])
-    found = Groups(groups.U, groups.S, groups.b, groups.c, al, be)
-    rows = []
+            flat[region] = _descended(network, ball, (region, flat), smoothing, evaluations // 2)
+    after = torch.as_tensor(flat)
+    found = network.with_multipliers(after)
     with torch.no_grad():
-        for region, ball in enumerate(balls):
-            new, old = (float(region_maximum(g, ball, region, 0.0)) for g in (found, groups))
-            rows.append(new < old)
-    keep = torch.tensor(rows)[:, None]
-    al, be = torch.where(keep, al, groups.al), torch.where(keep, be, groups.be)
-    return Groups(groups.U, groups.S, groups.b, groups.c, al, be)
+        better = [
+            float(found.maximum(ball, region, 0.0)) < float(network.maximum(ball, region, 0.0))
+            for region, ball in enumerate(balls)
+        ]
+    return network.with_multipliers(torch.where(torch.tensor(better)[:, None], after, before))
 
 
-def _descended(groups: Groups, ball: UnitBall, region: int, start: Array, smoothing: float, evaluations: int) -> Array:
-    """Logarithms of al, then be, of one region (2 n,)."""
+def _descended(network: Bounded, ball: UnitBall, where: tuple[int, Array], smoothing: float, evaluations: int) -> Array:
+    """Multipliers of one region (p,)."""
     import torch
     from scipy.optimize import minimize
 
-    n = groups.U.shape[0]
+    region, flat = where
+    now = network.with_multipliers(torch.tensor(flat))
     with torch.no_grad():
-        weight = smoothing * max(abs(float(region_maximum(groups, ball, region, 0.0))), 1e-100) / groups.U.shape[1]
+        size = max(abs(float(now.maximum(ball, region, 0.0))), 1e-100)
 
-    def objective(flat: Array) -> tuple[float, Array]:
-        x = torch.tensor(flat, dtype=torch.float64, requires_grad=True)
-        own = Groups(groups.U, groups.S, groups.b, groups.c, x[:n].exp()[None], x[None, n:])
-        value = region_maximum(own, ball, 0, weight, smooth_value=True)
+    def objective(row: Array) -> tuple[float, Array]:
+        x = torch.tensor(row, dtype=torch.float64, requires_grad=True)
+        rows = torch.cat([torch.tensor(flat[:region]), x[None], torch.tensor(flat[region + 1 :])])
+        value = network.with_multipliers(rows).maximum(
+            ball, region, smoothing * size / network.n_inputs, smooth_value=True
+        )
         (slope,) = torch.autograd.grad(value, x)
         return float(value.detach()), slope.numpy()
 
     settings: dict[str, Any] = {"jac": True, "options": {"maxfun": evaluations, "maxiter": evaluations}}
-    return np.asarray(minimize(objective, start, method="L-BFGS-B", **settings).x)
+    return np.asarray(minimize(objective, flat[region], method="L-BFGS-B", **settings).x)

@@ -114,7 +114,12 @@ class FacetOptions:
 
 
 def train_region_facets(
-    X: ArrayLike | Sampler, y: ArrayLike | None, region: Any, options: FacetOptions | None = None
+    region: Any,
+    X: ArrayLike | Sampler,
+    y: ArrayLike | None = None,
+    *,
+    options: FacetOptions | None = None,
+    **settings: Any,
 ) -> RegionTraining:
     """Train a network that is proved never to accept a point of a box or rotated box.
 
@@ -130,14 +135,16 @@ def train_region_facets(
 
     Parameters
     ----------
+    region : Region, LInfBall or Box
+        Of kind "box"; any center, half lengths of any size (also zero), any matrix of axes.
     X : array-like, shape (n, d), or callable
         Raw input units; a callable takes a number and a generator and returns that many rows, or rows and labels.
     y : array-like, shape (n,), optional
         1 is to be accepted, 0 rejected; by default all are to be accepted. Negative samples inside the region are
         not needed.
-    region : Region, LInfBall or Box
-        Of kind "box"; any center, half lengths of any size (also zero), any matrix of axes.
     options : FacetOptions, optional
+    **settings
+        Fields of :class:`FacetOptions`, which win.
 
     Returns
     -------
@@ -151,7 +158,7 @@ def train_region_facets(
     InvalidInputError
         For samples, regions or settings that cannot be used.
     """
-    chosen = FacetOptions() if options is None else options
+    chosen = _options(options, settings)
     import torch  # noqa: F401  # before one_thread, which limits the thread pools that are there
 
     began, cpu = time.perf_counter(), time.process_time()
@@ -180,6 +187,16 @@ def train_region_facets(
         ended - start,
         "facets",
     )
+
+
+def _options(options: FacetOptions | None, settings: dict[str, Any]) -> FacetOptions:
+    chosen = FacetOptions() if options is None else options
+    if not isinstance(chosen, FacetOptions):
+        raise InvalidInputError(f"options must be a FacetOptions or None, got {type(options).__name__}.")
+    try:
+        return chosen.replace(**settings)
+    except TypeError as error:
+        raise InvalidInputError(f"Unknown setting of FacetOptions: {error}") from error
 
 
 @dataclass(eq=False)

@@ -17,8 +17,9 @@ from convexnn.training.progress import reporting
 from convexnn.training.region_checkpoint import load_region_checkpoint, save_region_checkpoint
 from convexnn.training.region_evaluation import Evaluation, evaluate, polished
 from convexnn.training.region_frame import UnitFrame
-from convexnn.training.region_majorants_torch import Groups, union_maximum
-from convexnn.training.region_model import COLDEST, HOTTEST, RegionModel, RegionStart
+from convexnn.training.region_layers import LayersModel, LayersStart
+from convexnn.training.region_majorants_torch import Bounded, union_maximum
+from convexnn.training.region_model import COLDEST, HOTTEST, RegionModel, RegionStart, SafeModel
 from convexnn.training.region_options import RegionOptions
 from convexnn.training.region_samples import RegionSamples
 from convexnn.training.starting import resolve_device
@@ -42,7 +43,7 @@ class RegionRun:
     frame : UnitFrame
     samples : RegionSamples
     options : RegionOptions
-    model : RegionModel
+    model : SafeModel
     seed : int
     rate : float
         First learning rate of the weights.
@@ -51,7 +52,7 @@ class RegionRun:
     frame: UnitFrame
     samples: RegionSamples
     options: RegionOptions
-    model: RegionModel
+    model: SafeModel
     seed: int
     rate: float
 
@@ -138,7 +139,7 @@ class RegionRun:
             model.parameters["log_temperature"].clamp_(COLDEST, HOTTEST)
         return True
 
-    def _loss(self, groups: Groups, bound: torch.Tensor, positive: Array, negative: Array) -> torch.Tensor:
+    def _loss(self, groups: Bounded, bound: torch.Tensor, positive: Array, negative: Array) -> torch.Tensor:
         """Logistic loss of ``T ((f - B) / (B - f(center)) - margin)``, which does not depend on the scale of f."""
         import torch
         from torch.nn.functional import softplus
@@ -155,23 +156,22 @@ class RegionRun:
             total = total + weight * softplus(sign * temperature * ((values - level) / gap - margin)).mean()
         return total
 
-    def _gap(self, groups: Groups, bound: torch.Tensor) -> torch.Tensor:
+    def _gap(self, groups: Bounded, bound: torch.Tensor) -> torch.Tensor:
         """``B - f(center)``, the size of f on the regions."""
-        center = groups.ridges(self._centers(groups)).sum(dim=1).min()
+        center = groups.values(self._centers(bound)).min()
         return bound - center + GAP * (1.0 + bound.detach().abs())
 
-    def _with_fixed_majorants(self, groups: Groups) -> torch.Tensor:
-        fixed = Groups(groups.U, groups.S, groups.b, groups.c, groups.al.detach(), groups.be.detach())
-        return union_maximum(fixed, self.frame.balls, self.options.smoothing(self.step))
+    def _with_fixed_majorants(self, groups: Bounded) -> torch.Tensor:
+        return union_maximum(groups.fixed(), self.frame.balls, self.options.smoothing(self.step))
 
-    def _centers(self, groups: Groups) -> torch.Tensor:
+    def _centers(self, like: torch.Tensor) -> torch.Tensor:
         import torch
 
-        zero = np.zeros(groups.U.shape[1])
+        zero = np.zeros(len(self.frame.center))
         shifts = [zero if ball.shift is None else ball.shift for ball in self.frame.balls]
-        return torch.as_tensor(np.array(shifts), dtype=groups.U.dtype, device=groups.U.device) @ groups.U.T
+        return torch.as_tensor(np.array(shifts), dtype=like.dtype, device=like.device)
 
-    def output_scale(self, groups: Groups) -> tuple[float, float]:
+    def output_scale(self, groups: Bounded) -> tuple[float, float]:
         """Factor that makes ``f - B - margin`` the logit of the loss, and that margin, for groups of this model."""
         import torch
 
@@ -181,7 +181,7 @@ class RegionRun:
         return temperature / max(gap, np.finfo(float).tiny), float(self.model.margin().detach()) * gap
 
     # -- evaluations ------------------------------------------------------------------------------------
-    def _consider(self, groups: Groups | None, report: Any) -> bool:
+    def _consider(self, groups: Bounded | None, report: Any) -> bool:
         """Evaluate, keep the better weights; whether the callback asks to stop."""
         found = groups if groups is not None else self.model.exact_groups()
         value = evaluate(found, self.frame.balls, *self.judged, self.output_scale(found)[1], self.seed)
@@ -214,7 +214,12 @@ def _silent(now: Progress) -> None:
 
 
 def started(
-    frame: UnitFrame, samples: RegionSamples, options: RegionOptions, start: RegionStart, seed: int, rate: float
+    frame: UnitFrame,
+    samples: RegionSamples,
+    options: RegionOptions,
+    start: RegionStart | LayersStart,
+    seed: int,
+    rate: float,
 ) -> RegionRun:
     """A run at its first step.
 
@@ -223,12 +228,13 @@ def started(
     frame : UnitFrame
     samples : RegionSamples
     options : RegionOptions
-    start : RegionStart
+    start : RegionStart or LayersStart
     seed : int
     rate : float
         First learning rate where the options name none.
     """
     device = resolve_device(options.device)
     dtype = options.dtype if options.dtype != "auto" else "float64" if device == "cpu" else "float32"
-    model = RegionModel(start, len(frame.balls), device, dtype, len(samples.usable.negative) > 0)
+    rest = len(frame.balls), device, dtype, len(samples.usable.negative) > 0
+    model = RegionModel(start, *rest) if isinstance(start, RegionStart) else LayersModel(start, *rest)
     return RegionRun(frame, samples, options, model, seed, options.learning_rate or rate)

@@ -1,14 +1,15 @@
 """Upper bounds of networks on balls by quadratic majorants of parallel units, with gradients (torch).
 
-Units come in groups of parallel rows: ``f(z) = sum_g phi_g(u_g.z)``, ``phi_g(a) = sum_j c_gj relu(s_gj a + b_gj)`` with
-signs s. One quadratic lies above a whole group; groups of one unit give the bound of Soletskyi & Dalrymple (2024).
+Units come in groups of parallel rows: ``f(z) = sum_g phi_g(u_g.z)``, ``phi_g(a) = sum_j c_gj act(s_gj a + b_gj)`` with
+signs s, act a ReLU or LeakyReLU. One quadratic lies above a whole group; groups of one unit give the bound of Soletskyi
+& Dalrymple (2024).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
@@ -17,6 +18,43 @@ from convexnn.training.region_frame import UnitBall
 
 if TYPE_CHECKING:
     import torch
+
+
+class Bounded(Protocol):
+    """A network without output bias that comes with multipliers of an upper bound, one row a region."""
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs d."""
+        ...
+
+    def to(self, **kind: Any) -> Self:
+        """The same on another device or of another type, without gradients."""
+        ...
+
+    def values(self, Z: torch.Tensor) -> torch.Tensor:
+        """``f`` at points (batch, d), shape (batch,)."""
+        ...
+
+    def gradient(self, Z: torch.Tensor) -> torch.Tensor:
+        """Gradients of ``f``, shape (batch, d)."""
+        ...
+
+    def maximum(self, ball: UnitBall, region: int, smoothing: float, *, smooth_value: bool = False) -> torch.Tensor:
+        """Upper bound of ``f`` on one ball; ``smooth_value``: the smooth function that its gradient belongs to."""
+        ...
+
+    def fixed(self) -> Self:
+        """The same with multipliers that do not move."""
+        ...
+
+    def multipliers(self) -> torch.Tensor:
+        """What the bound is optimized over, unconstrained, shape (k, p)."""
+        ...
+
+    def with_multipliers(self, flat: torch.Tensor) -> Self:
+        """The same network with other multipliers (k, p)."""
+        ...
 
 
 @dataclass(eq=False)
@@ -31,6 +69,8 @@ class Groups:
         Signs of the units along their direction, biases, output weights; missing units have weight zero.
     al, be : tensor, shape (k, n)
         Curvatures (positive) and slopes of the majorants ``al a^2 + be a + de``, for each of k regions.
+    leak : float
+        Slope of the units below zero.
     """
 
     U: torch.Tensor
@@ -39,22 +79,55 @@ class Groups:
     c: torch.Tensor
     al: torch.Tensor
     be: torch.Tensor
+    leak: float = 0.0
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs d."""
+        return int(self.U.shape[1])
 
     def to(self, **kind: Any) -> Groups:
         """The same on another device or of another type, without gradients."""
-        return Groups(**{field.name: getattr(self, field.name).detach().to(**kind) for field in fields(self)})
+        tensors = (field.name for field in fields(self) if field.name != "leak")
+        return Groups(**{name: getattr(self, name).detach().to(**kind) for name in tensors}, leak=self.leak)
 
     def values(self, Z: torch.Tensor) -> torch.Tensor:
         """``f`` at points (batch, d), shape (batch,); no output bias."""
         return self.ridges(Z @ self.U.T).sum(dim=1)
 
+    def gradient(self, Z: torch.Tensor) -> torch.Tensor:
+        """Gradients of ``f`` at points (batch, d), shape (batch, d)."""
+        return self.slopes(Z @ self.U.T) @ self.U
+
     def ridges(self, a: torch.Tensor) -> torch.Tensor:
         """``phi_g(a_g)`` of pre-activations (batch, n), shape (batch, n)."""
-        return (self.c * (self.S * a[..., None] + self.b).clamp_min(0.0)).sum(dim=-1)
+        t = self.S * a[..., None] + self.b
+        active = t.clamp_min(0.0) if not self.leak else t.clamp_min(0.0) + self.leak * t.clamp_max(0.0)
+        return (self.c * active).sum(dim=-1)
 
     def slopes(self, a: torch.Tensor) -> torch.Tensor:
         """``phi_g'(a_g)`` of pre-activations (batch, n), shape (batch, n)."""
-        return (self.c * self.S * (self.S * a[..., None] + self.b > 0)).sum(dim=-1)
+        on = (self.S * a[..., None] + self.b > 0).to(self.c.dtype)
+        return (self.c * self.S * (self.leak + (1.0 - self.leak) * on)).sum(dim=-1)
+
+    def maximum(self, ball: UnitBall, region: int, smoothing: float, *, smooth_value: bool = False) -> torch.Tensor:
+        """Upper bound of ``f`` on one ball: :func:`region_maximum`."""
+        return region_maximum(self, ball, region, smoothing, smooth_value=smooth_value)
+
+    def fixed(self) -> Groups:
+        """The same with majorants that do not move."""
+        return replace(self, al=self.al.detach(), be=self.be.detach())
+
+    def multipliers(self) -> torch.Tensor:
+        """What the bound is optimized over, unconstrained, shape (k, p): logarithms of al, then be."""
+        import torch
+
+        return torch.cat([torch.log(self.al), self.be], dim=1)
+
+    def with_multipliers(self, flat: torch.Tensor) -> Groups:
+        """The same network with other multipliers (k, p)."""
+        n = self.U.shape[0]
+        return replace(self, al=flat[:, :n].exp(), be=flat[:, n:])
 
 
 def offsets(groups: Groups, region: int) -> torch.Tensor:
@@ -150,8 +223,8 @@ def region_maximum(
     return total + ball_maximum((V.T * al) @ V, V.T @ linear, smoothing, smooth_value=smooth_value)
 
 
-def union_maximum(groups: Groups, balls: Sequence[UnitBall], smoothing: float) -> torch.Tensor:
+def union_maximum(network: Bounded, balls: Sequence[UnitBall], smoothing: float) -> torch.Tensor:
     """Upper bound of ``f`` on all balls: the largest of their bounds."""
     import torch
 
-    return torch.stack([region_maximum(groups, ball, i, smoothing) for i, ball in enumerate(balls)]).max()
+    return torch.stack([network.maximum(ball, i, smoothing) for i, ball in enumerate(balls)]).max()

@@ -1,7 +1,8 @@
-"""The trained quantities of a safe network: grouped units, one majorant a group and region, and a temperature."""
+"""The trained quantities of a safe network: its weights, multipliers of its bound on each region, a temperature."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.training.region_majorants_torch import Groups
+from convexnn.training.region_majorants_torch import Bounded, Groups
 
 if TYPE_CHECKING:
     import torch
 
 Array = NDArray[np.float64]
 
-TRAINED = ("U", "b", "weight", "log_al", "be", "log_temperature", "margin")
 FIRST_MARGIN = -4.0  # before the softplus
 COLDEST, HOTTEST = -2.0, 5.0
-# rates of the weights, of their majorants, of the temperature
-RATES = {"U": 1.0, "b": 1.0, "weight": 1.0, "log_al": 3.0, "be": 3.0, "log_temperature": 5.0, "margin": 5.0}
+OWN_RATES = {"log_temperature": 5.0, "margin": 5.0}  # of the first rate, at every step
+MULTIPLIER_RATE = 3.0  # of the rate of the weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,8 @@ class RegionStart:
         Majorants, the same for every region.
     free_signs : bool
         Whether output weights may change their sign.
+    leak : float
+        Slope of the units below zero.
     """
 
     U: Array
@@ -48,39 +50,44 @@ class RegionStart:
     al: Array
     be: Array
     free_signs: bool
+    leak: float = 0.0
 
 
-class RegionModel:
-    """Trained tensors by name, and what they stand for."""
+class SafeModel(ABC):
+    """Trained tensors by name, and what they stand for.
 
-    def __init__(self, start: RegionStart, n_regions: int, device: str, dtype: str, with_margin: bool) -> None:
+    Parameters
+    ----------
+    values : mapping
+        First values of weights and multipliers.
+    multipliers : sequence of str
+        Which of them only the bound depends on.
+    device, dtype : str
+    with_margin : bool
+        There are negative samples.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Array], multipliers: tuple[str, ...], device: str, dtype: str, with_margin: bool
+    ) -> None:
         import torch
 
         self.like: dict[str, Any] = {"device": device, "dtype": getattr(torch, dtype)}
-        present = start.S != 0
         self.with_margin = with_margin
-        self.free_signs = start.free_signs
-        size = start.c if start.free_signs else np.log(np.maximum(np.abs(start.c), np.finfo(np.float32).tiny))
-        values = {
-            "U": start.U,
-            "b": start.b,
-            "weight": size,
-            "log_al": np.tile(np.log(start.al), (n_regions, 1)),
-            "be": np.tile(start.be, (n_regions, 1)),
-            "log_temperature": np.log(10.0),
-            "margin": FIRST_MARGIN,
-        }
-        self.S = torch.as_tensor(np.where(present, start.S, 1.0), **self.like)
-        self.outer = torch.as_tensor(present * np.where(start.c < 0, -1.0, 1.0), **self.like)  # signs, 0 where missing
+        own = {"log_temperature": np.asarray(np.log(10.0)), "margin": np.asarray(FIRST_MARGIN)}
         self.parameters = {
-            name: torch.as_tensor(value, **self.like).clone().requires_grad_(True) for name, value in values.items()
+            name: torch.as_tensor(value, **self.like).clone().requires_grad_(True)
+            for name, value in (dict(values) | own).items()
         }
+        self.rates = {name: MULTIPLIER_RATE if name in multipliers else 1.0 for name in values} | OWN_RATES
 
-    def groups(self) -> Groups:
-        """Units and majorants, differentiable in the parameters."""
-        p = self.parameters
-        c = p["weight"] * self.outer.abs() if self.free_signs else self.outer * p["weight"].exp()
-        return Groups(p["U"], self.S, p["b"], c, p["log_al"].exp(), p["be"])
+    @abstractmethod
+    def groups(self) -> Bounded:
+        """Network and multipliers, differentiable in the parameters."""
+
+    @abstractmethod
+    def fixed(self) -> tuple[Array, ...]:
+        """Arrays that are not trained and tell one model from another."""
 
     def margin(self) -> torch.Tensor:
         """Share of ``B - f(center)`` by which samples must exceed the bound; 0 without negative samples."""
@@ -90,15 +97,15 @@ class RegionModel:
         return softplus(margin) if self.with_margin else 0.0 * margin
 
     def optimizer(self) -> torch.optim.Adam:
-        """Adam with one group a parameter, in the order of ``TRAINED``."""
+        """Adam with one group a parameter, in the order of ``parameters``."""
         import torch
 
-        return torch.optim.Adam([{"params": [self.parameters[name]], "lr": 0.0} for name in TRAINED], foreach=False)
+        return torch.optim.Adam([{"params": [p], "lr": 0.0} for p in self.parameters.values()], foreach=False)
 
     def set_rates(self, optimizer: torch.optim.Adam, rate: float, base: float) -> None:
         """Rates of a step; temperature and margin keep their first rate."""
-        for name, group in zip(TRAINED, optimizer.param_groups, strict=True):
-            group["lr"] = RATES[name] * (base if name in ("log_temperature", "margin") else rate)
+        for name, group in zip(self.parameters, optimizer.param_groups, strict=True):
+            group["lr"] = self.rates[name] * (base if name in OWN_RATES else rate)
 
     def snapshot(self) -> dict[str, Array]:
         """Copies of the parameters as float64 arrays."""
@@ -112,9 +119,41 @@ class RegionModel:
             for name, value in self.parameters.items():
                 value.copy_(torch.as_tensor(values[name], **self.like))
 
-    def exact_groups(self) -> Groups:
-        """The groups in float64 on the CPU, without gradients: what evaluations and proofs are about."""
+    def exact_groups(self) -> Bounded:
+        """The network in float64 on the CPU, without gradients: what evaluations and proofs are about."""
         import torch
 
         with torch.no_grad():
             return self.groups().to(device="cpu", dtype=torch.float64)
+
+
+class RegionModel(SafeModel):
+    """Grouped units with one majorant a group and region."""
+
+    def __init__(self, start: RegionStart, n_regions: int, device: str, dtype: str, with_margin: bool) -> None:
+        import torch
+
+        present = start.S != 0
+        self.free_signs, self.leak = start.free_signs, start.leak
+        size = start.c if start.free_signs else np.log(np.maximum(np.abs(start.c), np.finfo(np.float32).tiny))
+        values = {
+            "U": start.U,
+            "b": start.b,
+            "weight": size,
+            "log_al": np.tile(np.log(start.al), (n_regions, 1)),
+            "be": np.tile(start.be, (n_regions, 1)),
+        }
+        super().__init__(values, ("log_al", "be"), device, dtype, with_margin)
+        self.S = torch.as_tensor(np.where(present, start.S, 1.0), **self.like)
+        self.outer = torch.as_tensor(present * np.where(start.c < 0, -1.0, 1.0), **self.like)  # signs, 0 where missing
+
+    def groups(self) -> Groups:
+        """Units and majorants, differentiable in the parameters."""
+        p = self.parameters
+        c = p["weight"] * self.outer.abs() if self.free_signs else self.outer * p["weight"].exp()
+        return Groups(p["U"], self.S, p["b"], c, p["log_al"].exp(), p["be"], self.leak)
+
+    def fixed(self) -> tuple[Array, ...]:
+        """Signs of the units."""
+        signs = (self.S.cpu().numpy(), self.outer.cpu().numpy())
+        return (*signs, np.array([self.free_signs, self.leak], dtype=np.float64))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convexnn.activations import Activation, LeakyReLU, ReLU, get_activation
 from convexnn.certificate import Certificate
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
@@ -34,6 +35,10 @@ class RegionOptions:
     ----------
     hidden_units : int, optional
         By default three an input.
+    hidden_layers : sequence of int, optional
+        Units of one or two hidden layers, in place of ``hidden_units``. Two layers have no pairs.
+    activation : {"relu", "leaky_relu"} or ReLU or LeakyReLU, default="relu"
+        Two hidden layers are for ReLU.
     units_per_direction : int, default=2
         Parallel units that share a majorant (``method="pairs"``); the dense method has one.
     steps : int, default=1500
@@ -77,6 +82,8 @@ class RegionOptions:
     """
 
     hidden_units: int | None = None
+    hidden_layers: Sequence[int] | None = None
+    activation: str | Activation = "relu"
     units_per_direction: int = 2
     steps: int = 1500
     batch_size: int = 256
@@ -101,6 +108,7 @@ class RegionOptions:
         """Refuse settings that cannot be carried out."""
         if self.hidden_units is not None:
             require_count("hidden_units", self.hidden_units)
+        self._check_units()
         require_count("steps", self.steps, least=0)
         for name in ("units_per_direction", "batch_size", "evaluate_every", "checkpoint_every"):
             require_count(name, getattr(self, name))
@@ -114,6 +122,42 @@ class RegionOptions:
                 raise InvalidInputError(f"{name} must be one of {known}, got {getattr(self, name)!r}.")
         if self.callback is not None and not callable(self.callback):
             raise InvalidInputError(f"callback must be None or a callable, got {self.callback!r}.")
+
+    def _check_units(self) -> None:
+        if self.hidden_layers is not None:
+            if isinstance(self.hidden_layers, str) or not isinstance(self.hidden_layers, Sequence):
+                raise InvalidInputError(f"hidden_layers must hold one or two numbers, got {self.hidden_layers!r}.")
+            object.__setattr__(self, "hidden_layers", tuple(self.hidden_layers))
+            if len(self.hidden_layers) not in (1, 2):
+                raise InvalidInputError(f"hidden_layers must hold one or two numbers, got {self.hidden_layers!r}.")
+            for units in self.hidden_layers:
+                require_count("hidden_layers", units)
+            if self.hidden_units is not None:
+                raise InvalidInputError("hidden_layers and hidden_units were both given; give one of them.")
+        if not isinstance(get_activation(self.activation), ReLU | LeakyReLU):
+            raise InvalidInputError(f"activation must be ReLU or LeakyReLU, got {self.activation!r}.")
+        if self.is_deep and (self.leak or self.arithmetic == "exact"):
+            raise InvalidInputError(
+                "hidden_layers with two layers are for ReLU and are proved in float64 with outward rounding: leave "
+                "activation and arithmetic at their defaults, or take one layer."
+            )
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether there are two hidden layers."""
+        return self.hidden_layers is not None and len(self.hidden_layers) == 2
+
+    @property
+    def leak(self) -> float:
+        """Slope of the activation below zero."""
+        activation = get_activation(self.activation)
+        return activation.slope if isinstance(activation, LeakyReLU) else 0.0
+
+    def units(self, n_inputs: int) -> int:
+        """Units of the (first) hidden layer."""
+        if self.hidden_layers is not None:
+            return self.hidden_layers[0]
+        return 3 * n_inputs if self.hidden_units is None else self.hidden_units
 
     def replace(self, **changes: Any) -> RegionOptions:
         """Copy with some settings changed."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.activations import LeakyReLU, ReLU
 from convexnn.certificate import Certificate
 from convexnn.certificates.region import QUANTITY, THREAT, region_bound
 from convexnn.exceptions import CertificateError
@@ -45,7 +46,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class RawNetwork:
-    """Units in raw inputs: W (h, d), b, v (h,), the group of each unit, evidence of each region, the factor of v."""
+    """Units in raw inputs: W (h, d), b, v (h,), the group of each unit, evidence of each region, factor of v, leak."""
 
     W: Array
     b: Array
@@ -53,10 +54,16 @@ class RawNetwork:
     groups: NDArray[np.intp]
     evidence: tuple[Evidence, ...]
     factor: float
+    leak: float = 0.0
 
     def network(self, bias: float) -> Network:
         """The network with an output bias."""
-        return Network.shallow(self.W, self.b, self.v, bias)
+        return Network.shallow(self.W, self.b, self.v, bias, LeakyReLU(self.leak) if self.leak else ReLU())
+
+
+def power_of_two(scale: float) -> float:
+    """The nearest one, by which a network is multiplied exactly; 1 where there is none."""
+    return 2.0 ** round(math.log2(scale)) if math.isfinite(scale) and scale > 0 else 1.0
 
 
 def raw_network(groups: Groups, frame: UnitFrame, scale: float) -> RawNetwork:
@@ -70,7 +77,7 @@ def raw_network(groups: Groups, frame: UnitFrame, scale: float) -> RawNetwork:
     scale : float
     """
     U, S, b, c, al, be = (getattr(groups, name).numpy() for name in ("U", "S", "b", "c", "al", "be"))
-    factor = 2.0 ** round(math.log2(scale)) if math.isfinite(scale) and scale > 0 else 1.0
+    factor = power_of_two(scale)
     W, at_center = frame.raw(U)
     group, unit = np.nonzero(c)
     if not len(group):  # every output weight is zero: one unit stays
@@ -84,7 +91,8 @@ def raw_network(groups: Groups, frame: UnitFrame, scale: float) -> RawNetwork:
         tilt = (slope + 2.0 * curvature * start)[used] * leads
         evidence.append(Evidence(factor * curvature[used], factor * tilt))
     biases = b[group, unit] - signs * at_center[group]
-    return RawNetwork(signs[:, None] * W[group], biases, factor * c[group, unit], number, tuple(evidence), factor)
+    weights = signs[:, None] * W[group], biases, factor * c[group, unit]
+    return RawNetwork(*weights, number, tuple(evidence), factor, groups.leak)
 
 
 def proved(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,16 @@ from convexnn.training.region_direct import RATE as DENSE_RATE
 from convexnn.training.region_direct import direct_start
 from convexnn.training.region_evaluation import ascent, polished
 from convexnn.training.region_frame import UnitFrame
+from convexnn.training.region_layers import RATE as LAYERS_RATE
+from convexnn.training.region_layers import Layers, LayersStart, layers_start
+from convexnn.training.region_layers_proof import proved_layers
 from convexnn.training.region_loop import RegionRun, started
+from convexnn.training.region_majorants_torch import Groups
 from convexnn.training.region_model import RegionStart
 from convexnn.training.region_options import RegionOptions, RegionTraining
 from convexnn.training.region_pairs import RATE as PAIRS_RATE
 from convexnn.training.region_pairs import pairs_start
-from convexnn.training.region_proof import ProofEffort, proved, raw_network
+from convexnn.training.region_proof import ProofEffort, power_of_two, proved, raw_network
 from convexnn.training.region_samples import RegionSamples, Sampler
 
 Array = NDArray[np.float64]
@@ -59,7 +64,7 @@ def train_safe_region(
         the region are of no use and left out.
     method : {"pairs", "dense"}, default="pairs"
         Parallel units with a majorant for each direction, or units without structure with one majorant each (the
-        semidefinite bound of the paper).
+        semidefinite bound of the paper). Two hidden layers (``hidden_layers=(h, m)``) have no such structure.
     options : RegionOptions, optional
     **settings
         Fields of :class:`RegionOptions`, which win.
@@ -123,14 +128,20 @@ def _rows(drawn: Any) -> Any:
     return drawn[0] if isinstance(drawn, tuple) else drawn
 
 
-def _start(method: str, options: RegionOptions, samples: RegionSamples, d: int, seed: int) -> tuple[RegionStart, float]:
+def _start(
+    method: str, options: RegionOptions, samples: RegionSamples, d: int, seed: int
+) -> tuple[RegionStart | LayersStart, float]:
     rng = np.random.default_rng([seed, 0])
     free = options.free_signs if options.free_signs is not None else len(samples.usable.negative) > 0
-    units = 3 * d if options.hidden_units is None else options.hidden_units
-    tight = options.start == "tight"
+    units, tight = options.units(d), options.start == "tight"
+    if options.hidden_layers is not None and options.is_deep:
+        first, second = options.hidden_layers
+        return layers_start(d, (first, second), rng, tight=tight, free_signs=free), LAYERS_RATE
     if method == "dense":
-        return direct_start(d, units, rng, tight=tight, free_signs=free), DENSE_RATE
-    return pairs_start(d, units, options.units_per_direction, rng, tight=tight, free_signs=free), PAIRS_RATE
+        start, rate = direct_start(d, units, rng, tight=tight, free_signs=free), DENSE_RATE
+    else:
+        start, rate = pairs_start(d, units, options.units_per_direction, rng, tight=tight, free_signs=free), PAIRS_RATE
+    return replace(start, leak=options.leak), rate
 
 
 def _finished(run: RegionRun, regions: tuple[Region, ...], method: str, clocks: tuple[float, float]) -> RegionTraining:
@@ -140,10 +151,13 @@ def _finished(run: RegionRun, regions: tuple[Region, ...], method: str, clocks: 
     chosen = run.options
     effort = ProofEffort(chosen.arithmetic, chosen.finish, chosen.finish_seconds)
     scale, margin = run.output_scale(groups)
-    raw = raw_network(groups, run.frame, scale)
-    network, certificates = proved(raw, regions, effort, raw.factor * margin)
+    factor = power_of_two(scale)
+    if isinstance(groups, Layers):
+        network, certificates = proved_layers(groups, run.frame, factor, regions, effort, factor * margin)
+    elif isinstance(groups, Groups):
+        network, certificates = proved(raw_network(groups, run.frame, scale), regions, effort, factor * margin)
     took = time.perf_counter() - began
-    bias = float(network.c)
+    bias = float(network.layers[-1][1][0])
     lower = max(ascent(groups, ball, run.seed, starts=FINAL_STARTS, steps=FINAL_STEPS) for ball in run.frame.balls)
     judged = run.samples.evaluation
     rejected = float(np.mean(network(judged.negative) < 0)) if len(judged.negative) else math.nan
@@ -152,7 +166,7 @@ def _finished(run: RegionRun, regions: tuple[Region, ...], method: str, clocks: 
         network=network,
         certificates=certificates,
         bound=max(float(certificate.bound) for certificate in certificates),
-        lower=raw.factor * lower + bias,
+        lower=factor * lower + bias,
         history=tuple(run.history),
         start_accuracy=run.history[0]["accuracy"] if run.history else math.nan,
         accuracy=float(np.mean(network(judged.positive) > 0)),
@@ -162,7 +176,7 @@ def _finished(run: RegionRun, regions: tuple[Region, ...], method: str, clocks: 
         seconds=time.perf_counter() - clocks[0],
         cpu_seconds=time.process_time() - clocks[1],
         proof_seconds=took,
-        method=method,
+        method="layers" if chosen.is_deep else method,
     )
 
 
