@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ Check = Callable[[Network, Mapping[str, Array]], float]
 
 FORMAT = "convexnn.certificate"
 VERSION = 1
+#: Modules that register checks: loaded when a method is not known yet, since nothing imports them before they are used.
+HOMES = ("certificates.lipschitz", "certificates.region", "certificates.region_facets", "certificates.subjects")
 _CHECKS: dict[str, Check] = {}
 _CLAIMS: dict[str, tuple[str | None, str | None, str]] = {}
 
@@ -51,7 +54,13 @@ def register_check(
 
 def registered_methods() -> tuple[str, ...]:
     """Names of the methods whose certificates can be checked."""
+    _load_checks()
     return tuple(sorted(_CHECKS))
+
+
+def _load_checks() -> None:
+    for home in HOMES:
+        import_module(f"convexnn.{home}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +118,8 @@ class Certificate(ByValue):
         """
         if network.fingerprint() != self.fingerprint:
             raise CertificateError("The certificate is about another network: the fingerprints differ.")
+        if self.method not in _CHECKS:
+            _load_checks()
         if self.method not in _CHECKS:
             raise CertificateError(f"No check is known for the method {self.method!r}; known: {registered_methods()}.")
         self._refuse_other_claims()
