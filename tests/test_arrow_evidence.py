@@ -19,6 +19,7 @@ from convexnn.relaxations.arrow import SDP
 from convexnn.relaxations.arrow.certifier import propose_sdp
 from convexnn.relaxations.arrow.definiteness import lack_of_definiteness
 from convexnn.relaxations.arrow.evidence import Reader, linear_bounds
+from convexnn.relaxations.arrow.targets import Strengthening
 from convexnn.rigorous import is_psd_exact
 from convexnn.threats import L2Ball, LInfBall
 from tests._arrow_instances import SETS, random_query, sampled_maximum
@@ -46,7 +47,7 @@ def test_corrupted_multipliers_never_prove_too_much(rng, kind, triangle):
         signs = tuple(np.zeros(n, dtype=np.int8) for n in query.network.n_hidden)
         signs[0][0] = 1
         query = query.with_signs(signs)
-        low, evidence = sampled_maximum(rng, query), propose_sdp(query, Effort(tol=1e-6), triangle=triangle)
+        low, evidence = sampled_maximum(rng, query), propose_sdp(query, Effort(tol=1e-6), extra=Strengthening(triangle))
         good = SDP.check(query, evidence.multiplier)
         assert np.all(good >= low)
         for corrupt in CORRUPTIONS.values():

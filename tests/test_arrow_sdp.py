@@ -16,6 +16,7 @@ from convexnn.propagation.query import Effort, Query
 from convexnn.relaxations.arrow import SDP, bound_rows
 from convexnn.relaxations.arrow.certifier import propose_sdp
 from convexnn.relaxations.arrow.evidence import linear_bounds
+from convexnn.relaxations.arrow.targets import PLAIN
 from convexnn.relaxations.linear import LP
 from convexnn.relaxations.reference import sdp_reference
 from convexnn.threats import L2Ball, LInfBall
@@ -48,7 +49,7 @@ def test_equals_the_program_in_cvxpy(rng, kind, widths, triangle):
         query = split(query, rng)
     bounds = crown_bounds(query)
     expected = sdp_reference(query, bounds, triangle=triangle)
-    found = SDP.check(query, propose_sdp(query, TIGHT, bounds, triangle=triangle).multiplier)
+    found = SDP.check(query, propose_sdp(query, TIGHT, bounds, extra=replace(PLAIN, triangle=triangle)).multiplier)
     np.testing.assert_allclose(found, np.minimum(expected, linear_bounds(query, bounds)), atol=3e-6, rtol=3e-6)
 
 
@@ -97,7 +98,7 @@ def test_with_triangles_never_above_the_linear_program(rng, kind):
         query = random_query(rng, widths, kind, radius=1.0, rows=2)
         bounds = crown_bounds(query)
         linear = LP.check(query, LP.propose(query, Effort(), bounds).multiplier)
-        found = SDP.check(query, propose_sdp(query, TIGHT, bounds, triangle=True).multiplier)
+        found = SDP.check(query, propose_sdp(query, TIGHT, bounds, extra=replace(PLAIN, triangle=True)).multiplier)
         assert np.all(found <= linear + 1e-5 * (1.0 + np.abs(linear)))
 
 

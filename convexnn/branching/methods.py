@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from convexnn.branching.decided import PENALTIES, decided_evidence
 from convexnn.branching.node import Node
 from convexnn.propagation.alpha_crown import ALPHA_CROWN
 from convexnn.propagation.query import Certifier, Effort, Evidence
-from convexnn.relaxations.arrow.certifier import LARGEST_SYSTEM, SDP
+from convexnn.relaxations.arrow.certifier import LARGEST_SYSTEM, SDP, propose_sdp
+from convexnn.relaxations.arrow.targets import PLAIN
 from convexnn.relaxations.linear import LP
 
 #: One attempt at a better bound: the number of the method whose check reads the evidence, and the evidence.
@@ -17,6 +19,8 @@ Step = Callable[[Node, Effort], tuple[int, Evidence]]
 
 #: Stored trees refer to methods by their place in this list: append, never reorder.
 METHODS: tuple[Certifier, ...] = (SDP, LP, ALPHA_CROWN)
+#: The first one as published: on parts of the set a split does more than further rows (same parts, more time).
+IN_PARTS = replace(SDP, propose=partial(propose_sdp, extra=PLAIN))
 SEMIDEFINITE, LINEAR, SLOPES = range(len(METHODS))
 
 #: Undecided units beyond which slopes are optimized before the semidefinite bound, which then takes seconds.
@@ -49,7 +53,8 @@ def run(method: int) -> Step:
     """A certifier on the part, with the bounds of its layers."""
 
     def step(node: Node, effort: Effort) -> tuple[int, Evidence]:
-        return method, METHODS[method].propose(node.query, effort, node.layers)
+        certifier = IN_PARTS if method == SEMIDEFINITE else METHODS[method]
+        return method, certifier.propose(node.query, effort, node.layers)
 
     return step
 

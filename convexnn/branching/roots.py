@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.branching.methods import METHODS, SEMIDEFINITE, is_small, plan
+from convexnn.branching.methods import IN_PARTS, METHODS, SEMIDEFINITE, is_small, plan
 from convexnn.branching.node import Node
 from convexnn.branching.scores import by_layer
 from convexnn.branching.tree import no_signs
@@ -61,7 +61,7 @@ def begin(query: Query, effort: Effort, layers: LayerBounds) -> tuple[list[Node]
 def _together(query: Query, effort: Effort, base: LayerBounds, nodes: list[Node]) -> Array:
     """Semidefinite bounds of the rows in one run, worked into the nodes; returns points for an attack."""
     wanted = replace(effort, tol=0.2 * effort.tol, max_iter=None, first_failure=True)
-    evidence = METHODS[SEMIDEFINITE].propose(query, wanted, base)
+    evidence = IN_PARTS.propose(query, wanted, base)
     found = METHODS[SEMIDEFINITE].check(query, evidence.multiplier)
     for r, node in enumerate(nodes):
         prefix = f"row{r}/"

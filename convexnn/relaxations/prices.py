@@ -117,10 +117,14 @@ def check_prices(query: Query, multiplier: Mapping[str, Array]) -> Array:
     bounds = read_bounds(query, multiplier)
     if bounds.empty:
         return np.full(query.n_rows, -np.inf)
-    shape = [(query.n_rows, len(low)) for low in bounds.lower]
-    prices = [np.zeros(size) for size in shape]
+    return priced_bounds(query, bounds, read_prices(query, multiplier))
+
+
+def read_prices(query: Query, multiplier: Mapping[str, Array]) -> list[Array]:
+    """Prices (q, units) of every layer from the keys of `price_keys`: zero where missing, nan for wrong shapes."""
+    prices = [np.zeros((query.n_rows, units)) for units in query.network.n_hidden]
     for row in range(query.n_rows):
-        for layer, size in enumerate(shape):
-            given = np.asarray(multiplier.get(f"row{row}/price{layer}", np.zeros(size[1])), dtype=np.float64)
-            prices[layer][row] = given if given.shape == (size[1],) else np.nan
-    return priced_bounds(query, bounds, prices)
+        for layer, units in enumerate(query.network.n_hidden):
+            given = np.asarray(multiplier.get(f"row{row}/price{layer}", np.zeros(units)), dtype=np.float64)
+            prices[layer][row] = given if given.shape == (units,) else np.nan
+    return prices

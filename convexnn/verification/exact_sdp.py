@@ -25,7 +25,8 @@ from convexnn.relaxations.arrow.chart import chart_of
 from convexnn.relaxations.arrow.evidence import has_relaxation
 from convexnn.relaxations.arrow.forms import compose as compose_rounded
 from convexnn.relaxations.arrow.problem import Relaxation
-from convexnn.relaxations.prices import slope_prices
+from convexnn.relaxations.arrow.products import read_products
+from convexnn.relaxations.prices import read_prices, slope_prices
 from convexnn.verification.exact_bounds import ExactBounds, outputs, priced
 from convexnn.verification.exact_forms import ExactForms, compose
 from convexnn.verification.exact_numbers import Rationals, fraction, rational, rational_type, rationals, round_up
@@ -55,14 +56,21 @@ def sdp_between(query: Query, multiplier: Mapping[str, Array], bounds: ExactBoun
     """
     prices = slope_prices(query, layout)
     found = priced(bounds, *outputs(query), lambda k, _: prices[k])
+    if any("/price" in key for key in multiplier):
+        given = read_prices(query, multiplier)
+        if all(np.isfinite(layer).all() for layer in given):
+            found = np.minimum(found, priced(bounds, *outputs(query), lambda k, _: given[k]))
     rows = [row for row in range(query.n_rows) if f"row{row}/y" in multiplier]
     if not rows or layout.empty or not has_relaxation(query, layout):
         return found
-    reader = _Reader.of(query, layout, bounds, np.shape(multiplier[f"row{rows[0]}/y"]))
+    readers: dict[tuple[int, ...], _Reader] = {}
     for row in rows:
         if f"row{row}/nu" not in multiplier:
             raise CertificateError(f"The multiplier holds row{row}/y without row{row}/nu.")
-        value = reader.bound(row, multiplier[f"row{row}/y"], multiplier[f"row{row}/nu"])
+        y, nu, products = multiplier[f"row{row}/y"], multiplier[f"row{row}/nu"], multiplier.get(f"row{row}/products")
+        shape = np.shape(y)
+        readers[shape] = readers[shape] if shape in readers else _Reader.of(query, layout, bounds, shape)
+        value = readers[shape].bound(row, y, nu, products)
         found[row] = found[row] if value is None else min(found[row], value)
     return found
 
@@ -96,12 +104,15 @@ class _Reader:
         forms = compose(query, bounds, chart, plain.layer, plain.unit, plain.scale)
         return cls(query, relaxation, forms, _signed(query, rounded, forms))
 
-    def bound(self, row: int, y: Array, nu: Array) -> Any:
+    def bound(self, row: int, y: Array, nu: Array, products: Array | None = None) -> Any:
         """Rational bound of a row, None where these multipliers prove nothing."""
         parts = self._parts(y, nu)
         if parts is None:
             return None
-        S, cost = self._small_matrix(row, parts)
+        mixed = self._products(products)
+        if mixed is None:
+            return None
+        S, cost = self._small_matrix(row, parts, mixed)
         reach = (self.forms.upper * self.forms.upper).sum() if self.relaxation.m else rational(0)
         for repair in REPAIRS:
             found = _least_value(S, repair)
@@ -134,20 +145,34 @@ class _Reader:
         found["nu"] = rationals(np.maximum(v[relaxation.n_rows :], least))
         return found
 
-    def _small_matrix(self, row: int, parts: Parts) -> tuple[Rationals, Any]:
+    def _products(self, given: Array | None) -> list[tuple[int, int, Any]] | None:
+        """Products ``(i, j, c)`` for the variables of the forms, c rational; None where a number is not finite."""
+        if given is None:
+            return []
+        relaxation, values = read_products(self.relaxation, given)
+        if not np.isfinite(values).all():
+            return None
+        pairs, factor = relaxation.products, rationals(self.forms.unit) / rationals(relaxation.forms.scale)
+        found = _short(rationals(pairs.signs * values) * factor[pairs.i] * factor[pairs.j])
+        return [(int(i), int(j), c) for i, j, c in zip(pairs.i, pairs.j, found, strict=True)]
+
+    def _small_matrix(self, row: int, parts: Parts, products: list[tuple[int, int, Any]]) -> tuple[Rationals, Any]:
         """S with the multiplier of the constant left out, and the cost of the other multipliers."""
         forms, m, d = self.forms, self.relaxation.m, self.relaxation.d
         half, zero = rational_type()(1, 2), rational(0)
         linear = -forms.outputs[row]
         Z = np.full((1 + m, 1 + m), zero, dtype=object)
         B = np.full((1 + m, d), zero, dtype=object)
+        gaps = forms.units.copy()
+        gaps[np.arange(m), 1 + np.arange(m)] -= rational(1)  # s - z
+        for i, j, c in [*((j, j, parts["zero"][j]) for j in range(m)), *products]:  # c z_i (s_j - z_j)
+            Z[1 + i] = Z[1 + i] + half * c * gaps[j][: 1 + m]
+            Z[:, 1 + i] = Z[:, 1 + i] + half * c * gaps[j][: 1 + m]
+            B[1 + i] = B[1 + i] + half * c * gaps[j][1 + m :]
+            if i != j and c < 0:
+                linear = linear - c * forms.upper[i] * gaps[j]
         for j in range(m):
-            gap = forms.units[j].copy()
-            gap[1 + j] = gap[1 + j] - rational(1)  # s - z
-            linear = linear + parts["over"][j] * gap
-            Z[1 + j] = Z[1 + j] + half * parts["zero"][j] * gap[: 1 + m]
-            Z[:, 1 + j] = Z[:, 1 + j] + half * parts["zero"][j] * gap[: 1 + m]
-            B[1 + j] = half * parts["zero"][j] * gap[1 + m :]
+            linear = linear + parts["over"][j] * gaps[j]
             Z[1 + j, 1 + j] = Z[1 + j, 1 + j] + parts["box"][j]
             linear[1 + j] = linear[1 + j] - parts["box"][j] * forms.upper[j]
             if "cut" in parts:

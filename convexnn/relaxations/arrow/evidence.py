@@ -23,7 +23,8 @@ from convexnn.relaxations.arrow.chart import chart_of
 from convexnn.relaxations.arrow.definiteness import lack_of_definiteness
 from convexnn.relaxations.arrow.forms import compose
 from convexnn.relaxations.arrow.problem import ArrowProblem, Relaxation
-from convexnn.relaxations.prices import priced_bounds, slope_prices
+from convexnn.relaxations.arrow.products import read_products, spliced
+from convexnn.relaxations.prices import priced_bounds, read_prices, slope_prices
 from convexnn.relaxations.support import refuse_smooth_units
 from convexnn.rigorous import UNIT, gamma, product_up, sum_up
 
@@ -58,7 +59,9 @@ def check_arrow(query: Query, multiplier: Mapping[str, Array]) -> Array:
     query : Query
     multiplier : mapping of str to array
         ``row{r}/y`` and ``row{r}/nu`` for some of the rows, and evidence for the bounds. Any numbers are valid:
-        entries with the wrong sign are set to zero, what is lacking of positive definiteness is paid for.
+        entries with the wrong sign are set to zero, what is lacking of positive definiteness is paid for. A row may
+        also have ``row{r}/products`` (n, 3), see :mod:`convexnn.relaxations.arrow.products`, and prices of the linear
+        relaxation ``row{r}/price{layer}``: the smallest of what is proved counts.
 
     Returns
     -------
@@ -74,14 +77,17 @@ def check_arrow(query: Query, multiplier: Mapping[str, Array]) -> Array:
     if bounds.empty:
         return np.full(query.n_rows, -np.inf)
     found = linear_bounds(query, bounds)
+    if any("/price" in key for key in multiplier):
+        found = np.minimum(found, priced_bounds(query, bounds, read_prices(query, multiplier)))
     rows = [row for row in range(query.n_rows) if f"row{row}/y" in multiplier]
     if not rows or not has_relaxation(query, bounds):
         return found
-    reader = Reader.of(query, bounds).for_length(np.shape(multiplier[f"row{rows[0]}/y"]))
+    reader = Reader.of(query, bounds)
     for row in rows:
         if f"row{row}/nu" not in multiplier:
             raise CertificateError(f"The multiplier holds row{row}/y without row{row}/nu.")
-        found[row] = min(found[row], reader.bound(row, multiplier[f"row{row}/y"], multiplier[f"row{row}/nu"]))
+        y, nu, products = multiplier[f"row{row}/y"], multiplier[f"row{row}/nu"], multiplier.get(f"row{row}/products")
+        found[row] = min(found[row], reader.for_length(np.shape(y)).bound(row, y, nu, products))
     return found
 
 
@@ -113,10 +119,30 @@ class Reader:
         plain = self.relaxation
         if plain.triangle or plain.m == 0 or shape != (plain.n_rows + plain.m,):
             return self
-        return Reader(Relaxation(plain.chart, plain.forms, True), self.reach)
+        return self._with_triangles
 
-    def bound(self, row: int, y: Array, nu: Array) -> float:
+    @cached_property
+    def _with_triangles(self) -> Reader:
+        return Reader(Relaxation(self.relaxation.chart, self.relaxation.forms, True), self.reach)
+
+    def with_products(self, y: Array, products: Array) -> tuple[Reader, Array]:
+        """The reader of one row with products of units, and its y with their multipliers at their place.
+
+        Raises
+        ------
+        CertificateError
+        """
+        wanted = (self.relaxation.n_rows,)
+        if np.shape(y) != wanted:
+            raise CertificateError(f"The multiplier y has shape {np.shape(y)}; these bounds need {wanted}.")
+        relaxation, values = read_products(self.relaxation, products)
+        return Reader(relaxation, self.reach), spliced(relaxation, np.asarray(y, dtype=np.float64), values)
+
+    def bound(self, row: int, y: Array, nu: Array, products: Array | None = None) -> float:
         """Rigorous upper bound of a row; ``inf`` for nan and infinite numbers."""
+        if products is not None:
+            reader, y = self.with_products(y, products)
+            return reader.bound(row, y, nu)
         v = self._multipliers(row, y, nu)
         if not np.isfinite(v).all():
             return np.inf
@@ -162,15 +188,31 @@ class Reader:
         on_constant[: relaxation.m] += chord * cut
         zero, box = y[relaxation.group("zero")], y[relaxation.group("box")]
         rows, inputs, squares, lengths = self._absolute
-        sums = np.linalg.norm(on_constant @ rows) + y[0] + np.linalg.norm(problem.objective[:p])
-        sums += (1.0 + np.abs(relaxation.chord_level)) @ cut + np.linalg.norm(chord * cut)
         products = np.linalg.norm(zero * lengths) + np.linalg.norm((1.0 + relaxation.forms.upper) * box)
+        below, sums = np.square(zero) @ squares, 0.0
+        if len(relaxation.products):  # sums of many terms: the general allowance instead of that of a handful
+            mixed = self._absolute_products(zero, y, on_constant)
+            below = np.square(mixed @ inputs[: relaxation.m]).sum(axis=0)
+            sums += float(np.linalg.norm(mixed @ rows[: relaxation.m]))
+        sums += np.linalg.norm(on_constant @ rows) + y[0] + np.linalg.norm(problem.objective[:p])
+        sums += (1.0 + np.abs(relaxation.chord_level)) @ cut + np.linalg.norm(chord * cut)
         top = on_constant @ inputs + np.abs(problem.objective[p:])
-        whole = float(np.sqrt(((np.square(top) + np.square(zero) @ squares) / N).sum()))
-        relative = 4.0 * gamma(relaxation.d + relaxation.m + len(relaxation.Rh) + 32)
+        whole = float(np.sqrt(((np.square(top) + below) / N).sum()))
+        terms = relaxation.d + 2 * relaxation.m + len(relaxation.Rh) + 2 * len(relaxation.products) + 32
+        relative = 4.0 * gamma(terms)
         total = relative * (sums + found * (found + 2.0 * whole) + relative * whole * whole)
         total += 4.0 * gamma(16) * products  # a handful of roundings each
         return float(total * SUMMATION + 1e-290 * (1.0 + whole) ** 2)
+
+    def _absolute_products(self, zero: Array, y: Array, on_constant: Array) -> Array:
+        """Absolute coefficients (m, m) of ``z_i r_j``, all added; those of ``r_j`` alone are added to on_constant."""
+        relaxation = self.relaxation
+        products, high = relaxation.products, ~relaxation.products.low
+        values = y[relaxation.pairs]
+        found = np.diag(np.abs(zero))
+        np.add.at(found, (products.i, products.j), values)
+        np.add.at(on_constant, products.j[high], relaxation.forms.upper[products.i[high]] * values[high])
+        return found
 
     @cached_property
     def _absolute(self) -> tuple[Array, Array, Array, Array]:
@@ -184,6 +226,8 @@ class Reader:
         """What the errors of the forms can add to the bound."""
         relaxation, forms = self.relaxation, self.relaxation.forms
         over = v[relaxation.group("over")] + np.abs(v[relaxation.group("zero")]) * forms.upper
+        products = relaxation.products  # either factor is at most u
+        np.add.at(over, products.j, forms.upper[products.i] * np.abs(v[relaxation.pairs]))
         if relaxation.triangle:
             over = over + relaxation.chord * v[relaxation.group("cut")]
         signs = v[relaxation.group("extra")][: len(forms.signs_error)]

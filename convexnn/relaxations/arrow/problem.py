@@ -17,32 +17,9 @@ from numpy.typing import NDArray
 
 from convexnn.relaxations.arrow.chart import Chart
 from convexnn.relaxations.arrow.forms import Forms
+from convexnn.relaxations.arrow.rows import Places, Products, RowGroup
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class RowGroup:
-    """Rows ``p' X q <= or = cost``, one a unit: where their vectors stand in the stack ``[e0; z; r; extra; g; tau]``.
-
-    Attributes
-    ----------
-    name : str
-    p, q : slice
-        Into the stack; p is e0 or z.
-    at : slice
-        Into the multipliers.
-    """
-
-    name: str
-    p: slice
-    q: slice
-    at: slice
-
-    @property
-    def on_constant(self) -> bool:
-        """Whether p is e0."""
-        return self.p.stop == 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +38,14 @@ class Relaxation:
     forms : Forms
     triangle : bool
         Whether the upper side of the triangle ``z <= u (s - l) / (u - l)`` is a row as well.
+    products : Products
+        Rows of pairs of units.
     """
 
     chart: Chart
     forms: Forms
     triangle: bool = False
+    products: Products = field(default_factory=Products)
     Rh: Array = field(init=False)
     W: Array = field(init=False)
     chord: Array = field(init=False)
@@ -123,23 +103,38 @@ class Relaxation:
     @cached_property
     def groups(self) -> tuple[RowGroup, ...]:
         """The rows in the order of y."""
-        m, p, x = self.m, self.p, self.extra
+        m, p, x, pairs = self.m, self.p, self.extra, self.products
         constant, z, r, last = slice(0, 1), slice(1, p), slice(p, p + m), p + m + x
-        parts = [("t", constant, constant), ("over", constant, r), ("zero", z, r), ("box", z, slice(last, last + m))]
-        if self.triangle:
-            parts.append(("cut", constant, slice(last + m, last + 2 * m)))
-        parts.append(("extra", constant, slice(p + m, last)))
+        parts: list[tuple[str, Places, Places, int, float]] = [
+            ("t", constant, constant, 1, 1.0),
+            ("over", constant, r, m, 1.0),
+            ("zero", z, r, m, 1.0),
+            ("box", z, slice(last, last + m), m, 1.0),
+            ("cut", constant, slice(last + m, last + 2 * m), m * self.triangle, 1.0),
+            ("low", 1 + pairs.i[pairs.low], p + pairs.j[pairs.low], int(pairs.low.sum()), 1.0),
+            ("high", last + pairs.i[~pairs.low], p + pairs.j[~pairs.low], int((~pairs.low).sum()), -1.0),
+            ("extra", constant, slice(p + m, last), x, 1.0),
+        ]
         found, start = [], 0
-        for name, left, right in parts:
-            stop = start + right.stop - right.start
-            if stop > start:
-                found.append(RowGroup(name, left, right, slice(start, stop)))
-            start = stop
+        for name, left, right, size, sign in parts:
+            if size:
+                found.append(RowGroup(name, left, right, slice(start, start + size), sign))
+            start += size
         return tuple(found)
+
+    @cached_property
+    def _places(self) -> dict[str, slice]:
+        return {group.name: group.at for group in self.groups}
 
     def group(self, name: str) -> slice:
         """Multipliers of the rows of a name; empty when there are none."""
-        return next((group.at for group in self.groups if group.name == name), slice(0, 0))
+        return self._places.get(name, slice(0, 0))
+
+    @cached_property
+    def pairs(self) -> slice:
+        """Multipliers of the rows of `products`, in their order."""
+        stop = self.group("extra").start if self.extra else self.n_rows
+        return slice(stop - len(self.products), stop)
 
     @cached_property
     def positive(self) -> NDArray[np.bool_]:
@@ -178,10 +173,15 @@ class Relaxation:
             on_constant[:m] -= self.chord * cut
         A = np.empty((p, p))
         B = np.empty((p, self.d))
+        if len(self.products):
+            mixed = self.mixed(zero, v[self.pairs], on_constant)
+            A[1:] = mixed @ self.Rh[:m]
+            B[1:] = mixed @ self.W[:m]
+        else:
+            A[1:] = zero[:, None] * self.Rh[:m]
+            B[1:] = zero[:, None] * self.W[:m]
         A[0] = on_constant @ self.Rh
-        A[1:] = zero[:, None] * self.Rh[:m]
         B[0] = on_constant @ self.W
-        B[1:] = zero[:, None] * self.W[:m]
         Z = 0.5 * (A + A.T)
         B *= 0.5
         index = np.arange(1, p)
@@ -194,6 +194,14 @@ class Relaxation:
         Z[0, 1:] += line
         Z[1:, 0] += line
         return Z, B, self.diagonal(v)
+
+    def mixed(self, zero: Array, pairs: Array, on_constant: Array) -> Array:
+        """Coefficients (m, m) of ``z_i r_j``; the part of the products on ``r_j`` alone is added to on_constant."""
+        products, high = self.products, ~self.products.low
+        found = np.diag(zero)
+        np.add.at(found, (products.i, products.j), products.signs * pairs)
+        np.add.at(on_constant, products.j[high], self.forms.upper[products.i[high]] * pairs[high])
+        return found
 
     def stack(self, base: Array) -> Array:
         """Gram matrix of the whole stack from that of ``[e0; z; r; extra]``."""
@@ -229,7 +237,7 @@ class Relaxation:
         """``A*(M)`` from the Gram matrix of the stack under M and the diagonal of the input block of M."""
         found = np.empty(self.n_rows + self.n_nu)
         for group in self.groups:
-            found[group.at] = gram[0, group.q] if group.on_constant else gram[group.p, group.q].diagonal()
+            found[group.at] = group.of(gram)
         return self.add_diagonal(found, diagonal)
 
     def adjoint_of(self, Mhh: Array, Mx: Array, diagonal: Array) -> Array:
@@ -243,6 +251,12 @@ class Relaxation:
         found[self.group("zero")] = cross
         found[self.group("box")] = Mhh.diagonal()[1:] - self.forms.upper * Mhh[0, 1:]
         found[self.group("extra")] = row[m:]
+        if len(self.products):
+            products = self.products
+            values = np.einsum("ij,ij->i", Mhh[1 + products.i], self.Rh[products.j])
+            values += np.einsum("ij,ij->i", Mx.T[1 + products.i], self.W[products.j])
+            above = self.forms.upper[products.i] * row[products.j] - values
+            found[self.pairs] = np.where(products.low, values, above)
         if self.triangle:
             found[self.group("cut")] = (
                 self.chord_level * Mhh[0, 0] + (1.0 - self.chord) * Mhh[0, 1:] - self.chord * row[:m]

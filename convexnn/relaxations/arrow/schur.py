@@ -8,7 +8,8 @@ from scipy.linalg.blas import dsyrk
 from scipy.linalg.lapack import dpotrf
 
 from convexnn.relaxations.arrow.factors import Completion, Grams, NotPositiveError, Primal, Slack, solve_lower
-from convexnn.relaxations.arrow.problem import Relaxation, RowGroup
+from convexnn.relaxations.arrow.problem import Relaxation
+from convexnn.relaxations.arrow.rows import RowGroup, corner
 
 Array = NDArray[np.float64]
 #: Relative growth of the diagonal, against cancellation at the end.
@@ -57,11 +58,11 @@ def schur_factor(relaxation: Relaxation, primal: Primal, done: Completion, slack
 
 def _block(grams: Grams, left: RowGroup, right: RowGroup) -> Array:
     X, G = grams.X, grams.G
-    block = X[left.q, right.p] * G[left.p, right.q]
-    block = block + X[left.p, right.q] * G[left.q, right.p]
-    block += X[left.q, right.q] * G[left.p, right.p]
-    block += X[left.p, right.p] * G[left.q, right.q]
-    block *= 0.25
+    block = corner(X, left.q, right.p) * corner(G, left.p, right.q)
+    block = block + corner(X, left.p, right.q) * corner(G, left.q, right.p)
+    block += corner(X, left.q, right.q) * corner(G, left.p, right.p)
+    block += corner(X, left.p, right.p) * corner(G, left.q, right.q)
+    block *= 0.25 * left.sign * right.sign
     return block
 
 
@@ -70,7 +71,7 @@ def _input_block(relaxation: Relaxation, grams: Grams, group: RowGroup) -> Array
     X, G = grams.inputs_X, grams.inputs_G
     block = X[:, group.p] * G[:, group.q]
     block += X[:, group.q] * G[:, group.p]
-    block *= 0.5
+    block *= 0.5 * group.sign
     return block.sum(axis=0)[None] if relaxation.chart.is_ball else block
 
 

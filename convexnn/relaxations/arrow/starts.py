@@ -11,6 +11,8 @@ from convexnn.relaxations.arrow.problem import ArrowProblem, Relaxation
 Array = NDArray[np.float64]
 #: Typical multiplier of the rows with a sign, as a share of the largest objective coefficient.
 FLOOR_SHARE = 0.2
+#: The same for a product of two units, as a share of that.
+PAIR_SHARE = 0.05
 #: Slack of t at a cold start and at a warm one, as shares of the bound.
 COLD_SLACK, WARM_SLACK = 0.2, 0.1
 #: Shrinking of the sampled moments toward their diagonal, so that X is well inside the cone.
@@ -32,6 +34,7 @@ def dual_start(problem: ArrowProblem) -> Array | None:
     except NotPositiveError:  # numbers that overflow or vanish
         return None
     v = np.where(relaxation.positive, floor, 0.0)
+    v[relaxation.pairs] *= PAIR_SHARE
     v[relaxation.group("zero")] = -2.0 * zero  # rows are z r = z s - z z: the square enters with the other sign
     v[0] = 0.0
     shape = _input_multipliers(problem, left)
