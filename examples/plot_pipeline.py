@@ -40,8 +40,8 @@ for parameters, mean, deviation in zip(
 print("chosen:", search.best_params_)
 
 # %%
-# The held-out error is flat where ``lam`` is small. Among candidates that are within one standard deviation of the best, the largest
-# ``lam`` has the smallest Lipschitz bound: the error cannot tell them apart, the certificate can.
+# The held-out error is flat where ``lam`` is small. Among candidates that are within one standard deviation of the
+# best, the largest ``lam`` has the smallest Lipschitz bound: the error cannot tell them apart, the certificate can.
 near = -scores["mean_test_score"] <= -search.best_score_ + scores["std_test_score"][search.best_index_]
 safest = max((scores["params"][k] for k in np.flatnonzero(near)), key=lambda p: p["safesnnregressor__lam"])
 models = {"least held-out error": search.best_estimator_, "safest within a deviation": pipeline.set_params(**safest)}

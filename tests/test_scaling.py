@@ -43,16 +43,17 @@ def searched(X, y):
     return GridSearchCV(pipeline, grid, cv=2).fit(X, y)
 
 
-@pytest.mark.parametrize("processes", [False, True])
 class TestOnACluster:
+    """The first on workers that are processes of their own, the second on threads."""
+
     pytestmark = slow_on_dask
 
-    def test_a_grid_search_finds_the_same_parameters(self, processes, tmp_path):
+    def test_a_grid_search_finds_the_same_parameters(self, tmp_path):
         rng = np.random.default_rng(0)
         X = rng.standard_normal((80, 3)) * [1.0, 5.0, 0.2] + 2.0
         y = np.sin(X[:, 0]) + 0.1 * X[:, 1] + 0.1 * rng.standard_normal(80)
         serial = searched(X, y)
-        with cluster(tmp_path, processes):
+        with cluster(tmp_path, processes=True):
             spread = searched(X, y)
         assert spread.best_params_ == serial.best_params_
         np.testing.assert_allclose(
@@ -62,14 +63,14 @@ class TestOnACluster:
         worst = serial.cv_results_["mean_test_score"].min()
         assert serial.best_score_ > worst + 0.1  # the choice matters, so that agreeing on it says something
 
-    def test_a_pattern_search_from_many_starts_finds_the_same_network(self, processes, tmp_path):
+    def test_a_pattern_search_from_many_starts_finds_the_same_network(self, tmp_path):
         rng = np.random.default_rng(1)
         X = rng.uniform(-2, 2, (40, 2))
         y = np.sin(2 * X[:, 0]) * np.cos(X[:, 1])
         start = Network.shallow(rng.standard_normal((5, 2)), rng.standard_normal(5), rng.standard_normal(5))
         options = {"lam": 1e-3, "rounds": 1, "n_starts": 3, "random_state": 0}
         serial = pattern_search(start, X, y, n_jobs=1, **options)
-        with cluster(tmp_path, processes):
+        with cluster(tmp_path, processes=False):
             spread = pattern_search(start, X, y, n_jobs=2, **options)
         assert spread.objective == pytest.approx(serial.objective, rel=1e-9)
         assert [step.move for step in spread.history] == [step.move for step in serial.history]
