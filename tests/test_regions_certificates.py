@@ -59,7 +59,7 @@ def test_sandwich_and_save_and_check(rng, name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "facets"])
 @pytest.mark.parametrize("activation", [ReLU(), LeakyReLU(0.1)])
 def test_every_method_and_several_outputs(rng, method, activation):
     network, known = shallow(rng, k=3, activation=activation), regions(rng)
@@ -191,4 +191,4 @@ def test_refusals(rng):
     with pytest.raises(InvalidInputError):
         region_bound(network, ellipsoid(np.zeros(3), np.ones(3)))
     with pytest.raises(InvalidInputError):
-        region_bound(shallow(rng, activation=Tanh()), L2Ball(1.0), method="paired")
+        region_bound(shallow(rng, activation=Tanh()), L2Ball(1.0), method="sdp")

@@ -12,7 +12,14 @@ Array = NDArray[np.float64]
 
 
 def attained(
-    network: Network, region: Region, output: Array | None = None, *, n: int = 64, steps: int = 40, seed: int = 0
+    network: Network,
+    region: Region,
+    output: Array | None = None,
+    *,
+    n: int = 64,
+    steps: int = 40,
+    seed: int = 0,
+    starts: Array | None = None,
 ) -> float:
     """Largest ``output'f`` found by projected gradient ascent from random points of the region, in float64.
 
@@ -24,11 +31,16 @@ def attained(
         Weights of the outputs; default the only one.
     n, steps, seed : int
         Starts (half of them on the surface), steps of each, seed of the draws.
+    starts : array, shape (m, r), optional
+        More starts, in the unit variable of the region.
     """
     weights = np.ones(1) if output is None else output
     rng = np.random.default_rng(seed)
     X = np.vstack([region.sample(n // 2, rng), region.sample_surface(n - n // 2, rng), region.center[None]])
-    E = region.project_unit(region.coordinates(X)[0])
+    E = region.coordinates(X)[0]
+    if starts is not None and starts.ndim == 2 and starts.shape[1] == region.n_axes:
+        E = np.vstack([E, starts[np.isfinite(starts).all(axis=1)]])
+    E = region.project_unit(E)
     best = -np.inf
     for step in range(steps):
         X = region.image(E)

@@ -15,11 +15,9 @@ from sklearn.utils.validation import column_or_1d
 
 from convexnn.certificate import Certificate
 from convexnn.certificates.region import certified_regions
-from convexnn.certificates.region_facets import EXACT as FACETS_EXACT
-from convexnn.certificates.region_facets import METHOD as FACETS
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network
-from convexnn.regions.region import BALL, BOX, Region
+from convexnn.regions.region import BALL, Region
 from convexnn.restrictions.rows import distinct_rows
 from convexnn.training.region_facets import FacetOptions, train_region_facets
 from convexnn.training.region_options import RegionOptions, RegionTraining
@@ -156,8 +154,6 @@ def trained(
 
 def proved_regions(certificate: Certificate) -> tuple[Region, ...]:
     """The regions that a certificate of a trainer is about."""
-    if certificate.method in (FACETS, FACETS_EXACT):
-        return (Region(certificate.multiplier["center"], certificate.multiplier["axes"], BOX),)
     return certified_regions(certificate)
 
 

@@ -125,7 +125,8 @@ def _with_rho(A: Array, g: Array, rho: Array, kind: str, best: float) -> tuple[f
     My = M @ y
     sizes = np.abs(g) + 2.0 * np.abs(M) @ np.abs(y)
     residual = np.abs(g + 2.0 * My) + 2.0 * gamma(n + 8) * sizes
-    rest = norm_up(residual) ** 2 / (4.0 * low) * (1.0 + 16.0 * UNIT)
+    size = norm_up(residual)
+    rest = size * size / (4.0 * low) * (1.0 + 16.0 * UNIT)  # inf where a power would raise
     value = float(g @ y + y @ My)
     error = 4.0 * gamma(2 * n + 16) * float(np.abs(y) @ sizes) + (n + 2) * n * TINY
     moved = 4.0 * UNIT * float(np.sum(np.abs(np.diag(A)) + rho))  # rounding of the diagonal of M

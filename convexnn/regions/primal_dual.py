@@ -137,16 +137,17 @@ def _iterate(program: Program, point: _Point) -> _Point | None:
 
 def _longest_s(point: _Point, dS: Blocks) -> float:
     """Largest feasible step up to one of the slacks."""
-    return min(1.0, _big_step(point.factor, dS.big), _plane_step(point.S, dS))
+    return min(1.0, big_step(point.factor, dS.big), _plane_step(point.S, dS))
 
 
 def _longest_x(point: _Point, dX: Blocks) -> float:
     """The same for the moments; a matrix that is not positive definite by rounding gives none."""
     factor = cholesky(point.X.big, lower=True, check_finite=False)
-    return min(1.0, _big_step(factor, dX.big), _plane_step(point.X, dX))
+    return min(1.0, big_step(factor, dX.big), _plane_step(point.X, dX))
 
 
-def _big_step(factor: Array, change: Array) -> float:
+def big_step(factor: Array, change: Array) -> float:
+    """Largest step from ``factor factor'`` along a symmetric matrix that stays positive semidefinite."""
     half = solve_triangular(factor, change, lower=True, check_finite=False)
     scaled = solve_triangular(factor, half.T, lower=True, check_finite=False)
     least = float(eigvalsh(0.5 * (scaled + scaled.T), subset_by_index=[0, 0], check_finite=False)[0])

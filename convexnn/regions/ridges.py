@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convexnn.activations import Activation, Identity, LeakyReLU, Polynomial, ReLU
+from convexnn.activations import Activation, Identity, LeakyReLU, Polynomial, ReLU, Sigmoid, Tanh
 from convexnn.exceptions import InvalidInputError
 from convexnn.regions.region import BALL, BOX
+from convexnn.regions.smooth import smooth_pieces
 from convexnn.rigorous import UNIT, gamma, row_norms_up, sum_up
 from convexnn.values import ByValue
 
 Array = NDArray[np.float64]
 
+COARSE, FINE = 24, 256  # cells of smooth units
 FAR = 1e4  # kinks farther away than this (in half widths of the interval) are left out also on whole lines
 
 
@@ -30,7 +32,7 @@ class Units(ByValue):
     kind : {"ball", "box"}
         ``|e|_2 <= 1`` or ``|e|_inf <= 1``.
     activation : Activation
-        ReLU, LeakyReLU, Polynomial or Identity.
+        ReLU, LeakyReLU, Polynomial, Identity, Tanh or Sigmoid.
     error : array, shape (h,)
         The pre-activations are known up to this (rounding of what made the weights).
     groups : array of int, shape (h,)
@@ -57,8 +59,8 @@ class Units(ByValue):
             raise InvalidInputError("The units hold NaN or infinite numbers.")
         if self.kind not in (BALL, BOX):
             raise InvalidInputError(f"kind must be {BALL!r} or {BOX!r}, got {self.kind!r}.")
-        if not isinstance(self.activation, ReLU | LeakyReLU | Polynomial | Identity):
-            raise InvalidInputError(f"Majorants are known for ReLU, LeakyReLU and polynomials, not {self.activation}.")
+        if not isinstance(self.activation, ReLU | LeakyReLU | Polynomial | Identity | Tanh | Sigmoid):
+            raise InvalidInputError(f"No majorants are known for {self.activation}.")
         error = np.asarray(self.error, dtype=np.float64)
         object.__setattr__(self, "error", error if error.shape == (h,) else np.zeros(h))
         groups = np.asarray(self.groups if len(np.atleast_1d(self.groups)) else np.arange(h))
@@ -136,14 +138,24 @@ class Ridges(ByValue):
         return np.asarray(self.exists.sum(axis=1) > 1)
 
 
-def ridges(units: Units, *, tight: bool = True) -> Ridges:
+def ridges(units: Units, *, tight: bool = True, cells: int = FINE) -> Ridges:
     """The pieces of all groups, for majorants on the interval that each can reach (tight) or on whole lines.
 
     Whole lines give the semidefinite program of the paper. Also there, kinks that lie ``FAR`` outside the interval do
     not count: the units are exactly linear on the region, and no solver sees numbers of very different size.
+
+    Parameters
+    ----------
+    units : Units
+    tight : bool
+        For units with kinks; others have pieces on their interval anyhow.
+    cells : int
+        Of tanh and logistic units: few (``COARSE``) for a solver, many for a proof.
     """
     if isinstance(units.activation, Polynomial | Identity):
         return _parabolas(units)
+    if isinstance(units.activation, Tanh | Sigmoid):
+        return _smooth(units, cells)
     leak = units.activation.slope if isinstance(units.activation, LeakyReLU) else 0.0
     V, group, c, b = units.weights[units.leads], units.groups, units.outer, units.biases
     sigma = units.ratios()
@@ -223,6 +235,18 @@ def _parabolas(units: Units) -> Ridges:
     edge = np.full_like(q, np.inf)
     offset = sum_up([units.offset, *slack])
     return Ridges(V, reach, q, k, e, -edge, edge, offset, units.kind)
+
+
+def _smooth(units: Units, cells: int) -> Ridges:
+    """Tanh and logistic units: parabolas on small cells."""
+    V, group, c, sigma = units.weights[units.leads], units.groups, units.outer, units.ratios()
+    missed = reach_up(units.weights - sigma[:, None] * V[group], units.kind)
+    missed += 4.0 * UNIT * reach_up(units.weights, units.kind) * (np.abs(sigma) != 1.0)
+    known = np.nextafter(units.error + missed, np.inf) * ((units.error > 0) | (missed > 0))
+    reach = reach_up(V, units.kind)
+    pieces = smooth_pieces(units.activation, group, c, sigma, units.biases, reach, cells)
+    offset = sum_up([units.offset, *(np.abs(c) * known * (1.0 + 4.0 * UNIT))])
+    return Ridges(V, reach, *pieces, offset, units.kind)
 
 
 def as_units(
