@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from convexnn.search import SearchResult, pattern_search
     from convexnn.solvers import available_solvers, solve
     from convexnn.threats import Box, L2Ball, LInfBall
+    from convexnn.torch import LipSDPRegularizer, margin_bounds
     from convexnn.training import pretrain
     from convexnn.verification import CertificationReport, CertifyOptions, Verdict, certify
     from convexnn.verification.properties import PropertyResult, verify_property
@@ -93,6 +94,7 @@ _HOMES = {
     "convexnn.search": "SearchResult pattern_search",
     "convexnn.solvers": "available_solvers solve",
     "convexnn.threats": "Box L2Ball LInfBall",
+    "convexnn.torch": "LipSDPRegularizer margin_bounds",
     "convexnn.training": "pretrain",
     "convexnn.verification": "CertificationReport CertifyOptions Verdict certify",
     "convexnn.verification.properties": "PropertyResult verify_property",
@@ -118,6 +120,7 @@ __all__ = [
     "L2Ball",
     "LInfBall",
     "LeakyReLU",
+    "LipSDPRegularizer",
     "Logistic",
     "MultiMargin",
     "Network",
@@ -159,6 +162,7 @@ __all__ = [
     "global_lam_max",
     "lam_max",
     "lipschitz",
+    "margin_bounds",
     "optimality_gap",
     "path",
     "pattern_search",

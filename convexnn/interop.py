@@ -113,7 +113,7 @@ def linear_layers(module: torch.nn.Module) -> list[torch.nn.Linear]:
 
 
 def layers_from_torch(module: torch.nn.Module) -> tuple[Layers, Activation]:
-    """Weights and activation of an ``nn.Sequential`` of Linear, activation, ..., Linear.
+    """Weights and activation of an ``nn.Sequential`` of Linear, activation, ..., Linear, as float64 arrays.
 
     Dropout, Identity and Flatten layers are passed over: they do nothing at inference on flat inputs.
     An Identity alone between two Linear layers is the identity activation.
@@ -123,9 +123,21 @@ def layers_from_torch(module: torch.nn.Module) -> tuple[Layers, Activation]:
     UnsupportedModelError
         Names the layer that cannot be represented.
     """
+    linear, activation = sequential_parts(module)
+    return tuple(_linear_arrays(layer) for _, layer in linear), activation
+
+
+def sequential_parts(module: torch.nn.Module) -> tuple[list[tuple[str, torch.nn.Linear]], Activation]:
+    """Linear layers with their dotted names, and the activation between them; see :func:`layers_from_torch`.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Names the layer that cannot be represented.
+    """
     from torch import nn
 
-    layers: list[tuple[Array, Array]] = []
+    layers: list[tuple[str, nn.Linear]] = []
     activations: list[Activation] = []
     identity = False  # since the last Linear
     for label, layer in flatten_torch(module):
@@ -133,7 +145,8 @@ def layers_from_torch(module: torch.nn.Module) -> tuple[Layers, Activation]:
             if len(layers) > len(activations) and not identity:
                 raise UnsupportedModelError(f"Layer {label!r} follows another Linear without an activation between.")
             activations += [Identity()] * (len(layers) - len(activations))
-            layers.append(_linear_arrays(layer, label))
+            _check_linear(layer, label)
+            layers.append((label, layer))  # type: ignore[arg-type]
             identity = False
         elif (activation := torch_activation(layer)) is not None:
             if len(activations) != len(layers) - 1:
@@ -146,7 +159,18 @@ def layers_from_torch(module: torch.nn.Module) -> tuple[Layers, Activation]:
                 f"Layer {label!r} is {layer}; supported are Linear, ReLU, LeakyReLU with a slope in [0, 1), Tanh, "
                 f"Sigmoid, PolynomialLayer, Dropout, Identity and Flatten()."
             )
-    return tuple(layers), _single_activation(activations, len(layers))
+    _refuse_hooks(module)
+    return layers, _single_activation(activations, len(layers))
+
+
+def _refuse_hooks(module: torch.nn.Module) -> None:
+    """Refuse layers whose call is changed by hooks: what they do cannot be read."""
+    for name, layer in module.named_modules():
+        if layer._forward_hooks or layer._forward_pre_hooks:
+            where = f"Layer {name!r} ({type(layer).__name__})" if name else "The model"
+            raise UnsupportedModelError(
+                f"{where} has forward hooks, which may change what it computes; remove them (handle.remove()) first."
+            )
 
 
 def _is_linear(layer: torch.nn.Module) -> bool:
@@ -163,19 +187,33 @@ def _does_nothing(layer: torch.nn.Module) -> bool:
     return type(layer) is nn.Dropout or (type(layer) is nn.Flatten and layer.start_dim == 1)
 
 
-def _linear_arrays(layer: Any, label: str) -> tuple[Array, Array]:
+def _check_linear(layer: Any, label: str) -> None:
+    """Refuse a Linear layer whose weights cannot be read."""
     from torch.nn.parameter import is_lazy
 
-    if is_lazy(layer.weight):
+    if "weight" in layer._parameters and is_lazy(layer.weight):
         raise UnsupportedModelError(f"Layer {label!r} is a LazyLinear without weights; run the model on data once.")
     if "weight" not in layer._parameters and not hasattr(layer, "parametrizations"):
         raise UnsupportedModelError(
             f"The weights of layer {label!r} are computed by a hook before a call (older weight_norm, spectral_norm), "
             "so those it holds may be old; remove the hook first."
         )
-    weight = layer.weight.detach().cpu().double().numpy().copy()
-    bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().cpu().double().numpy().copy()
-    return weight, bias
+    if any(part.is_meta for part in layer.parameters()):
+        raise UnsupportedModelError(
+            f"The weights of layer {label!r} lie on the device 'meta' and have no values; load them first "
+            "(module.to_empty(device='cpu'), then load_state_dict)."
+        )
+
+
+def _linear_arrays(layer: Any) -> tuple[Array, Array]:
+    weight = as_array(layer.weight)
+    return weight, np.zeros(len(weight)) if layer.bias is None else as_array(layer.bias)
+
+
+def as_array(tensor: torch.Tensor) -> Array:
+    """A float64 copy of a real tensor of any dtype and device."""
+    found: Array = tensor.detach().cpu().double().numpy().copy()
+    return found
 
 
 def _single_activation(activations: list[Activation], n_layers: int) -> Activation:

@@ -40,7 +40,7 @@ ARROWS: tuple[tuple[str, ...], ...] = (
     ("global_gap",),
     ("certificates",),
     ("training", "model_parts", "search", "verification"),
-    ("refinement", "torch"),
+    ("refinement", "torch", "constraints"),
     ("paths",),
     ("estimators",),
     ("report", "plotting"),

@@ -19,7 +19,7 @@ from convexnn.lipsdp import maximize, stack, t_from_multiplier
 from convexnn.network import Network
 from convexnn.refinement import TrainingObjective
 from convexnn.threats import L2Ball, LInfBall
-from convexnn.training import ADMMTrainer, AdversarialTrainer, LipschitzTrainer, LipSDPRegularizer, pretrain
+from convexnn.training import ADMMTrainer, AdversarialTrainer, LipschitzTrainer, pretrain
 from convexnn.training.data import canonical_rows
 from convexnn.training.lipsdp_prox import ProximalStep, bound_matrix, shrink
 from convexnn.training.problem import Scaling, TrainingProblem
@@ -65,121 +65,11 @@ def servo():
     return standard[~test, :-1], standard[~test, -1]
 
 
-# -- the regularizer --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("activation", [torch.nn.ReLU(), torch.nn.Tanh(), torch.nn.LeakyReLU(0.1), torch.nn.Sigmoid()])
-@pytest.mark.parametrize("k", [1, 3])
-def test_regularizer_gradient_is_the_finite_difference(rng, activation, k):
-    module = random_network(rng, k=k).to_torch()
-    module[1] = activation
-    regularizer = LipSDPRegularizer(module, tol=1e-11 if k == 1 else 1e-9)
-    regularizer().backward()
-    for layer in (module[0], module[2]):
-        direction = torch.as_tensor(rng.standard_normal(tuple(layer.weight.shape)))
-        slope = float((layer.weight.grad * direction).sum())
-        values = []
-        with torch.no_grad():
-            for step in (1e-5, -2e-5):
-                layer.weight += step * direction
-                values.append(float(regularizer()))
-            layer.weight += 1e-5 * direction
-        assert (values[0] - values[1]) / 2e-5 == pytest.approx(slope, rel=1e-4, abs=1e-5)
-    assert module[0].bias.grad is None
-    assert module[2].bias.grad is None
-
-
-@pytest.mark.parametrize("k", [1, 3])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_regularizer_is_the_certified_bound(rng, k, dtype):
-    module = random_network(rng, k=k).to_torch(dtype)
-    regularizer = LipSDPRegularizer(module)
-    value, certificate = regularizer(), regularizer.certificate()
-    assert value.dtype is dtype
-    assert value.item() == pytest.approx(certificate.bound, rel=1e-6)
-    assert certificate.check(Network.from_torch(module)) == certificate.bound
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("settings", [{}, {"exact_every": 10, "power_steps": 3}])
-def test_regularizer_in_a_loop_of_ones_own(data, settings):
-    X, y = (torch.as_tensor(part) for part in data)
-    module = random_network(np.random.default_rng(0), m=10).to_torch()
-    regularizer, optimizer = LipSDPRegularizer(module, **settings), torch.optim.Adam(module.parameters(), lr=0.02)
-    values = []
-    for _ in range(150):
-        optimizer.zero_grad()
-        loss = ((module(X)[:, 0] - y) ** 2).mean() + 0.1 * regularizer() ** 2
-        loss.backward()
-        optimizer.step()
-        values.append(loss.item())
-    assert values[-1] < 0.3 * values[0]
-    # between exact maximizations the value is that of a nearby factor: a lower bound, and close
-    value, bound = regularizer().item(), regularizer.certificate().bound
-    assert 0.999 * bound <= value <= bound * (1 + 1e-7)
-
-
-def test_regularizer_takes_a_pair_of_layers_without_bias():
-    hidden, output = torch.nn.Linear(3, 5, bias=False), torch.nn.Linear(5, 1, bias=False)
-    as_pair = LipSDPRegularizer((hidden, output), activation="tanh")
-    as_module = LipSDPRegularizer(torch.nn.Sequential(hidden, torch.nn.Tanh(), output))
-    assert as_pair().item() == as_module().item()
-
-
-def test_regularizer_of_zero_and_of_nan_weights():
-    module = random_network(np.random.default_rng(0)).to_torch()
-    regularizer = LipSDPRegularizer(module)
-    with torch.no_grad():
-        module[0].weight.zero_()
-    value = regularizer()
-    value.backward()
-    assert value.item() == 0
-    assert bool(module[0].weight.grad.isfinite().all())
-    with torch.no_grad():
-        module[0].weight[0, 0] = float("nan")
-    assert np.isnan(regularizer().item())
-
-
-def test_regularizer_of_one_unit():
-    # f = v relu(w'x): the Lipschitz constant is |v| |w|, here 2 * 5
-    module = Network.shallow([[3.0, 4.0]], [0.5], [-2.0]).to_torch()
-    assert LipSDPRegularizer(module)().item() == pytest.approx(10.0, rel=1e-9)
-
-
-def sequential(*sizes, activation=torch.nn.ReLU):
-    pairs = zip(sizes, sizes[1:], strict=False)
-    return torch.nn.Sequential(*[part for a, b in pairs for part in (torch.nn.Linear(a, b), activation())][:-1])
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (sequential(2, 2, 2, 1), "one hidden layer"),
-        ((torch.nn.Linear(2, 1),), "one hidden layer"),
-        (sequential(2, 2, 1, activation=torch.nn.GELU), "GELU"),
-        ((torch.nn.Linear(2, 3), torch.nn.Linear(4, 1)), "has 3 units, the output layer takes 4"),
-        (None, "pair of them; got None"),
-    ],
-)
-def test_regularizer_refuses_other_models(model, message):
-    with pytest.raises(UnsupportedModelError, match=message):
-        LipSDPRegularizer(model)
-
-
-@pytest.mark.parametrize("settings", [{"exact_every": 0}, {"power_steps": -1}])
-def test_regularizer_refuses_bad_settings(settings):
-    with pytest.raises(InvalidInputError, match="exact_every must be"):
-        LipSDPRegularizer(sequential(2, 2, 1), **settings)
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_trainers_run_on_cuda(data):
     for make in TRAINERS.values():
         result = quick(*data, make(), device="cuda")
         assert result.best_objective < result.history[0]["objective"]
-    module = random_network(np.random.default_rng(0)).to_torch().to("cuda")
-    LipSDPRegularizer(module)().backward()
-    assert module[0].weight.grad.is_cuda
 
 
 # -- the Lipschitz objective ------------------------------------------------------------------------------------------

@@ -78,19 +78,26 @@ def maximize_deep(
     DeepLipSDP
         Never trusted: every t >= 0 gives a valid bound.
     """
-    reached, read = _reached(weights), _reached([W.T for W in weights[::-1]])[::-1]
+    reached = _reached(weights)
     depth = np.concatenate([np.full(len(W), k) for k, W in enumerate(weights[:-1])])
     t = np.where(np.concatenate(reached[1:-1]), UNREAD, UNREACHED * 2.0 ** (-20.0 * depth))
-    alive = [a & b for a, b in zip(reached, read, strict=True)]
-    if not all(mask.any() for mask in alive) or slopes[1] <= 0.0:
+    alive = paths_of_weights(weights)
+    if alive is None or slopes[1] <= 0.0:
         return DeepLipSDP(t, 0.0, 0)
     kept = [W[np.ix_(rows, columns)] for W, rows, columns in zip(weights, alive[1:], alive[:-1], strict=True)]
     norms = [float(np.linalg.norm(W, 2)) for W in kept]
-    path = _Path([W / norm for W, norm in zip(kept, norms, strict=True)], slopes)
+    path = Path([W / norm for W, norm in zip(kept, norms, strict=True)], slopes)
     path.follow(tol, max_iter)
     after = np.cumprod(np.square(norms)[::-1])[::-1]  # products of the squared norms of layer k and all later ones
     t[np.concatenate(alive[1:-1])] = path.t * np.repeat(after[1:], [len(W) for W in kept[:-1]])
     return DeepLipSDP(t, math.sqrt(max(path.lower, 0.0)) * float(np.prod(norms)), path.iterations)
+
+
+def paths_of_weights(weights: Sequence[Array]) -> list[NDArray[np.bool_]] | None:
+    """Inputs, units and outputs on a path of nonzero weights from an input to an output; None where there is none."""
+    reached, read = _reached(weights), _reached([W.T for W in weights[::-1]])[::-1]
+    alive = [a & b for a, b in zip(reached, read, strict=True)]
+    return alive if all(mask.any() for mask in alive) else None
 
 
 def _reached(weights: Sequence[Array]) -> list[NDArray[np.bool_]]:
@@ -101,7 +108,7 @@ def _reached(weights: Sequence[Array]) -> list[NDArray[np.bool_]]:
     return masks
 
 
-class _Path:
+class Path:
     """The central path of ``min s`` subject to M(s, t) >= 0, layers of norm one."""
 
     def __init__(self, weights: list[Array], slopes: tuple[float, float]) -> None:
@@ -118,7 +125,7 @@ class _Path:
         self.s, self.t = self._start(sizes, low, high)
         self.unit = self.s
         self.price = REGULARIZED * self.s / (self.units * self.t)
-        self.iterations, self.lower = 0, 0.0
+        self.iterations, self.lower, self.mu = 0, 0.0, self.s / self.order
 
     def _ends(self, layers: list[Array], slope: float) -> Array:
         """Columns ``e_i - slope w_i``, shape (order, units)."""
@@ -141,6 +148,7 @@ class _Path:
         return 1.05 * bound, np.concatenate(found[::-1])
 
     def matrix(self, s: float, t: Array) -> Array:
+        """M(s, t) in the coordinates of the path."""
         half = (self.P * t) @ self.Q.T
         M = self.constant + half + half.T
         M[np.diag_indices(self.d)] += s
@@ -179,9 +187,38 @@ class _Path:
             length *= 0.5
         return -1.0
 
+    def restart(self, t: Array) -> None:
+        """Begin at multipliers of a nearby problem where they are strictly feasible for some s."""
+        M = self.matrix(0.0, t)
+        own, cross, hidden = M[: self.d, : self.d], M[self.d :, : self.d], M[self.d :, self.d :]
+        try:
+            E = np.linalg.solve(np.linalg.cholesky(hidden), cross)
+        except np.linalg.LinAlgError:
+            return
+        s = 1.01 * float(np.linalg.eigvalsh(E.T @ E - own)[-1])
+        if 0.0 < s < self.s and math.isfinite(self.merit(s, t, 1.0)):
+            self.s, self.t, self.mu = s, t, 1e-3 * s / self.order
+
+    def centre(self, tol: float, max_iter: int = 12) -> None:
+        """Newton's method at the mu of a relative gap ``tol`` until it cannot come nearer to the centre."""
+        self.mu = tol * self.s / self.order
+        for _ in range(max_iter):
+            try:
+                decrement = self.newton(self.mu)
+            except np.linalg.LinAlgError:
+                return
+            self.iterations += 1
+            if decrement < 1e-9:
+                return
+
+    def dual(self) -> Array:
+        """Multiplier ``Y = mu M(s, t)^{-1}`` of the matrix inequality at a centre, scaled so that ``tr Y_00 = 1``."""
+        Y = cho_solve(cho_factor(self.matrix(self.s, self.t)), np.eye(self.order))
+        return Y / float(np.trace(Y[: self.d, : self.d]))
+
     def follow(self, tol: float, max_iter: int) -> None:
         """Decrease mu until ``mu order <= tol s``."""
-        mu = self.s / self.order
+        mu = self.mu
         while self.iterations < max_iter:
             try:
                 decrement = self.newton(mu)

@@ -6,7 +6,6 @@ from convexnn.training.base import Trainer, TrainingResult
 from convexnn.training.certified_margin import MarginOptions, MarginTraining, train_certified_margin
 from convexnn.training.gradient import AdamTrainer, SGDTrainer
 from convexnn.training.lipschitz_gradient import LipschitzTrainer
-from convexnn.training.lipsdp_regularizer import LipSDPRegularizer
 from convexnn.training.max_gradient import CertifiedOptions, CertifiedTraining, train_certified
 from convexnn.training.max_gradient_penalty import MaxGradientTrainer
 from convexnn.training.options import Progress, TrainingOptions
@@ -31,7 +30,6 @@ __all__ = [
     "CertifiedOptions",
     "CertifiedTraining",
     "FacetOptions",
-    "LipSDPRegularizer",
     "LipschitzTrainer",
     "MarginOptions",
     "MarginTraining",

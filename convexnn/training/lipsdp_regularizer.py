@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convexnn.activations import Activation, get_activation
-from convexnn.certificate import Certificate
-from convexnn.certificates.lipschitz import lipschitz
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
-from convexnn.interop import flatten_torch, is_torch_module, layers_from_torch
 from convexnn.lipsdp import gradient_vector, maximize, maximize_vector
-from convexnn.network import Network
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +75,7 @@ class WarmLipSDP:
         self.calls += 1
         if len(V) > 1:
             return self._several_outputs(W, V)
-        B = _rows(W, V[0], self.slopes)
+        B = rows_of(W, V[0], self.slopes)
         self._follow(B.detach(), exact)
         # the gradient of a norm that is zero counts as zero: a subgradient
         return 0.5 * (B @ self.factor).norm(dim=1).sum()
@@ -119,7 +114,7 @@ class WarmLipSDP:
         if len(outer) > 1:
             return maximize_vector(weights, outer, self.tol, self.factor, self.slopes).upper
         start = None if self.factor is None else self.factor.cpu().double().numpy()
-        B = _rows(torch_like(weights), torch_like(outer[0]), self.slopes).numpy()
+        B = rows_of(torch_like(weights), torch_like(outer[0]), self.slopes).numpy()
         return maximize(B, self.tol, start).upper
 
     def state(self) -> dict[str, np.ndarray[Any, Any]]:
@@ -134,88 +129,7 @@ class WarmLipSDP:
         self.factor = tuple(parts) if len(parts) == 2 else torch_like(parts[0]) if parts else None
 
 
-class LipSDPRegularizer:
-    """LipSDP Lipschitz bound (l2) of a torch network as a term for a training loop of one's own.
-
-        loss = mean((model(X) - y)**2) + lam * regularizer() ** 2
-        loss.backward()
-
-    Parameters
-    ----------
-    model : nn.Sequential, or pair of nn.Linear
-        Linear, activation, Linear (flattening nested Sequentials); or the hidden and the output layer. The layers
-        are read on every call, so the regularizer follows the optimizer, ``.to(...)`` and ``load_state_dict``.
-    activation : str or Activation, default "relu"
-        Of a pair of layers; a Sequential brings its own.
-    exact_every, power_steps, tol
-        See :class:`WarmLipSDP`; with the defaults every call is exact.
-
-    Raises
-    ------
-    UnsupportedModelError
-        For another number of layers, or an activation with unbounded slopes.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from convexnn.training import LipSDPRegularizer
-    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
-    >>> regularizer = LipSDPRegularizer(model)
-    >>> value = regularizer()
-    >>> value.backward()
-    >>> bool(value.item() <= regularizer.certificate().bound * (1 + 1e-6))
-    True
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        *,
-        activation: str | Activation = "relu",
-        exact_every: int = 1,
-        power_steps: int = 3,
-        tol: float = 1e-8,
-    ) -> None:
-        self.hidden, self.output, self.activation = _two_layers(model, activation)
-        self.lipsdp = WarmLipSDP(self.activation.slopes, exact_every=exact_every, power_steps=power_steps, tol=tol)
-
-    def __call__(self) -> torch.Tensor:
-        """L of the current weights: LipSDP to ``tol``, differentiable; not rounded upward."""
-        return self.lipsdp(self.hidden.weight, self.output.weight)
-
-    def certificate(self) -> Certificate:
-        """Certified upper bound on the Lipschitz constant (l2) of the current weights; anybody can check it."""
-        return lipschitz(self.network())
-
-    def network(self) -> Network:
-        """Network with the current weights."""
-        layers = []
-        for layer in (self.hidden, self.output):
-            W = layer.weight.detach().cpu().double().numpy()
-            layers.append((W, np.zeros(len(W)) if layer.bias is None else layer.bias.detach().cpu().double().numpy()))
-        return Network(layers, self.activation)
-
-
-def _two_layers(model: Any, activation: str | Activation) -> tuple[Any, Any, Activation]:
-    from torch import nn
-
-    if is_torch_module(model):
-        own = layers_from_torch(model)[1]  # names what it cannot read
-        linear = [layer for _, layer in flatten_torch(model) if isinstance(layer, nn.Linear)]
-    else:
-        own, linear = get_activation(activation), list(model) if isinstance(model, (tuple, list)) else []
-    if len(linear) != 2 or not all(isinstance(layer, nn.Linear) for layer in linear):
-        raise UnsupportedModelError(
-            f"LipSDP needs one hidden layer: an nn.Sequential with two nn.Linear, or a pair of them; got {model!r}."
-        )
-    if linear[0].out_features != linear[1].in_features:
-        raise UnsupportedModelError(
-            f"The hidden layer has {linear[0].out_features} units, the output layer takes {linear[1].in_features}."
-        )
-    return linear[0], linear[1], own
-
-
-def _rows(W: torch.Tensor, v: torch.Tensor, slopes: Slopes) -> torch.Tensor:
+def rows_of(W: torch.Tensor, v: torch.Tensor, slopes: Slopes) -> torch.Tensor:
     """Rows of :func:`convexnn.lipsdp.stack` in torch."""
     import torch
 
