@@ -66,3 +66,8 @@ _ = RegionTrainingDisplay.from_estimator(safe)
 
 # %%
 _ = RegionTrainingDisplay.from_estimator(safe, panel="accuracy")
+
+# %%
+# **What was proved.** The safe networks are negative on every point of the region, for the weights as they are stored;
+# the certificate is checked again from the weights alone (``convexnn check``). That samples outside are accepted was
+# counted, not proved.

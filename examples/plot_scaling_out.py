@@ -26,18 +26,18 @@ from sklearn.preprocessing import StandardScaler
 from convexnn import L2Ball, SafeSNNRegressor, certify, pattern_search, pretrain
 
 rng = np.random.default_rng(0)
-X = rng.uniform(-2, 2, (80, 2))
-y = np.sin(2 * X[:, 0]) * np.cos(X[:, 1]) + 0.1 * rng.standard_normal(80)
+X = rng.uniform(-2, 2, (40, 2))
+y = np.sin(2 * X[:, 0]) * np.cos(X[:, 1]) + 0.1 * rng.standard_normal(40)
 digits, labels = load_digits(return_X_y=True)
 digits = digits / 16
 judged = MLPClassifier((16,), alpha=1e-2, max_iter=200, tol=1e-2, random_state=0).fit(digits[:1200], labels[:1200])
-start = pretrain(X, y, hidden_units=8, epochs=200, random_state=0).network
+start = pretrain(X, y, hidden_units=5, epochs=200, random_state=0).network
 
 
 def grid_search():
     """The best weight and width, by cross-validation."""
-    pipeline = make_pipeline(StandardScaler(), SafeSNNRegressor(tol=1e-4, random_state=0))
-    grid = {"safesnnregressor__lam": [1e-3, 1e-1], "safesnnregressor__hidden_units": [4, 8]}
+    pipeline = make_pipeline(StandardScaler(), SafeSNNRegressor(tol=1e-3, random_state=0))
+    grid = {"safesnnregressor__lam": [1e-3, 1e-1], "safesnnregressor__hidden_units": [3, 6]}
     return GridSearchCV(pipeline, grid, cv=2).fit(X, y).best_params_
 
 
