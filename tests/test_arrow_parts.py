@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from convexnn.propagation.layer_bounds import crown_bounds
 from convexnn.relaxations.arrow.directions import Point, corrector_of, direction
 from convexnn.relaxations.arrow.factors import Completion, Slack, grams
 from convexnn.relaxations.arrow.problem import ArrowProblem
+from convexnn.relaxations.arrow.rows import Products
 from convexnn.relaxations.arrow.schur import schur_factor
 from convexnn.relaxations.arrow.sharing import Watch, spares
 from convexnn.relaxations.arrow.starts import dual_start, moved_to, primal_start
@@ -35,6 +38,11 @@ class Instance:
         signs[0][0] = 1
         query = query.with_signs(signs)
         self.relaxation = relaxation_of(query, crown_bounds(query), triangle)
+        if triangle:  # all that may be added
+            i, j = (np.append(part, part) for part in np.nonzero(~np.eye(self.relaxation.m, dtype=bool)))
+            chosen = np.flatnonzero(rng.random(len(i)) < 0.4)
+            products = Products(i[chosen], j[chosen], chosen < len(i) // 2)
+            self.relaxation = replace(self.relaxation, products=products)
         self.problem = ArrowProblem(self.relaxation, self.relaxation.forms.outputs[0])
         self.primal = primal_start(self.relaxation, 0)
         self.slack = Slack.at(self.problem, dual_start(self.problem))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.memory import require_memory
 from convexnn.propagation.layer_bounds import LayerBounds
 from convexnn.propagation.query import Query
 
@@ -123,6 +124,7 @@ def _normalized(A: Array) -> Array:
 
 
 def _solved(problem: Any, solver: str, options: dict[str, Any]) -> float:
+    require_memory(problem, solver, "Use the certifiers 'sdp', 'sdp_first_order' or 'lp', which read the structure")
     problem.solve(solver=solver, **options)
     return float(np.inf if problem.value is None else problem.value)
 
@@ -174,6 +176,7 @@ def sdp_reference(
     substitute: bool = True,
     triangle: bool = False,
     rlt: bool = False,
+    products: bool = False,
     solver: str = "CLARABEL",
     **options: Any,
 ) -> Array:
@@ -196,6 +199,8 @@ def sdp_reference(
         Add ``<z> <= u (<s> - l) / (u - l)``.
     rlt : bool, default False
         Add ``<(z - s)(s - l)> >= 0`` and ``<(u - s)(s - l)> >= 0``.
+    products : bool, default False
+        Add ``<z_i (z_j - s_j)> >= 0`` and ``<(u_i - z_i)(z_j - s_j)> >= 0`` for all pairs of units.
     solver : str
         Of cvxpy: "CLARABEL" or "SCS".
     **options
@@ -230,6 +235,9 @@ def sdp_reference(
         floor, top = np.maximum(low, 0.0) * e0, np.maximum(high, 0.0) * e0
         rows += [moment(Z, Z - S) == 0, moment(Z - floor, top - Z) >= 0]
         rows += [moment(Z - S, S - low * e0) >= 0, moment(high * e0 - S, S - low * e0) >= 0] if rlt else []
+        if products:
+            i, j = np.nonzero(~np.eye(len(own), dtype=bool))
+            rows += [moment(Z[i], (Z - S)[j]) >= 0, moment((top - Z)[i], (Z - S)[j]) >= 0] if len(i) else []
     rows += _input_rows(query, problem, P, moment)
     objectives = [o @ P[:, 0] for o in problem.outputs]
     return np.array([_solved(cp.Problem(cp.Maximize(value), rows), solver, options) for value in objectives])
