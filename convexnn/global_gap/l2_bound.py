@@ -74,6 +74,8 @@ class DualBound(ByValue):
     def lower(self, kappa: float) -> float:
         """Lower bound on every network's objective, given an upper bound on kappa of the multipliers."""
         theta = self._best(self.limit(kappa))
+        if theta == 0.0:  # also where the multipliers overflow
+            return self.constant
         return self.constant + theta * self.linear - theta * theta * self.quadratic
 
     def _best(self, limit: float) -> float:

@@ -31,6 +31,9 @@ from convexnn.values import ByValue
 Array = NDArray[np.float64]
 
 
+HUGE = 1e120  # far below the root of the largest float, above everything that proves anything
+
+
 @dataclass(frozen=True, eq=False)
 class LipschitzMultipliers(ByValue):
     """Multipliers of :func:`lipschitz_global_bound`, on the distinct rows of X; any numbers give a valid bound.
@@ -149,9 +152,7 @@ def bound_on_rows(
 
     With ``give_up`` the search ends as well once a point shows that ``wanted`` cannot be proved.
     """
-    arrays = (multipliers.nu, multipliers.linear, multipliers.root)
-    if not all(np.isfinite(part).all() for part in arrays):
-        multipliers = LipschitzMultipliers(*(np.zeros(part.shape) for part in arrays))
+    multipliers = _usable(rows, multipliers)
     problem = pricing_problem(rows, multipliers)
     bound = DualBound.of(rows, lam, multipliers)
     target = max(bound.kappa_for(wanted), bound.floor)
@@ -160,6 +161,16 @@ def bound_on_rows(
     pricing = ramp_upper(problem, goal, tol=tol, time_limit=time_limit, seeds=seeds, above=above)
     kappa = problem.upper(pricing.upper)
     return LipschitzBound(bound.lower(kappa), kappa / max(bound.floor, 1e-300), pricing, problem)
+
+
+def _usable(rows: DistinctRows, multipliers: LipschitzMultipliers) -> LipschitzMultipliers:
+    """The multipliers; zeros, which prove nothing, where they are not finite or their products would overflow."""
+    arrays = (multipliers.nu, multipliers.linear, multipliers.root)
+    reach = max(float(np.abs(rows.X).max(initial=0.0)), 1.0)
+    largest = max(float(np.abs(part).max(initial=0.0)) for part in arrays)
+    if all(np.isfinite(part).all() for part in arrays) and reach * largest <= HUGE:
+        return multipliers
+    return LipschitzMultipliers(*(np.zeros(part.shape) for part in arrays))
 
 
 def pricing_problem(rows: DistinctRows, multipliers: LipschitzMultipliers) -> RampProblem:

@@ -102,7 +102,8 @@ def _block_matrix(P: Array, R: Array, W: Array, V: Array, total: float, height: 
     M[d:, :d] = 0.5 * total * (V @ W)
     M[:d, d:] = M[d:, :d].T
     relative = 2.0 * gamma(W.shape[0] + 16)
-    blocks = abs(height) * max(norm_up(P) ** 2, norm_up(R) ** 2)
+    size = max(norm_up(P), norm_up(R))
+    blocks = abs(height) * (size * size)  # inf where a power would raise
     cross = abs(total) * float(row_norms_up(W) @ row_norms_up(V.T))
     return M, relative * (blocks + cross) * (1.0 + 4.0 * W.size * UNIT) + M.shape[0] ** 2 * 2.0**-1000
 
