@@ -36,7 +36,7 @@ REGRESSORS = [
 CLASSIFIERS = [
     SafeSNNClassifier(**FAST),
     PolynomialSNNClassifier(tol=1e-3),
-    SafeRegionClassifier(L2Ball(0.1), 4, max_iter=3, random_state=0),
+    SafeRegionClassifier(L2Ball(0.1), 2, max_iter=0, random_state=0),
 ]
 ESTIMATORS = [*REGRESSORS, *CLASSIFIERS]
 each = pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda estimator: type(estimator).__name__)
@@ -76,6 +76,7 @@ def test_representations_are_short_and_free_of_work(estimator):
     assert repr(clone(estimator)) == repr(estimator)
 
 
+@pytest.mark.slow
 @each
 def test_weights_reach_the_fit_through_a_pipeline_and_a_search(estimator):
     X, y = data(estimator)
@@ -95,6 +96,7 @@ def test_weights_reach_the_fit_through_a_pipeline_and_a_search(estimator):
     np.testing.assert_array_equal(outputs(ignored, X), outputs(clone(estimator).fit(X, y), X))
 
 
+@pytest.mark.slow
 @each
 def test_zero_weight_removes_and_two_repeats(estimator):
     X, y = data(estimator)
@@ -105,6 +107,7 @@ def test_zero_weight_removes_and_two_repeats(estimator):
     np.testing.assert_allclose(outputs(weighted, X), outputs(repeated, X), atol=1e-7)
 
 
+@pytest.mark.slow
 @each
 def test_frames_keep_their_names(estimator):
     pd = pytest.importorskip("pandas")
@@ -119,6 +122,7 @@ def test_frames_keep_their_names(estimator):
     assert outputs(nested, frame).shape == y.shape
 
 
+@pytest.mark.slow
 @each
 def test_searches_and_bags(estimator):
     X, y = data(estimator, n=40)
@@ -133,6 +137,7 @@ def test_searches_and_bags(estimator):
     assert np.isfinite(scores["test_score"]).all()
 
 
+@pytest.mark.slow
 def test_votes_targets_and_probabilities():
     X, y = data(REGRESSORS[0])
     voting = VotingRegressor([(str(i), estimator) for i, estimator in enumerate(REGRESSORS)]).fit(X, y)
@@ -178,6 +183,7 @@ needs_callbacks = pytest.mark.skipif(not has_callbacks(), reason="this scikit-le
 
 
 @needs_callbacks
+@pytest.mark.slow
 @each
 def test_callbacks_hear_every_fit(estimator):
     X, y = data(estimator)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from convexnn.exceptions import SolverError, UnsupportedModelError
 from convexnn.lipsdp.deep import maximize_deep, normalized_layers
 from convexnn.lipsdp.deep_bound import plain_bound_deep, upper_bound_deep
+from convexnn.memory import require_memory
 from convexnn.network import Network
 
 Array = NDArray[np.float64]
@@ -116,6 +117,7 @@ def deep_lmi_value(network: Network, solver: str = "CLARABEL", **options: Any) -
     import cvxpy as cp
 
     problem = deep_lmi_problem(network)
+    require_memory(problem, solver, "Use lipschitz(method='deep_lipsdp')")
     try:
         problem.solve(solver=solver, **options)
     except cp.error.SolverError as error:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convexnn.memory import require_memory
 from convexnn.quadratic.form import QuadraticForm
 
 Array = NDArray[np.float64]
@@ -62,5 +63,6 @@ def _one(form: QuadraticForm, x: Array, sign: float) -> float:
     unit = margin / max(float(np.linalg.norm(slope)), 1e-3)  # in these units margin and slope are one: well conditioned
     scaled = QuadraticForm(form.Q * unit**2 / margin, sign * slope * unit / margin, sign)
     program = distance_program(scaled, np.zeros(len(x)), sign)
+    require_memory(program, "clarabel", "Use distance_to_boundary, which is exact without a semidefinite program")
     program.solve(solver="CLARABEL", tol_gap_abs=1e-9, tol_gap_rel=1e-9, tol_feas=1e-9)
     return unit * float(np.sqrt(max(program.value, 0.0)))

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.conic.run import require_usable
 from convexnn.exceptions import SolverError
 from convexnn.lipsdp import multiplier_from_t, multiplier_from_t_vector
+from convexnn.memory import require_memory
 from convexnn.network import Network
-from convexnn.conic.run import require_usable
 
 Array = NDArray[np.float64]
 FLOOR = 1e-11
@@ -95,6 +96,7 @@ def _solve(network: Network, solver: str, options: dict[str, Any]) -> tuple[Arra
         raise SolverError(f"The solver {solver!r} is not installed; installed: {cp.installed_solvers()}.")
     if name == "MOSEK":
         require_usable("mosek")
+    require_memory(problem, name, "Use lipschitz(method='lipsdp') without a solver: it works with the merged units")
     try:
         problem.solve(solver=name, **options)
     except cp.error.SolverError as error:

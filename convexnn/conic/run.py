@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from convexnn.exceptions import InvalidInputError, SolverError
+from convexnn.memory import require_memory
 
 if TYPE_CHECKING:
     import cvxpy
@@ -113,9 +114,23 @@ def require_usable(solver: str) -> None:
         raise SolverError(f"solver={solver!r} was asked but is not installed; run `pip install {solver}`")
 
 
-def run_problem(problem: cvxpy.Problem, solver: str, options: dict[str, Any], verbose: int) -> None:
-    """Call the solver; every error of cvxpy or of the solver leaves as SolverError with its cause."""
+#: What a program too large for a generic solver is told.
+STRUCTURED = (
+    "Use solver='auto' or 'interior_point', which read the structure ('column_generation' for polynomial networks, "
+    "'first_order' for the largest data)"
+)
+
+
+def run_problem(
+    problem: cvxpy.Problem, solver: str, options: dict[str, Any], verbose: int, instead: str = STRUCTURED
+) -> None:
+    """Call the solver; every error of cvxpy or of the solver leaves as SolverError with its cause.
+
+    A problem that the memory of this machine could not hold is refused before it is compiled, and ``instead`` is said.
+    """
     import cvxpy
+
+    require_memory(problem, solver, instead)
 
     known: tuple[type[BaseException], ...] = (cvxpy.SolverError, ArithmeticError, ValueError, TypeError, RuntimeError)
     if solver == "mosek":

@@ -272,6 +272,9 @@ def _solve_auto(program: Program, request: Request) -> Solution:
         name = "column_generation" if is_quadratic(program.structure()) else "interior_point"
         try:
             own = _solve_named(program, name, request)
+            if isinstance(request.start, Solution) and _is_poor(own, request):  # misled by a start far away
+                cold = _solve_named(program, name, replace(request, start=None))
+                own = min(own, cold, key=lambda solution: (solution.gap, solution.objective))
         except SolverError as error:
             _warn(f"{WORDS[name]} failed ({error}); falling back to a generic solver")
         else:
