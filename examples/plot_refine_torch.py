@@ -47,6 +47,6 @@ print(f"checked again: {refinement.certificate.check(refinement.network):.3f}")
 _ = ObjectiveDisplay.from_history(refinement.history, refinement.solution.lower_bound)
 
 # %%
-# **What was proved.** The module that came back is not worse than yours, by the objective that both are judged by; it is
-# the best one with your module's activation patterns, up to the gap; and its Lipschitz constant is at most the bound.
+# **What was proved.** The module that came back is not worse than yours, by the objective that both are judged by; it
+# is the best one with your module's activation patterns, up to the gap; its Lipschitz constant is at most the bound.
 # That the test error falls was not proved: hold out data for that.

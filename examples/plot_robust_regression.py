@@ -41,7 +41,7 @@ _ = RobustnessCurveDisplay.from_table(table, units="standard deviations")
 print(robustness_sheet(table))
 
 # %%
-# **What was proved.** For the network of the convex program: its training objective is within the gap of the best network
-# with these activation patterns, and no perturbation of these test rows within a radius has a larger mean squared error
-# than the table says. An attack shows how much of that is reached. Nothing was proved about rows that are not here,
-# and the targets themselves promise nothing.
+# **What was proved.** For the network of the convex program: its training objective is within the gap of the best
+# network with these activation patterns, and no perturbation of these test rows within a radius has a larger mean
+# squared error than the table says. An attack shows how much of that is reached. Nothing was proved about rows that
+# are not here, and the targets themselves promise nothing.
