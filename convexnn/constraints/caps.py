@@ -1,0 +1,150 @@
+"""Upper bounds over a region inside the training program: one matrix inequality, linear in the units.
+
+``relu(a) <= a/2 + (a^2 / kappa + kappa) / 4`` for the units that add, ``-relu(a) <= -tau a`` with tau in [0, 1] fixed
+for those that subtract; what is left is a quadratic on a ball or box, bounded by multipliers rho of the region.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.constraints.shape import Cap
+from convexnn.regions.region import BALL
+
+if TYPE_CHECKING:
+    import cvxpy
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CapDual:
+    """Multiplier of the matrix inequality, or None."""
+
+    matrix: Any = None
+
+
+@dataclass(frozen=True)
+class Halfspace:
+    """``<H, U> + h_a'linear + h_c constant >= h_0`` for every feasible point, over all units."""
+
+    H: Array
+    h_a: Array
+    h_c: float
+    h_0: float
+
+
+@dataclass(frozen=True)
+class CapProgram:
+    """A cap with the slopes of the units that subtract.
+
+    Attributes
+    ----------
+    cap : Cap
+    signs : array, shape (g p,)
+        Of all units.
+    tau : array, shape (g p,)
+        In [0, 1]; read where ``cap.sign * signs < 0``.
+    """
+
+    cap: Cap
+    signs: Array
+    tau: Array
+
+    @property
+    def adds(self) -> NDArray[np.bool_]:
+        """Units that add to ``sign f``."""
+        return np.asarray(self.cap.sign * self.signs > 0)
+
+    @property
+    def frame(self) -> Array:
+        """Matrix (d + 1, r + 1) that takes a row ``(w, b)`` to the coordinates of the unit ball or box."""
+        region = self.cap.region
+        axes = np.diag(region.axes) if region.axes.ndim == 1 else region.axes
+        d, r = axes.shape
+        frame = np.zeros((d + 1, r + 1))
+        frame[:d, :r], frame[:d, r], frame[d, r] = axes, region.center, 1.0
+        return frame
+
+    def conditions(self, U: Any, linear: Any, constant: Any, label: str) -> list[cvxpy.Constraint]:
+        """The matrix inequality for all units ``U`` (g p, d + 1).
+
+        Implements: docs/theory/shape_constraints.md, Proposition 7.
+        """
+        return self._inequality(U, linear, constant, self.cap.value, self.tau, label)
+
+    def _inequality(self, U: Any, linear: Any, constant: Any, value: Any, tau: Any, label: str) -> Any:
+        import cvxpy as cp
+
+        sign, adds, frame = self.cap.sign, np.flatnonzero(self.adds), self.frame
+        rest = np.flatnonzero(~self.adds)
+        r, m = frame.shape[1] - 1, len(adds)
+        moved = sign * (U @ frame)  # sign f, in the coordinates of the region
+        h = sign * (cp.hstack([linear, constant]) @ frame)
+        h = h + (0.5 * cp.sum(moved[adds], axis=0) if m else 0)
+        h = h + (tau[rest] @ moved[rest] if len(rest) else 0)
+        kappa = cp.Variable(m, nonneg=True) if m else None
+        rho = cp.Variable(1 if self.cap.region.kind == BALL else r, nonneg=True)
+        spread = rho * np.ones(r) if self.cap.region.kind == BALL else rho
+        corner = sign * value - h[r] - cp.sum(rho) - (0.25 * cp.sum(kappa) if m else 0)
+        side = cp.reshape(-0.5 * h[:r], (r, 1), order="C")
+        blocks = [[cp.diag(spread), side], [side.T, cp.reshape(corner, (1, 1), order="C")]]
+        if m:
+            V = 0.5 * moved[adds]
+            blocks[0].append(V[:, :r].T)
+            blocks[1].append(cp.reshape(V[:, r], (1, m), order="C"))
+            blocks.append([V[:, :r], cp.reshape(V[:, r], (m, 1), order="C"), cp.diag(kappa)])
+        matrix = cp.bmat(blocks)
+        return [(0.5 * (matrix + matrix.T) >> 0).set_label(label)]
+
+    def best_tau(self, U: Array, linear: Array, constant: float) -> CapProgram:
+        """The same cap with the slopes that bound given units best (one semidefinite program)."""
+        import cvxpy as cp
+
+        tau, value = cp.Variable(len(self.signs)), cp.Variable()
+        conditions = self._inequality(U, linear, constant, value, tau, "cap")
+        problem = cp.Problem(cp.Minimize(self.cap.sign * value), [*conditions, tau >= 0, tau <= 1])
+        problem.solve(solver="CLARABEL")
+        if tau.value is None:
+            return self
+        return CapProgram(self.cap, self.signs, np.clip(tau.value, 0.0, 1.0))
+
+    def halfspace(self, dual: CapDual, n_units: int) -> Halfspace | None:
+        """What a multiplier says about every feasible point: moments of the region, made admissible first.
+
+        For moments Z of a distribution on the region (last entry 1) and any ``|w_i| <= 1``, ``Z = F F'``::
+
+            sign value >= sign (a, c) frame mu + sum_+ (mu + F w_i)'u_i / 2 + sum_- tau_j mu'u_j
+
+        Implements: docs/theory/shape_constraints.md, Proposition 8.
+        """
+        frame, adds = self.frame, np.flatnonzero(self.adds)
+        r, m = frame.shape[1] - 1, len(adds)
+        if dual.matrix is None or np.shape(dual.matrix) != (r + 1 + m, r + 1 + m) or not np.isfinite(dual.matrix).all():
+            return None
+        matrix = 0.5 * (dual.matrix + dual.matrix.T)
+        weight = float(matrix[r, r])
+        if not weight > 0:
+            return None
+        values, vectors = np.linalg.eigh(matrix[: r + 1, : r + 1] / weight)
+        F = vectors * np.sqrt(np.maximum(values, 0.0))
+        last = float(np.linalg.norm(F[r]))
+        if not last > 0:
+            return None
+        F[r] /= last
+        sizes = np.linalg.norm(F[:r]) if self.cap.region.kind == BALL else np.linalg.norm(F[:r], axis=1, keepdims=True)
+        F[:r] /= np.maximum(sizes, 1.0) * (1 + 1e-14)
+        mu = F @ F[r]
+        W = np.linalg.lstsq(F, -2 * matrix[: r + 1, r + 1 :] / weight, rcond=None)[0]
+        W /= np.maximum(np.linalg.norm(W, axis=0), 1.0) * (1 + 1e-14)
+        moments = np.zeros((n_units, r + 1))
+        moments[adds] = 0.5 * (mu + (F @ W).T)
+        rest = np.flatnonzero(~self.adds)
+        moments[rest] = self.tau[rest, None] * mu
+        factor = -weight * self.cap.sign
+        middle = factor * (frame @ mu)
+        return Halfspace(factor * moments @ frame.T, middle[:-1], float(middle[-1]), factor * self.cap.value)

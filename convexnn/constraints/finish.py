@@ -1,0 +1,131 @@
+"""The last digits: fixed values snapped, what is missing taken from an affine function with room, the best constant."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convexnn.certificates.region import region_bound
+from convexnn.constraints.guarantees import _negated, proved_slope
+from convexnn.constraints.layout import Layout, Point
+from convexnn.constraints.pieces import pieces_of
+from convexnn.constraints.repair import slope_unit, snapped
+from convexnn.constraints.shape import Cap
+from convexnn.network import Network
+from convexnn.regions.region import BALL
+
+Array = NDArray[np.float64]
+
+
+def finished(layout: Layout, point: Point, max_nodes: int) -> Network | None:
+    """Network of a point, changed as little as it takes to keep the demands; None when no affine function can help.
+
+    Mixtures ``(1 - t) f + t l`` with an affine function l that keeps all demands keep what both keep, since every set
+    of demands here is convex; t is the smallest that proves the rest.
+
+    Implements: docs/theory/shape_constraints.md, Lemma 3.
+    """
+    point = snapped(layout, _centred(layout, point))
+    goal: tuple[Array, float] | None = None
+    for factor in (1.0, 2.0, 4.0):
+        shares = _shares(layout, point, goal, max_nodes)
+        if shares == 0.0:
+            return layout.decode(point)
+        goal = goal or affine_goal(layout)
+        if goal is None:
+            return None
+        shares = _shares(layout, point, goal, max_nodes)
+        if not shares <= 1.0:
+            return None
+        t = min(1.0, factor * (shares * (1 + 1e-9) + 1e-14))
+        mixed = Point((1 - t) * point.U, (1 - t) * point.linear + t * goal[0], (1 - t) * point.constant + t * goal[1])
+        point = snapped(layout, mixed)
+    return layout.decode(point)
+
+
+def _centred(layout: Layout, point: Point) -> Point:
+    """The best constant, where nothing fixes it; caps are kept by moving it, when that is all that is wrong."""
+    shape = layout.shape
+    if shape.is_odd or shape.values:
+        return point
+    if not shape.caps:
+        s = layout.structure
+        rest = layout.predictions(replace(point, constant=0.0))
+        if s.is_squared:
+            return replace(point, constant=float(s.weight @ (s.y - rest)))
+        shift = s.sample_loss.best_constant(rest + point.constant, s.y, s.weight)
+        return replace(point, constant=point.constant + float(shift))
+    network = layout.decode(point)
+    excess = {sign: max((cap_excess(network, cap) for cap in shape.caps if cap.sign == sign), default=-math.inf)
+              for sign in (1.0, -1.0)}  # fmt: skip
+    up, down = excess[1.0], excess[-1.0]
+    shift = -up if up > 0 else down if down > 0 else 0.0
+    if up > 0 and down > 0 or (shift and max(up + shift, down - shift) > 1e-9 * (1 + abs(shift))):
+        return point  # both sides are short of room: mix instead
+    slack = 1e-13 * (abs(shift) + abs(point.constant)) * float(np.sign(shift))
+    return replace(point, constant=point.constant + shift + slack)
+
+
+def cap_excess(network: Network, cap: Cap) -> float:
+    """Proved ``max sign f - sign value`` over the region of a cap; at most zero where it is kept."""
+    return region_bound(network if cap.sign > 0 else _negated(network), cap.region).bound - cap.sign * cap.value
+
+
+def _shares(layout: Layout, point: Point, goal: tuple[Array, float] | None, max_nodes: int) -> float:
+    """Smallest share of the affine goal that repairs everything: 0 for nothing to do, ``inf`` for beyond repair."""
+    network = layout.decode(point)
+    pieces = pieces_of(network)
+    share = 0.0
+    for demand in layout.shape.slopes:
+        bound, _, _ = proved_slope(pieces, demand.direction, demand.domain, target=demand.low, max_nodes=max_nodes)
+        if bound >= demand.low:
+            continue
+        lack = demand.low - float(bound)
+        there = math.nan if goal is None else float(demand.direction @ goal[0]) - demand.low
+        share = max(share, max(lack, 1e-300) / (lack + there) if there > 0 else math.inf)
+    for cap in layout.shape.caps:
+        excess = cap_excess(network, cap)
+        if excess <= 0:
+            continue
+        there = math.nan if goal is None else -_affine_excess(cap, *goal)
+        share = max(share, excess / (excess + there) if there > 0 else math.inf)
+    return share
+
+
+def _affine_excess(cap: Cap, linear: Array, constant: float) -> float:
+    region = cap.region
+    slopes = linear * region.axes if region.axes.ndim == 1 else linear @ region.axes
+    spread = float(np.linalg.norm(slopes)) if region.kind == BALL else float(np.abs(slopes).sum())
+    return cap.sign * (float(linear @ region.center) + constant) + spread - cap.sign * cap.value
+
+
+def affine_goal(layout: Layout) -> tuple[Array, float] | None:
+    """Best affine function that keeps all demands with room to spare, or None when there is none."""
+    import cvxpy as cp
+
+    s, shape = layout.structure, layout.shape
+    unit, height = slope_unit(layout), float(np.sqrt(layout.base.scale)) or 1.0
+    a, c, room = cp.Variable(shape.n_inputs), cp.Variable(), cp.Variable(nonneg=True)
+    conditions = [room <= 0.1, (shape.projector @ a == a) if layout.skip else (a == 0)]
+    conditions += [c == 0] if shape.is_odd else []
+    conditions += [demand.direction @ a >= demand.low + room * unit for demand in shape.slopes]
+    conditions += [value.point @ a + c == value.value for value in shape.values]
+    conditions += [a == gradient.gradient for gradient in shape.gradients]
+    for cap in shape.caps:
+        axes = np.diag(cap.region.axes) if cap.region.axes.ndim == 1 else cap.region.axes
+        spread = cp.norm(axes.T @ a, 2 if cap.region.kind == BALL else 1)
+        level = cap.sign * cap.value - room * height
+        conditions.append(cap.sign * (cap.region.center @ a + c) + spread <= level)
+    error = cp.sum_squares(cp.multiply(np.sqrt(s.weight), s.X[:, :-1] @ a + c - s.y)) / height**2
+    problem = cp.Problem(cp.Minimize(error - 100 * room), conditions)
+    try:
+        problem.solve(solver="CLARABEL")
+    except cp.SolverError:
+        return None
+    if problem.status not in ("optimal", "optimal_inaccurate") or a.value is None or not room.value > 1e-7:
+        return None
+    linear = shape.projector @ a.value if layout.skip else np.zeros(shape.n_inputs)
+    return linear, 0.0 if shape.is_odd else float(c.value)
