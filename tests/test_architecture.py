@@ -26,7 +26,7 @@ PACKAGE = ROOT / "convexnn"
 ARROWS: tuple[tuple[str, ...], ...] = (
     ("exceptions", "values", "monotone", "decimals"),
     ("activations", "losses", "threats", "rigorous", "archive", "inputs", "memory", "threads", "pages"),
-    ("lipsdp", "interop", "exchange"),
+    ("lipsdp", "interop", "sklearn_mlp", "layer_arrays", "exchange"),
     ("network",),
     ("quadratic", "propagation"),
     ("relaxations", "regions"),

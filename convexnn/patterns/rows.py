@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import as_floats
 
 Array = NDArray[np.float64]
 
@@ -24,10 +25,7 @@ def distinct(X: ArrayLike) -> tuple[Array, NDArray[np.intp]]:
     inverse : array of int, shape (n,)
         ``rows[inverse]`` is X.
     """
-    try:
-        array = np.asarray(X, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"X cannot be read as an array of floats: {error}") from error
+    array = as_floats(X, "X")
     if array.ndim != 2 or 0 in array.shape:
         raise InvalidInputError(f"X has shape {array.shape}; expected (n_samples, n_features), both at least 1.")
     if not np.isfinite(array).all():

@@ -9,15 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import issparse
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import as_floats
 from convexnn.rigorous import UNIT, gamma
 
 Array = NDArray[np.float64]
-
-#: Data above this overflows when it is squared and summed.
-LARGEST = 1e150
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ class DistinctRows:
 
 def check_inputs(X: ArrayLike) -> Array:
     """Inputs as a finite float64 matrix with at least one row and one column."""
-    array = _as_floats(X, "X")
+    array = as_floats(X, "X")
     if array.ndim != 2 or 0 in array.shape:
         raise InvalidInputError(f"X has shape {array.shape}; expected (n_samples, n_features), both at least 1")
     if not np.isfinite(array).all():
@@ -105,7 +102,7 @@ def check_inputs(X: ArrayLike) -> Array:
 
 def check_targets(y: ArrayLike, n: int) -> Array:
     """Targets as a finite float64 vector of length ``n``."""
-    array = _as_floats(y, "y")
+    array = as_floats(y, "y")
     if array.shape != (n,):
         raise InvalidInputError(f"y has shape {array.shape}; expected ({n},), one target for every row of X")
     if not np.isfinite(array).all():
@@ -115,7 +112,7 @@ def check_targets(y: ArrayLike, n: int) -> Array:
 
 def check_weights(sample_weight: ArrayLike | None, n: int) -> Array:
     """Sample weights scaled to sum to one; equal weights for None."""
-    array = np.ones(n) if sample_weight is None else _as_floats(sample_weight, "sample_weight")
+    array = np.ones(n) if sample_weight is None else as_floats(sample_weight, "sample_weight")
     if array.shape != (n,):
         raise InvalidInputError(
             f"sample_weight has shape {array.shape}; expected ({n},), one weight for every row of X"
@@ -172,17 +169,3 @@ def distinct_rows(
     if with_targets:
         mean, constant = keys[:, -1].copy(), 0.0
     return DistinctRows(rows, mean, weight / weight.sum(), constant, used[first], inverse, used, fresh, error)
-
-
-def _as_floats(values: ArrayLike, name: str) -> Array:
-    if issparse(values):
-        raise InvalidInputError(f"{name} is a sparse matrix; expected a dense array, such as its toarray()")
-    if np.iscomplexobj(values):
-        raise InvalidInputError(f"{name} holds complex numbers; expected real ones")
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{name} cannot be read as an array of floats: {error}") from error
-    if np.abs(array).max(initial=0.0) > LARGEST and np.isfinite(array).all():
-        raise InvalidInputError(f"{name} holds numbers above {LARGEST:g}, whose squares overflow; rescale it")
-    return array

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import as_floats
 from convexnn.losses import Loss
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns, extract
@@ -94,8 +95,8 @@ def pattern_search(
         regularizer, lam, loss = _regularizer_of(start), start.lam, start.loss
     if regularizer not in REGULARIZERS:
         raise InvalidInputError(f"patterns are searched for regularizer in {REGULARIZERS}, got {regularizer!r}.")
-    weight = None if sample_weight is None else np.asarray(sample_weight, dtype=float)
-    targets = np.asarray(y, dtype=float)
+    weight = None if sample_weight is None else as_floats(sample_weight, "sample_weight")
+    targets = as_floats(y, "y")
     check_loss_targets(scalar_loss(loss), targets)
     objective = TrainingObjective(inputs, targets, weight, regularizer, positive(lam, "lam"), loss)
     deadline = np.inf if chosen.time_limit is None else time.perf_counter() + chosen.time_limit

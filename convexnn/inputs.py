@@ -1,0 +1,49 @@
+"""Arrays that users hand over, as float64, or a sentence that says what is wrong with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+
+from convexnn.exceptions import InvalidInputError
+
+#: Numbers above this overflow when they are squared and summed.
+LARGEST = 1e150
+
+
+def as_floats(values: Any, name: str, *, largest: float = LARGEST) -> NDArray[np.float64]:
+    """Real numbers as a float64 array of any shape; NaN and infinity pass.
+
+    Parameters
+    ----------
+    values : array-like
+        Dense; numbers in any type, order and layout, or objects that are numbers.
+    name : str
+        What the numbers are called in an error.
+    largest : float
+        Finite entries above this are refused.
+
+    Raises
+    ------
+    InvalidInputError
+        For sparse, complex, ragged or textual data, and for numbers whose squares overflow.
+    """
+    if issparse(values):
+        raise InvalidInputError(f"{name} is a sparse matrix; expected a dense array, such as its toarray()")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InvalidInputError(f"{name} has rows of different lengths; expected an array of numbers") from error
+    if np.iscomplexobj(array):
+        raise InvalidInputError(f"{name} holds complex numbers; expected real ones")
+    try:
+        array = array.astype(np.float64) if array.dtype != np.float64 else array
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{name} cannot be read as an array of floats: {error}") from error
+    size = np.abs(array)
+    if np.isfinite(size).all() and size.max(initial=0.0) > largest:
+        raise InvalidInputError(f"{name} holds numbers above {largest:g}, whose squares overflow; rescale it")
+    return array
