@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.activations import Identity, LeakyReLU, Polynomial, ReLU, Sigmoid, Tanh
+from convexnn.certificates.region_lower import attained
 from convexnn.exceptions import CertificateError, InvalidInputError, UnsupportedModelError
 from convexnn.network import Network
 from convexnn.propagation.query import Certifier, Effort
@@ -24,6 +25,8 @@ from convexnn.regions.folding import folded_query, folded_units
 from convexnn.regions.newton import best_majorants
 from convexnn.regions.region import BALL, BOX, Region
 from convexnn.regions.ridges import COARSE, ridges
+from convexnn.regions.splits import splits_bound
+from convexnn.regions.splitting import split_region
 from convexnn.rigorous import sum_up
 
 Array = NDArray[np.float64]
@@ -31,9 +34,11 @@ Multiplier = Mapping[str, Array]
 
 MAJORANTS = {"sdp": (False, False), "sdp_tight": (False, True), "paired": (True, True)}  # grouped, tight
 CERTIFIERS = ("ibp", "crown", "alpha_crown", "lp", "branch_and_bound", "arrow")
-METHODS = (*MAJORANTS, *CERTIFIERS, "facets", "chain")
+SHALLOW = (*MAJORANTS, "splits")
+METHODS = (*MAJORANTS, *CERTIFIERS, "facets", "chain", "splits")
 EXACT = ("sdp_tight", "paired", "facets")
 ROUNDED = "float64+slack"
+TOLERANCE = 1e-5  # of branching: more is a matter of many parts
 LIFTS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6)
 
 
@@ -84,7 +89,7 @@ def chosen_method(network: Network, method: str, arithmetic: str) -> str:
         method = "arrow"
     if method not in METHODS:
         raise InvalidInputError(f"Unknown method {method!r}; expected 'auto' or one of {METHODS}.")
-    if method in MAJORANTS and not pieces:
+    if method in SHALLOW and not pieces:
         raise InvalidInputError(f"{method!r} needs one hidden layer.")
     if method == "sdp" and smooth:
         raise InvalidInputError("'sdp' has no bounds on the units, which tanh and sigmoid need: use 'sdp_tight'.")
@@ -110,6 +115,8 @@ def propose(asked: Question, tol: float, deadline: float) -> Proposal:
         return Proposal({}, {"status": "optimal"})
     if method in MAJORANTS:
         return _majorants(asked, tol, deadline)
+    if method == "splits":
+        return _splits(asked, tol, deadline)
     query, _ = folded_query(asked.network, region, asked.output)
     if method == "chain":
         found = best_chain(query, tol=tol, deadline=deadline)
@@ -139,6 +146,19 @@ def _majorants(asked: Question, tol: float, deadline: float) -> Proposal:
     return Proposal(stored, details, found.point[None])
 
 
+def _splits(asked: Question, tol: float, deadline: float) -> Proposal:
+    units = folded_units(asked.network, asked.region, asked.output, None)
+
+    def attack(point: Array) -> float:
+        return attained(asked.network, asked.region, asked.output, n=2, steps=25, starts=point[None])
+
+    found = split_region(
+        ridges(units, cells=COARSE), ridges(units), attack, tol=max(tol, TOLERANCE), deadline=deadline
+    )  # fmt: skip
+    details = {"status": found.status, "leaves": float(found.leaves), "gap": found.bound - found.lower}
+    return Proposal({"groups": units.groups.astype(float), **found.evidence}, details, found.point[None])
+
+
 def _exact_rho(asked: Question, stored: dict[str, Array], known: float) -> Array:
     """Multipliers of the region with which the rational proof succeeds, lifted as little as possible."""
     rho = stored["rho"]
@@ -160,9 +180,7 @@ def _exact_rho(asked: Question, stored: dict[str, Array], known: float) -> Array
 def exact_majorants(asked: Question, stored: Multiplier) -> Fraction | None:
     """The rational bound of stored majorants."""
     groups = stored["groups"].astype(int)
-    return exact_bound(
-        asked.network, asked.region, groups, stored["curvature"], stored["slope"], stored["rho"]
-    )  # fmt: skip
+    return exact_bound(asked.network, asked.region, groups, stored["curvature"], stored["slope"], stored["rho"])
 
 
 def _rounded(found: Fraction | None) -> float:
@@ -201,6 +219,8 @@ def evaluated(asked: Question, stored: Multiplier) -> float:
     if asked.exact:
         return _rounded(exact_majorants(asked, stored))
     units = folded_units(network, region, asked.output, groups.astype(np.intp))
+    if method == "splits":
+        return splits_bound(ridges(units), stored)
     return units_bound(units, stored["curvature"], stored["slope"], stored["rho"], tight=MAJORANTS[method][1])
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convexnn.activations import Activation, ReLU
 from convexnn.regions.check import proved_bound
-from convexnn.regions.primal_dual import Outcome, minimize
+from convexnn.regions.primal_dual import Limits, Outcome, minimize
 from convexnn.regions.program import Program, fixed_majorants
 from convexnn.regions.region import BALL
 from convexnn.regions.ridges import Ridges, Units, as_units, ridges
@@ -47,7 +47,9 @@ class Majorants(ByValue):
         Mean of the relaxed maximizer: a start for attacks, not always in the region's surface.
     iterations : int
     status : str
-        "optimal", "max_iter", "time_limit", "stalled" or "linear".
+        "optimal", "below", "max_iter", "time_limit", "stalled" or "linear".
+    variance : array, shape (G,)
+        Of ``v_g'e`` at the relaxed maximizer: zero where the relaxation is sharp.
     """
 
     curvature: Array = field(repr=False)
@@ -59,6 +61,7 @@ class Majorants(ByValue):
     gap: float = 0.0
     iterations: int = 0
     status: str = "optimal"
+    variance: Array = field(default_factory=lambda: np.zeros(0), repr=False)
 
 
 def _optimized(parts: Ridges) -> tuple[NDArray[np.intp], float]:
@@ -69,7 +72,11 @@ def _optimized(parts: Ridges) -> tuple[NDArray[np.intp], float]:
     bent = np.abs(np.where(exists, parts.curves, 0.0)).max(axis=1) * parts.reach**2
     steep = np.where(exists, np.abs(parts.slopes), 0.0).max(axis=1) * parts.reach
     size = float(steep.sum() + bent.sum())
-    rows = np.flatnonzero(parts.kinked & (variation > NEGLIGIBLE * size / max(len(variation), 1)))
+    # where a range is cut off (parts of a region) the solver must hear of it, whatever the pieces
+    cut = np.where(exists, parts.lower, np.inf).min(axis=1) > -parts.reach
+    cut |= np.where(exists, parts.upper, -np.inf).max(axis=1) < parts.reach
+    worth = variation > NEGLIGIBLE * size / max(len(variation), 1)
+    rows = np.flatnonzero((parts.kinked & worth) | (cut & exists.any(axis=1) & (parts.reach > 0)))
     return rows, size if size > 0 else 1.0
 
 
@@ -80,6 +87,7 @@ def best_majorants(
     max_iter: int = MAX_ITER,
     deadline: float = np.inf,
     start: tuple[Array, Array] | None = None,
+    stop_below: float = -np.inf,
 ) -> Majorants:
     """The majorants that minimize :func:`~convexnn.regions.check.proved_bound`, to a relative gap of ``tol``.
 
@@ -96,19 +104,22 @@ def best_majorants(
         ``time.monotonic()`` after which the best so far is returned.
     start : (curvature, slope), optional
         Arrays (G,): known majorants; the result proves no more than they do.
+    stop_below : float
+        A bound that is good enough.
     """
     rows, size = _optimized(parts)
     G, r = parts.directions.shape
     al, be = fixed_majorants(parts, np.arange(G))
     rho, point, value, gap, status, steps = np.zeros(r), np.zeros(r), np.nan, 0.0, "linear", 0
+    variance = np.zeros(G)
     if len(rows) or parts.kind != BALL:
-        program, found = _solved(parts, rows, size, tol, max_iter, deadline)
+        enough = (stop_below - parts.offset) / size
+        program, found = _solved(parts, rows, size, Limits(tol, max_iter, deadline, enough))
         if found is not None:
             y, status, steps = found.unknowns, found.status, found.iterations
             al[rows], be[rows] = y.al * size / program.reach**2, y.be * size / program.reach
             rho = np.broadcast_to(y.rho * size, (r,)).copy()
-            mass = found.moments.big[0, 0]
-            point = found.moments.big[1:, 0] / (mass if mass > 0 else 1.0)
+            point, variance = _moments(parts, found.moments.big)
             value, gap = program.value(y) * size + parts.offset, found.gap * size
         else:
             status = "stalled"
@@ -116,18 +127,23 @@ def best_majorants(
     bounds = [proved_bound(parts, *option, rho) for option in options]
     al, be = options[int(np.argmin(bounds))]
     bound = min(bounds)
-    return Majorants(al, be, rho, bound, bound if np.isnan(value) else value, point, gap, steps, status)
+    return Majorants(al, be, rho, bound, bound if np.isnan(value) else value, point, gap, steps, status, variance)
 
 
-def _solved(
-    parts: Ridges, rows: NDArray[np.intp], size: float, tol: float, max_iter: int, deadline: float
-) -> tuple[Program, Outcome | None]:
+def _solved(parts: Ridges, rows: NDArray[np.intp], size: float, limits: Limits) -> tuple[Program, Outcome | None]:
     with np.errstate(all="ignore"):
         program = Program(parts, rows, size)
         try:
-            return program, minimize(program, program.start(), tol, max_iter, deadline, ZERO)
+            return program, minimize(program, program.start(), limits, ZERO)
         except (np.linalg.LinAlgError, ValueError, FloatingPointError):  # numbers out of range
             return program, None
+
+
+def _moments(parts: Ridges, X: Array) -> tuple[Array, Array]:
+    """Mean of the relaxed maximizer, and the variance along every direction."""
+    X = X / X[0, 0] if X[0, 0] > 0 else np.zeros_like(X)
+    along = parts.directions @ X[1:, 1:]
+    return X[1:, 0], (along * parts.directions).sum(axis=1) - (parts.directions @ X[1:, 0]) ** 2
 
 
 def solve_majorants(

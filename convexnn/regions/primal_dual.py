@@ -40,10 +40,18 @@ class _Point:
     inverse: Blocks
 
 
-def minimize(
-    program: Program, start: Unknowns, tol: float, max_iter: int, deadline: float, floor: float = 0.0
-) -> Outcome:
-    """Follow the central path from a strictly feasible point until the values differ by ``tol`` of their size.
+@dataclass(frozen=True)
+class Limits:
+    """When to stop: relative gap, steps, ``time.monotonic()``, and a value that is good enough."""
+
+    tol: float = 1e-7
+    max_iter: int = 100
+    deadline: float = np.inf
+    stop_below: float = -np.inf
+
+
+def minimize(program: Program, start: Unknowns, limits: Limits, floor: float = 0.0) -> Outcome:
+    """Follow the central path from a strictly feasible point until the values differ little for their size.
 
     The unknowns stay strictly feasible; only the moments have a residual, which is counted into the gap.
 
@@ -51,25 +59,25 @@ def minimize(
     ----------
     program : Program
     start : Unknowns
-    tol : float
-    max_iter : int
-    deadline : float
-        ``time.monotonic()``.
+    limits : Limits
     floor : float
         Size below which values count as zero.
     """
     point = _opened(program, start)
     constants, best = program.constants(), (np.inf, point.X)
     status, step = "max_iter", 0
-    for step in range(max_iter + 1):
+    for step in range(limits.max_iter + 1):
         gap = _gap(program, point, constants)
         if gap <= best[0]:
             best = (gap, point.X)
-        if gap < tol * max(abs(program.value(point.y)), floor):
+        if gap < limits.tol * max(abs(program.value(point.y)), floor):
             status = "optimal"
             break
-        if step == max_iter or time.monotonic() >= deadline:
-            status = "max_iter" if step == max_iter else "time_limit"
+        if program.value(point.y) < limits.stop_below:
+            status = "below"
+            break
+        if step == limits.max_iter or time.monotonic() >= limits.deadline:
+            status = "max_iter" if step == limits.max_iter else "time_limit"
             break
         try:
             moved = _iterate(program, point)
