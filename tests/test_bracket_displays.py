@@ -114,8 +114,9 @@ def test_gaps_are_drawn_from_the_first_that_is_known(ax):
     ]:
         with pytest.raises(InvalidInputError, match=words):
             GapDisplay(*arguments, **options)
-    with pytest.raises(InvalidInputError, match="no rounds"):
-        GapDisplay.from_result(SimpleNamespace(history=[]))
+    at_once = SimpleNamespace(history=[], seconds=0.2, objective=2.0, lower_bound=1.9, gap=0.05)
+    assert GapDisplay.from_result(at_once).gap.tolist() == [0.05]  # found before the first round
+    assert ObjectiveDisplay.from_result(at_once).lower_bound.tolist() == [1.9]
 
 
 def test_the_gap_of_a_fit_is_that_of_its_solution(rng):

@@ -72,8 +72,9 @@ class ObjectiveDisplay:
     @classmethod
     def from_result(cls, result: Any, *, ax: Any = None) -> ObjectiveDisplay:
         """Draw the rounds of :func:`convexnn.train_global` or its Lipschitz twin: network and bound close in."""
-        seconds, objective, bound = _rounds(result)
-        return cls(seconds, objective, [""] * len(seconds), bound).plot(ax=ax)
+        rounds = _rounds(result)
+        seconds, objective, bound = (_column(rounds, name) for name in ("seconds", "objective", "lower_bound"))
+        return cls(seconds, objective, [""] * len(rounds), bound).plot(ax=ax)
 
     def plot(self, ax: Any = None) -> ObjectiveDisplay:
         """Draw on ``ax``, or on a new figure."""
@@ -150,8 +151,8 @@ class GapDisplay:
     @classmethod
     def from_result(cls, result: Any, *, tol: float | None = None, ax: Any = None) -> GapDisplay:
         """Draw the rounds of :func:`convexnn.train_global` or its Lipschitz twin; the gap is global."""
-        seconds, _, _ = _rounds(result)
-        return cls(seconds, [row.gap for row in result.history], tol=tol, scope="global").plot(ax=ax)
+        rounds = _rounds(result)
+        return cls(_column(rounds, "seconds"), _column(rounds, "gap"), tol=tol, scope="global").plot(ax=ax)
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> GapDisplay:
@@ -190,10 +191,10 @@ class GapDisplay:
         return self
 
 
-def _rounds(result: Any) -> tuple[Array, Array, Array]:
-    """Seconds, objective and proved bound of every round."""
-    rows = [(row.seconds, row.objective, row.lower_bound) for row in result.history]
-    if not rows:
-        raise InvalidInputError("The result holds no rounds; nothing can be drawn.")
-    seconds, objective, bound = np.array(rows, dtype=float).T
-    return seconds, objective, bound
+def _rounds(result: Any) -> Sequence[Any]:
+    """The rounds of a result, or the result itself where it was found before the first one; they have one shape."""
+    return list(result.history) or [result]
+
+
+def _column(rounds: Sequence[Any], name: str) -> Array:
+    return np.array([getattr(row, name) for row in rounds], dtype=float)
