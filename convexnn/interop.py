@@ -1,4 +1,4 @@
-"""Layers in and out of torch and scikit-learn; no network type is needed here.
+"""Layers in and out of torch, and which models come from where; no network type is needed here.
 
 Every reader returns plain ``(layers, activation)`` and names what it cannot represent.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,25 @@ def is_torch_module(model: object) -> bool:
     """Whether ``model`` is a ``torch.nn.Module``; never imports torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(model, torch.nn.Module)
+
+
+def is_skorch_net(model: object) -> bool:
+    """Whether ``model`` is a skorch net; never imports skorch."""
+    return any(kind.__name__ == "NeuralNet" and kind.__module__.startswith("skorch.") for kind in type(model).__mro__)
+
+
+def skorch_module(net: Any) -> torch.nn.Module:
+    """The torch module of a fitted (or initialized) skorch net.
+
+    Raises
+    ------
+    UnsupportedModelError
+        When there is none yet.
+    """
+    if not getattr(net, "initialized_", False):
+        raise UnsupportedModelError(f"This {type(net).__name__} has no module yet; call fit or initialize first.")
+    module: torch.nn.Module = net.module_
+    return module
 
 
 def is_sklearn_mlp(model: object) -> bool:
@@ -159,13 +178,13 @@ def sequential_parts(module: torch.nn.Module) -> tuple[list[tuple[str, torch.nn.
                 f"Layer {label!r} is {layer}; supported are Linear, ReLU, LeakyReLU with a slope in [0, 1), Tanh, "
                 f"Sigmoid, PolynomialLayer, Dropout, Identity and Flatten()."
             )
-    _refuse_hooks(module)
+    refuse_hooks(module.named_modules())
     return layers, _single_activation(activations, len(layers))
 
 
-def _refuse_hooks(module: torch.nn.Module) -> None:
-    """Refuse layers whose call is changed by hooks: what they do cannot be read."""
-    for name, layer in module.named_modules():
+def refuse_hooks(layers: Iterable[tuple[str, torch.nn.Module]]) -> None:
+    """Refuse named layers whose call is changed by hooks: what they do cannot be read."""
+    for name, layer in layers:
         if layer._forward_hooks or layer._forward_pre_hooks:
             where = f"Layer {name!r} ({type(layer).__name__})" if name else "The model"
             raise UnsupportedModelError(
@@ -208,6 +227,14 @@ def _check_linear(layer: Any, label: str) -> None:
 def _linear_arrays(layer: Any) -> tuple[Array, Array]:
     weight = as_array(layer.weight)
     return weight, np.zeros(len(weight)) if layer.bias is None else as_array(layer.bias)
+
+
+def host_array(values: Any) -> Any:
+    """A tensor of any device as a numpy array (float64 where it is floating), anything else as it is."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(values, torch.Tensor):
+        return values
+    return as_array(values) if values.is_floating_point() else values.detach().cpu().numpy()
 
 
 def as_array(tensor: torch.Tensor) -> Array:
@@ -266,52 +293,3 @@ def write_linear(linear: torch.nn.Linear, W: Array, b: Array) -> None:
         linear.weight.copy_(torch.from_numpy(np.array(W)))
         if bias is not None:
             bias.copy_(torch.from_numpy(np.array(b)))
-
-
-def layers_from_sklearn(mlp: Any) -> tuple[Layers, Activation]:
-    """Weights and activation of a fitted ``MLPRegressor`` or ``MLPClassifier``.
-
-    A classifier's network returns the logits: the last (logistic or softmax) step is left out.
-
-    Raises
-    ------
-    UnsupportedModelError
-        When the model is not fitted or ends in something other than logits.
-    """
-    if not hasattr(mlp, "coefs_"):
-        raise UnsupportedModelError(f"This {type(mlp).__name__} is not fitted yet; call fit first.")
-    kinds = {"relu": ReLU(), "tanh": Tanh(), "logistic": Sigmoid(), "identity": Identity()}
-    if mlp.activation not in kinds:
-        raise UnsupportedModelError(f"The activation {mlp.activation!r} of {type(mlp).__name__} is not supported.")
-    ending = getattr(mlp, "out_activation_", "identity")
-    if ending not in ("identity", "logistic", "softmax"):  # loss="poisson" ends in exp
-        raise UnsupportedModelError(f"The output activation {ending!r} of {type(mlp).__name__} is not supported.")
-    pairs = zip(mlp.coefs_, mlp.intercepts_, strict=True)
-    layers = tuple((np.array(W.T, dtype=float), np.array(b, dtype=float)) for W, b in pairs)
-    return layers, kinds[mlp.activation]
-
-
-def scaler_arrays(scaler: Any, n_inputs: int) -> tuple[Array, Array]:
-    """Mean and scale (d,) of a fitted scaler with ``mean_`` and ``scale_``, or of a pair; None centres or scales not.
-
-    Raises
-    ------
-    InvalidInputError
-        When there are none, their shapes do not fit, or a scale is zero.
-    """
-    if isinstance(scaler, tuple):
-        mean, scale = scaler
-    elif hasattr(scaler, "scale_") and hasattr(scaler, "mean_"):
-        centred = getattr(scaler, "with_mean", True)  # StandardScaler(with_mean=False) has a mean_ that it does not use
-        mean, scale = (scaler.mean_ if centred else None), scaler.scale_
-    else:
-        raise InvalidInputError(
-            f"fold_scaling needs a fitted scaler with mean_ and scale_, got {type(scaler).__name__}."
-        )
-    shift = np.zeros(n_inputs) if mean is None else np.asarray(mean, dtype=float)
-    unit = np.ones(n_inputs) if scale is None else np.asarray(scale, dtype=float)
-    if shift.shape != (n_inputs,) or unit.shape != (n_inputs,):
-        raise InvalidInputError(f"The scaler must have {n_inputs} features, got {shift.shape} and {unit.shape}.")
-    if not (np.isfinite(shift).all() and np.isfinite(unit).all() and unit.all()):
-        raise InvalidInputError("The scaler needs a finite mean and a finite scale without zeros.")
-    return shift, unit

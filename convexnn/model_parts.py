@@ -18,6 +18,7 @@ from convexnn.interop import (
     is_torch_module,
     layers_from_torch,
     linear_layers,
+    refuse_hooks,
     write_linear,
 )
 from convexnn.network import Network
@@ -105,7 +106,7 @@ def deep_model(model: Any) -> ModelParts | None:
     leaves = list(flatten_torch(model))
     for index, (label, leaf) in enumerate(leaves):
         if any(leaf is linear for linear in linear_layers(model)):
-            _require_own_weights(label, leaf, leaves[index + 1 :])
+            require_own_weights(label, leaf, leaves[index + 1 :])
 
     def put_back(network: Network) -> Any:
         changed = copy.deepcopy(model)
@@ -170,6 +171,7 @@ def _split_torch(module: torch.nn.Module, layers: str) -> ModelParts:
         raise UnsupportedModelError(f"A network needs two Linear layers to refine, found {len(linear)}.")
     first = linear[-2]
     tail = [leaf for _, leaf in leaves[first:]]
+    refuse_hooks(leaves[first:])
     head = Network(*layers_from_torch(nn.Sequential(*tail)))
     front = [
         (label, leaf) for label, leaf in leaves[:first] if not isinstance(leaf, (nn.Dropout, nn.Identity, nn.Flatten))
@@ -184,7 +186,7 @@ def _split_torch(module: torch.nn.Module, layers: str) -> ModelParts:
         label, leaf = leaves[index]
         if getattr(leaf, "bias", None) is None:
             raise UnsupportedModelError(f"Layer {label!r} (Linear) has no bias; the refined network needs one.")
-        _require_own_weights(label, leaf, leaves[:index] + leaves[index + 1 :])
+        require_own_weights(label, leaf, leaves[:index] + leaves[index + 1 :])
 
     def body(X: Any) -> Array:
         if not front:  # nothing but flattening: keep the caller's float64 inputs
@@ -201,7 +203,7 @@ def _split_torch(module: torch.nn.Module, layers: str) -> ModelParts:
     return ModelParts(head, body, put_back, whole=not front)
 
 
-def _require_own_weights(label: str, layer: torch.nn.Module, others: list[tuple[str, torch.nn.Module]]) -> None:
+def require_own_weights(label: str, layer: torch.nn.Module, others: list[tuple[str, torch.nn.Module]]) -> None:
     """Refuse a layer that cannot be overwritten: its weights are computed, or another layer uses them as well."""
     if "weight" not in layer._parameters:
         raise UnsupportedModelError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +19,14 @@ from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.exchange import layers_from_onnx, write_onnx
 from convexnn.interop import (
     is_sklearn_mlp,
+    is_skorch_net,
     is_torch_module,
-    layers_from_sklearn,
     layers_from_torch,
     layers_to_torch,
-    scaler_arrays,
+    skorch_module,
 )
+from convexnn.layer_arrays import as_floats, checked_layers
+from convexnn.sklearn_mlp import layers_from_sklearn, layers_to_sklearn, scaler_arrays
 
 if TYPE_CHECKING:
     import torch
@@ -31,46 +34,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 FORMAT = "convexnn.network"
 VERSION = 1
-
-
-def _as_floats(values: ArrayLike, label: str) -> Array:
-    try:
-        array = np.asarray(values)
-        if array.dtype.kind not in "biufO":
-            raise InvalidInputError(f"{label} must be real numbers, got an array of dtype {array.dtype}.")
-        return array.astype(np.float64, copy=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{label} cannot be read as an array of real numbers: {error}") from error
-
-
-def _frozen(values: ArrayLike, ndim: int, label: str) -> Array:
-    array = _as_floats(values, label).copy()
-    if array.ndim != ndim or 0 in array.shape:
-        raise InvalidInputError(f"{label} must have {ndim} dimension(s), none empty, got shape {array.shape}.")
-    if not np.isfinite(array).all():
-        raise InvalidInputError(f"{label} holds NaN or infinite values.")
-    array.flags.writeable = False
-    return array
-
-
-def _checked_layers(layers: Any) -> tuple[tuple[Array, Array], ...]:
-    checked: list[tuple[Array, Array]] = []
-    for index, layer in enumerate(layers):
-        if len(layer) != 2:
-            raise InvalidInputError(f"Layer {index} must be a pair (W, b), got {len(layer)} values.")
-        weights, bias = layer
-        W = _frozen(weights, 2, f"The weights of layer {index}")
-        b = _frozen(bias, 1, f"The bias of layer {index}")
-        if len(b) != len(W):
-            raise InvalidInputError(f"Layer {index} has {len(W)} units but a bias of length {len(b)}.")
-        if checked and W.shape[1] != len(checked[-1][1]):
-            raise InvalidInputError(
-                f"Layer {index} takes {W.shape[1]} inputs; layer {index - 1} has {len(checked[-1][1])} units."
-            )
-        checked.append((W, b))
-    if len(checked) < 2:
-        raise InvalidInputError(f"A Network needs a hidden and an output layer, got {len(checked)} layer(s).")
-    return tuple(checked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +57,7 @@ class Network:
     activation: Activation
 
     def __init__(self, layers: Any, activation: str | Activation = "relu") -> None:
-        object.__setattr__(self, "layers", _checked_layers(layers))
+        object.__setattr__(self, "layers", checked_layers(layers))
         object.__setattr__(self, "activation", get_activation(activation))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -115,8 +78,8 @@ class Network:
         c : float or array, shape (k,)
         activation : str or Activation
         """
-        outer = np.atleast_2d(_as_floats(v, "v"))
-        offset = _as_floats(c, "c")
+        outer = np.atleast_2d(as_floats(v, "v"))
+        offset = as_floats(c, "c")
         if offset.ndim == 0:
             offset = np.full(len(outer), offset)
         return cls(((W, b), (outer, offset)), activation)
@@ -173,7 +136,7 @@ class Network:
 
     # -- evaluation -------------------------------------------------------------------------------
     def _inputs(self, X: ArrayLike) -> Array:
-        array = _as_floats(X, "X")
+        array = as_floats(X, "X")
         if array.ndim != 2 or array.shape[1] != self.n_inputs:
             raise InvalidInputError(f"Expected inputs of shape (n, {self.n_inputs}), got {array.shape}.")
         return array
@@ -279,6 +242,23 @@ class Network:
         """Network of a fitted ``MLPRegressor`` or ``MLPClassifier`` (its logits)."""
         return cls(*layers_from_sklearn(mlp))
 
+    def to_sklearn(self, classes: Sequence[Any] | None = None, **parameters: Any) -> Any:
+        """A fitted scikit-learn MLP that predicts the same: a regressor, or a classifier of the given classes.
+
+        Parameters
+        ----------
+        classes : sequence, optional
+            Sorted labels, one an output; two for one output, whose positive values are the second class.
+        **parameters
+            Of ``MLPRegressor`` or ``MLPClassifier``, such as ``warm_start=True`` to train on from these weights.
+
+        Raises
+        ------
+        UnsupportedModelError
+            For activations that scikit-learn does not have.
+        """
+        return layers_to_sklearn(self.layers, self.activation, classes, **parameters)
+
     @classmethod
     def from_onnx(cls, path: str | os.PathLike[str]) -> Network:
         """Network of a fully connected ONNX model on flattened inputs; nodes that do not fit are named in the error."""
@@ -317,7 +297,7 @@ def as_network(model: Any) -> Network:
 
     Parameters
     ----------
-    model : Network, torch.nn.Module, fitted sklearn MLP, fitted estimator with ``network_``, or Pipeline
+    model : Network, torch.nn.Module, fitted sklearn MLP, skorch net, fitted estimator with ``network_``, or Pipeline
         A Pipeline may hold scalers with ``mean_`` and ``scale_`` before the model; they are folded in, so the
         network takes raw inputs.
 
@@ -335,6 +315,8 @@ def as_network(model: Any) -> Network:
         return Network.from_torch(model)
     if is_sklearn_mlp(model):
         return Network.from_sklearn(model)
+    if is_skorch_net(model):
+        return Network.from_torch(skorch_module(model))
     if isinstance(getattr(model, "steps", None), list):
         network = as_network(model.steps[-1][1])
         for name, step in reversed(model.steps[:-1]):

@@ -14,6 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.exceptions import InvalidInputError, SolverError
+from convexnn.inputs import as_floats
+from convexnn.interop import host_array
 from convexnn.losses import get_loss
 from convexnn.model_parts import ModelParts, deep_model, needs_relu, split_model
 from convexnn.network import Network
@@ -25,6 +27,7 @@ from convexnn.refinement.heads import HeadOptions, replace_head
 from convexnn.refinement.options import RefineOptions
 from convexnn.refinement.stages import first_solve, search, train_further
 from convexnn.refinement.vector import margin_targets, padded, require_vector
+from convexnn.refinement.wrapped import is_opaque, labels_of, opaque_parts, unwrapped
 from convexnn.search import TrainingObjective
 from convexnn.training import Trainer
 from convexnn.training.data import refuse_overflow
@@ -98,8 +101,10 @@ def refine(
 
     Parameters
     ----------
-    model : torch.nn.Sequential, Network, or fitted sklearn MLPRegressor or MLPClassifier
-        With ReLU activation; with ``head`` any torch module. It is not changed.
+    model : torch.nn.Sequential, Network, fitted sklearn MLPRegressor or MLPClassifier, or skorch net
+        With ReLU activation; with ``layers="last2"`` or ``head`` any torch module; a Pipeline that ends in one of them
+        (its last step is refined, in the units that the steps before return). It is not changed. Dtype, device,
+        training flag, ``requires_grad`` and names of parameters of a torch module come back as they were.
     X : array, shape (n, d)
         Training inputs in the model's own input units (any shape that a torch body takes for ``"last2"``).
     y : array, shape (n,)
@@ -147,13 +152,21 @@ def refine(
         if layers != "last2":
             raise InvalidInputError(f"head={head!r} replaces the last layers; call it with layers='last2'.")
         return replace_head(model, X, y, HeadOptions(head=head, lam=lam, sample_weight=sample_weight, **options))
+    X, y = host_array(X), host_array(y)
     chosen = RefineOptions(regularizer=regularizer, lam=lam, method=method, **options)
     labelled = get_loss(chosen.loss).binary
+    inside = unwrapped(model, X)
+    if inside is not None:
+        same: dict[str, Any] = {"regularizer": regularizer, "lam": lam, "method": method, "layers": layers, **options}
+        labels = labels_of(model, y) if labelled else y
+        found = refine(inside[0], inside[1], labels, start=start, sample_weight=sample_weight, **same)
+        return replace(found, model=model if found.model is inside[0] else inside[2](found.model))
     whole = deep_model(model) if layers == "all" else None
     if whole is not None:
         y = margin_targets(model, y, whole.head.n_outputs) if labelled else y
         return _refine_deep(model, whole, X, y, chosen, sample_weight, start)
-    parts = split_model(model, layers, classifiers=labelled)
+    opaque = layers == "last2" and is_opaque(model)
+    parts = opaque_parts(model, X) if opaque else split_model(model, layers, classifiers=labelled)
     outputs = parts.head.n_outputs
     needs_relu(parts.head.select(0) if outputs > 1 and (labelled or np.ndim(y) == 2) else parts.head)
     features = parts.body(X)
@@ -162,7 +175,7 @@ def refine(
     objective = TrainingObjective(features, targets, weights, regularizer, lam, chosen.loss)
     found = refine_network(parts.head, features, targets, chosen, sample_weight=weights, start=start)
     changed = parts.put_back(padded(found.network, len(parts.head.b))) if found.status == "improved" else model
-    network = split_model(changed, layers, classifiers=labelled).head
+    network = opaque_parts(changed, X).head if opaque else split_model(changed, layers, classifiers=labelled).head
     after = found.after if network == found.network else objective(network)
     if after > found.before:  # the model's own precision (float32) ate the improvement
         _warn("storing the refined weights in the model's precision loses the improvement")
@@ -251,7 +264,7 @@ def refine_network(
 def _checked_targets(
     X: Array, y: ArrayLike, sample_weight: ArrayLike | None, n_outputs: int = 1
 ) -> tuple[Array, Array | None]:
-    targets = np.asarray(y, dtype=float)
+    targets = as_floats(y, "y")
     if targets.ndim == 2 and targets.shape[1] == 1:
         targets = targets[:, 0]
     expected = (len(X),) if n_outputs == 1 else (len(X), n_outputs)
