@@ -12,6 +12,8 @@ our method that computes the same thing, on the questions that the peer was give
     python examples/benchmarks/certification.py --models DIR             # also the networks of a folder
     python examples/benchmarks/certification.py --models DIR --write docs/results/certification.md
 
+A file that is written keeps the lines of cases and methods that this run does not measure.
+
 auto_LiRPA takes part where it can be imported (``pip install auto_LiRPA``); otherwise the table says so.
 """
 
@@ -32,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from certification_parts.cases import Case, digits_cases, given_cases
+from certification_parts.curves import BUDGETS, races
 from certification_parts.measure import Row, measured, our_rows
 from certification_parts.peers import generic, lirpa, mixed_integer, triangle, warm_up
 from certification_parts.tables import Run, counted, markdown
@@ -41,6 +44,7 @@ SAME = {
     "SDP, cvxpy + Clarabel": "sdp",
     "SDP, cvxpy + Clarabel, all units kept": "sdp",
     "SDP, cvxpy + SCS": "sdp",
+    **{f"SDP-FO, {steps:,} steps": "sdp" for steps in BUDGETS},
     "LP, cvxpy + Clarabel": "lp",
     "MILP, scipy + HiGHS": "branch_and_bound",
     "auto_LiRPA IBP": "ibp",
@@ -53,7 +57,7 @@ GENERIC_INPUTS = 100
 AS_PUBLISHED = ("digits nat linf 0.05", "digits nat l2 0.6")
 
 
-def peer_rows(case: Case, queries: Sequence, seconds: float) -> tuple[list[Row], str]:
+def peer_rows(case: Case, queries: Sequence, seconds: float, words: Sequence[str] = ()) -> tuple[list[Row], str]:
     """Peers that know the case, and why auto_LiRPA is not among them."""
     peers, reason = lirpa()
     if case.network.n_inputs <= GENERIC_INPUTS:
@@ -66,7 +70,8 @@ def peer_rows(case: Case, queries: Sequence, seconds: float) -> tuple[list[Row],
         peers["SDP, cvxpy + Clarabel, all units kept"] = generic("CLARABEL", False)
     if case.threat.norm != "l2":
         peers["MILP, scipy + HiGHS"] = mixed_integer
-    rows = [measured(case.name, name, bound, queries, peer=True, seconds=seconds) for name, bound in peers.items()]
+    chosen = {name: bound for name, bound in peers.items() if not words or any(word in name for word in words)}
+    rows = [measured(case.name, name, bound, queries, peer=True, seconds=seconds) for name, bound in chosen.items()]
     return rows, reason
 
 
@@ -81,8 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         began = time.monotonic()
         queries = case.pairs(3 if options.quick else options.points if case.network.n_inputs < 100 else 3)
         run.rows += our_rows(case, queries, options.seconds)
-        rows, run.missing = peer_rows(case, queries, options.seconds)
+        rows, run.missing = peer_rows(case, queries, options.seconds, options.peers)
         run.rows += rows
+        ours = run.own(case.name, "sdp")
+        raced = not options.peers or "SDP-FO" in options.peers
+        if raced and ours is not None and case.network.n_inputs <= GENERIC_INPUTS:
+            rows, found = races(case.name, queries, ours, options.seconds)
+            run.rows += rows
+            run.races += found
         run.counts.append(counted(case, 20 if options.quick else options.count))
         print(f"{case.name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
         _write(run, options)  # after every case, so that nothing is lost
@@ -91,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _write(run: Run, options: argparse.Namespace) -> None:
     if options.write:
-        options.write.write_text(markdown(run), encoding="utf-8")
+        earlier = options.write.read_text(encoding="utf-8") if options.write.exists() else ""
+        options.write.write_text(markdown(run, earlier), encoding="utf-8")
     if options.json:
         options.json.write_text(json.dumps(run.as_record(), indent=1), encoding="utf-8")
 
@@ -104,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=100, help="points for the counts of certify()")
     parser.add_argument("--seconds", type=float, default=60.0, help="CPU seconds for one method on one case")
     parser.add_argument("--only", nargs="*", default=(), help="cases whose name holds one of these words")
+    parser.add_argument("--peers", nargs="*", default=(), help="peers whose name holds one of these words")
     parser.add_argument("--write", type=Path, help="write the tables to this markdown file")
     parser.add_argument("--json", type=Path, help="write every number to this JSON file")
     return parser

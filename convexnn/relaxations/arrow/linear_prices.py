@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.exceptions import ConvexNNError
 from convexnn.propagation.layer_bounds import LayerBounds
 from convexnn.propagation.query import Effort, Query
+from convexnn.relaxations.arrow.evidence import has_relaxation
 from convexnn.relaxations.arrow.targets import QueryResult
 from convexnn.relaxations.linear import propose_lp
 from convexnn.relaxations.prices import slope_prices
@@ -30,14 +32,18 @@ def linear_prices(query: Query, bounds: LayerBounds, effort: Effort, result: Que
     result : QueryResult
         Semidefinite bounds.
     """
-    if bounds.empty or effort.out_of_time():
+    if bounds.empty or effort.out_of_time() or not has_relaxation(query, bounds):
         return {}
     found = result.bounds
     wanted = np.array([row.status not in ("below", "hopeless", "skipped") for row in result.rows])
-    doubtful = wanted & ~(found <= triangle_values(query, bounds))
-    if not doubtful.any():
-        return {}
-    evidence = propose_lp(query, effort, bounds)
+    with np.errstate(all="ignore"):  # values that overflow are no values
+        doubtful = wanted & ~(found <= triangle_values(query, bounds))
+        if not doubtful.any():
+            return {}
+        try:
+            evidence = propose_lp(query, effort, bounds)
+        except ConvexNNError:  # the semidefinite bound stands without it
+            return {}
     rows = {f"row{row}" for row in np.flatnonzero(doubtful)}
     return {key: value for key, value in evidence.multiplier.items() if key.partition("/")[0] in rows}
 

@@ -48,6 +48,7 @@ class Relaxation:
     products: Products = field(default_factory=Products)
     Rh: Array = field(init=False)
     W: Array = field(init=False)
+    R: Array = field(init=False)
     chord: Array = field(init=False)
     chord_level: Array = field(init=False)
 
@@ -64,23 +65,25 @@ class Relaxation:
         chord = self.forms.upper / (self.forms.upper - self.forms.lower)
         ends = np.minimum(chord * self.forms.lower, chord * self.forms.upper - self.forms.upper)
         margin = 1e-15 * (np.abs(chord * self.forms.lower) + np.abs(chord * self.forms.upper) + self.forms.upper)
+        W = np.ascontiguousarray(stacked[:, 1 + m :])
         object.__setattr__(self, "Rh", Rh)
-        object.__setattr__(self, "W", np.ascontiguousarray(stacked[:, 1 + m :]))
+        object.__setattr__(self, "W", W)
+        object.__setattr__(self, "R", 0.5 * np.hstack([Rh, W]))
         object.__setattr__(self, "chord", chord)
         object.__setattr__(self, "chord_level", ends - margin)
 
     # -- sizes ------------------------------------------------------------------------------------
-    @property
+    @cached_property
     def m(self) -> int:
         """Unstable units."""
         return self.forms.m
 
-    @property
+    @cached_property
     def p(self) -> int:
         """Size of h."""
         return 1 + self.forms.m
 
-    @property
+    @cached_property
     def d(self) -> int:
         """Input coordinates."""
         return self.chart.d
@@ -90,12 +93,12 @@ class Relaxation:
         """Rows on the constant besides those of the units: signs and the ball of a clipped ball."""
         return len(self.Rh) - self.m
 
-    @property
+    @cached_property
     def n_rows(self) -> int:
         """Length of y."""
         return self.groups[-1].at.stop
 
-    @property
+    @cached_property
     def n_nu(self) -> int:
         """Length of nu."""
         return 1 if self.chart.is_ball else self.d
@@ -166,24 +169,18 @@ class Relaxation:
     def arrow(self, v: Array) -> tuple[Array, Array, Array]:
         """``(Zhh, B, N)`` of multipliers (y, nu), without the objective; linear."""
         m, p = self.m, self.p
-        over, zero, box = (v[self.group(name)] for name in ("over", "zero", "box"))
-        on_constant = np.concatenate([over, v[self.group("extra")]])
-        cut = v[self.group("cut")]
+        on_constant = np.concatenate([v[self.group("over")], v[self.group("extra")]])
+        zero, box, cut = v[self.group("zero")], v[self.group("box")], v[self.group("cut")]
         if self.triangle:
             on_constant[:m] -= self.chord * cut
-        A = np.empty((p, p))
-        B = np.empty((p, self.d))
+        half = np.empty((p, self.R.shape[1]))
         if len(self.products):
-            mixed = self.mixed(zero, v[self.pairs], on_constant)
-            A[1:] = mixed @ self.Rh[:m]
-            B[1:] = mixed @ self.W[:m]
+            np.matmul(self.mixed(zero, v[self.pairs], on_constant), self.R[:m], out=half[1:])
         else:
-            A[1:] = zero[:, None] * self.Rh[:m]
-            B[1:] = zero[:, None] * self.W[:m]
-        A[0] = on_constant @ self.Rh
-        B[0] = on_constant @ self.W
-        Z = 0.5 * (A + A.T)
-        B *= 0.5
+            np.multiply(zero[:, None], self.R[:m], out=half[1:])
+        np.matmul(on_constant, self.R, out=half[0])
+        B = half[:, p:]
+        Z = half[:, :p] + half[:, :p].T
         index = np.arange(1, p)
         Z[index, index] += box
         line = -0.5 * self.forms.upper * box

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigvalsh
+from scipy.linalg.lapack import dsyevr
 
 from convexnn.relaxations.arrow.directions import Direction, Point
 from convexnn.relaxations.arrow.factors import NotPositiveError, cholesky, solve_lower
@@ -27,7 +27,10 @@ def primal_step(point: Point, way: Direction, fraction: float) -> float:
     positive, primal, done = point.relaxation.positive, point.primal, point.done
     step = min(1.0, fraction * largest_ratio(primal.s[positive], way.ds[positive]))
     scaled = solve_lower(done.L, solve_lower(done.L, way.dXhh).T)
-    lowest = eigvalsh(scaled, subset_by_index=[0, 0], check_finite=False, overwrite_a=True)[0]
+    values, _, _, _, info = dsyevr(scaled, compute_v=0, range="I", il=1, iu=1, lower=1)
+    if info or not np.isfinite(values[0]):
+        raise NotPositiveError
+    lowest = float(values[0])
     if lowest < 0:
         step = min(step, -fraction / lowest)
     for _ in range(TRIALS):

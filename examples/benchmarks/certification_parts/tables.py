@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from certification_parts.curves import HEADER as RACES
+from certification_parts.curves import Race
 from certification_parts.measure import Row
 from convexnn import certify
 
@@ -35,6 +37,29 @@ COUNTS = (
     "wall s / clean point",
     "decided by",
 )
+INTRODUCTION = """\
+Written by `examples/benchmarks/certification.py`: one process and one thread a run, several runs (each wrote the
+lines it measured), load of the machine at the end of the last one {load:.1f} on {cores} cores: CPU seconds are
+comparable within a case, wall seconds are not. One question a point, the runner-up against the true class; bounds are
+UPPER bounds on its margin over the threat set (l2: the ball; linf: the box cut to [0, 1]), certified below zero.
+*Above attack*: mean distance to a margin that projected gradients attain: the gap to the truth is at most that. *CPU
+ratio*: CPU seconds of the peer over those of our method that computes the same thing, on the same points of the same
+run (a peer that was given time for fewer points is compared on those); *bound - ours*: mean difference of the two.
+Peers are given the same pre-activation bounds and tolerance; their bounds are solvers' words, ours are recomputed
+with outward rounding."""
+PEERS = """\
+The program of Clarabel with *all units kept* is the one that was published, a little looser than the one with stable
+units substituted; ours has further rows (products of units) where its first bound is well above what is attained. SCS
+stops at its tolerance below the truth (`linf`): its value is no bound. The mixed-integer program of scipy and our
+branch and bound take the same time on one hidden layer over boxes; only the latter is rigorous, and takes balls.
+auto_LiRPA is release 0.3 of the package index, in double precision on the CPU; it needs names that numpy and torch
+have moved since, which the script puts back."""
+SDP_FO = """\
+The first-order dual of Dathathri et al. (2020) with exact eigenvalues, all units kept as published, written for speed
+(gradients by hand, one eigenpair from LAPACK: a third of a millisecond a step) and with the best step sizes of those
+tried. Every step is a bound; the curve keeps the smallest. *CPU ratio*: its whole budget over our time. *Within*: on
+how many points it gets that close to our bound at all, the mean step at which it does, and the ratio of CPU seconds
+until then on these points. 15,000 steps are the number of its authors."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +83,7 @@ class Run:
     same: Mapping[str, str]
     rows: list[Row] = field(default_factory=list)
     counts: list[Count] = field(default_factory=list)
+    races: list[Race] = field(default_factory=list)
     missing: str = ""
 
     def own(self, case: str, method: str) -> Row | None:
@@ -67,7 +93,9 @@ class Run:
     def as_record(self) -> dict[str, Any]:
         """Plain values for JSON."""
         rows = [row.as_record() for row in self.rows]
-        return {"rows": rows, "counts": [asdict(count) for count in self.counts], "missing": self.missing}
+        races = [race.as_record() for race in self.races]
+        counts = [asdict(count) for count in self.counts]
+        return {"rows": rows, "counts": counts, "races": races, "missing": self.missing}
 
 
 def counted(case: Any, points: int) -> Count:
@@ -82,28 +110,49 @@ def counted(case: Any, points: int) -> Count:
     )
 
 
-def markdown(run: Run) -> str:
-    """Both tables with what one has to know to read them."""
-    load = os.getloadavg()[0]
+def markdown(run: Run, earlier: str = "") -> str:
+    """The tables with what one has to know to read them; what an earlier file says and the run does not is kept."""
     parts = [
         "# Certification of given networks",
-        "Written by `examples/benchmarks/certification.py`: one process, one thread, load of the machine at the end "
-        f"{load:.1f} on {os.cpu_count()} cores. One question a point, the runner-up against the true class; bounds are "
-        "UPPER bounds on its margin over the threat set (l2: the ball; linf: the box cut to [0, 1]), certified below "
-        "zero. *Above attack*: mean distance to a margin that projected gradients attain: the gap to the truth is at "
-        "most that. *CPU ratio*: CPU seconds of the peer over those of our method that computes the same "
-        "thing, on the same points; *bound - ours*: mean difference of the two. Peers are given the same "
-        "pre-activation bounds and tolerance; their bounds are solvers' words, ours are recomputed with outward "
-        "rounding.",
-        _table(HEADER, [_line(run, row) for row in run.rows]),
+        INTRODUCTION.format(load=os.getloadavg()[0], cores=os.cpu_count()),
+        _merged(earlier, HEADER, [_line(run, row) for row in run.rows], 2),
+        PEERS,
+        "## SDP-FO, step by step",
+        SDP_FO,
+        _merged(earlier, RACES, [race.line() for race in run.races], 2),
         '## The cascade: `certify(..., method="auto")`, all rivals',
         "*attack (upper)* counts the points that no attack broke, an upper bound on the number that is robust; equal "
         "counts mean that every point is decided.",
-        _table(COUNTS, [_count_line(count) for count in run.counts]),
+        _merged(earlier, COUNTS, [_count_line(count) for count in run.counts], 1),
     ]
-    if run.missing:
+    if run.missing and "auto_LiRPA CROWN" not in earlier:
         parts.append(run.missing)
     return "\n\n".join(parts) + "\n"
+
+
+def _merged(earlier: str, header: tuple[str, ...], lines: list[tuple[str, ...]], keys: int) -> str:
+    """A table of the new lines and of the earlier ones whose first cells are not among them; a case stays together."""
+    fresh = {line[:keys] for line in lines}
+    both = [line for line in _lines(earlier, header) if line[:keys] not in fresh] + lines
+    cases = list(dict.fromkeys(line[0] for line in both))
+    both.sort(key=lambda line: (not line[0].startswith("digits"), _place(line[0], cases), line[1].endswith("(peer)")))
+    return _table(header, both)
+
+
+def _place(case: str, cases: list[str]) -> tuple[str, int]:
+    """Digits by name, the others in their order."""
+    return (case, 0) if case.startswith("digits") else ("", cases.index(case))
+
+
+def _lines(text: str, header: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Lines of the table with this header in a file."""
+    found, inside = [], False
+    for line in text.splitlines():
+        cells = tuple(cell.strip() for cell in line.strip("|").split("|")) if line.startswith("|") else ()
+        inside = cells == header or (inside and len(cells) == len(header))
+        if inside and cells != header and not cells[0].startswith("---"):
+            found.append(cells)
+    return found
 
 
 def _line(run: Run, row: Row) -> tuple[str, ...]:
