@@ -29,7 +29,10 @@ Check = Callable[[Network, Mapping[str, Array]], float]
 FORMAT = "convexnn.certificate"
 VERSION = 1
 #: Modules that register checks: loaded when a method is not known yet, since nothing imports them before they are used.
-HOMES = ("certificates.lipschitz", "certificates.region", "certificates.region_facets", "certificates.subjects")
+HOMES = (
+    "certificates.lipschitz", "certificates.region", "certificates.region_facets", "certificates.split_regions",
+    "certificates.subjects",
+)  # fmt: skip
 _CHECKS: dict[str, Check] = {}
 _CLAIMS: dict[str, tuple[str | None, str | None, str]] = {}
 

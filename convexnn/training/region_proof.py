@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from convexnn.activations import LeakyReLU, ReLU
 from convexnn.certificate import Certificate
 from convexnn.certificates.region import QUANTITY, THREAT, region_bound
+from convexnn.certificates.split_regions import split_bound
 from convexnn.exceptions import CertificateError
 from convexnn.network import Network
 from convexnn.regions.check import ball_multiplier
@@ -124,11 +125,9 @@ def proved(
         if not math.isfinite(shift):
             break
         network = raw.network(-shift - margin)
-        certificates = tuple(_again(one, network, region, effort) for one, region in zip(found, regions, strict=True))
+        certificates = tuple(_about(one, network) for one in found)
         if max(certificate.bound for certificate in certificates) < 0.0:
             return network, certificates
-    if effort.finish != "majorants":  # the splits did not repeat in time: the majorants always do
-        return proved(raw, regions, replace(effort, finish="majorants"), margin)
     raise CertificateError("No finite bound of the network could be proved on the regions; are its weights huge?")
 
 
@@ -141,7 +140,7 @@ def _best(network: Network, region: Region, raw: RawNetwork, own: Evidence, effo
     if effort.arithmetic == "exact":
         best = _exactly(network, region, best)
     if effort.finish == "branch_and_bound":
-        split = region_bound(network, region, method="branch_and_bound", time_limit=effort.seconds)
+        split = split_bound(network, region, time_limit=effort.seconds)
         best = min(best, split, key=lambda certificate: certificate.bound)
     return best
 
@@ -159,13 +158,6 @@ def _of_majorants(network: Network, region: Region, groups: NDArray[np.intp], ow
     }
     draft = Certificate(QUANTITY, math.inf, 0.0, THREAT, "region_paired", multiplier, network.fingerprint())
     return _about(draft, network)
-
-
-def _again(certificate: Certificate, network: Network, region: Region, effort: ProofEffort) -> Certificate:
-    """The claim for the shifted network; what was split is split again, its multipliers belong to one bias."""
-    if certificate.method == "region_branch_and_bound":
-        return region_bound(network, region, method="branch_and_bound", time_limit=effort.seconds)
-    return _about(certificate, network)
 
 
 def _about(certificate: Certificate, network: Network) -> Certificate:

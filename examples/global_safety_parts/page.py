@@ -31,7 +31,7 @@ def training_table(done: Done) -> str:
         "|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|",
     ]
     for case, rows in done.items():
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        columns = {name: [row[name] for row in rows] for name in rows[0] if name != "bounds"}
         values = [f"D{case.norm}", f"{case.radius:g}", case.method, case.d, rows[0]["units"], len(rows)]
         values += [f"**{mean(columns['accuracy'])}**", f"{min(columns['accuracy']):.4f}"]
         values += [mean(columns[name]) for name in ("start", "recall", "ratio", "attainable")]
