@@ -17,6 +17,21 @@ if TYPE_CHECKING:
     from convexnn.certificates.quadratic_margins import QuadraticCertification, certify_quadratic
     from convexnn.certificates.region import region_bound
     from convexnn.certificates.robustness import RobustnessTable, robustness_table
+    from convexnn.constraints import (
+        Concave,
+        Convex,
+        Even,
+        FixedGradient,
+        FixedValue,
+        Invariant,
+        LowerBound,
+        Monotone,
+        Odd,
+        SlopeBounds,
+        UpperBound,
+        guarantees,
+        train_constrained,
+    )
     from convexnn.estimators import (
         ActivationPatternTransformer,
         PolynomialSNNClassifier,
@@ -56,7 +71,7 @@ if TYPE_CHECKING:
     from convexnn.solvers import available_solvers, solve
     from convexnn.threats import Box, L2Ball, LInfBall
     from convexnn.torch import LipSDPRegularizer, margin_bounds
-    from convexnn.training import pretrain
+    from convexnn.training import RegionTraining, pretrain, train_safe_region
     from convexnn.verification import CertificationReport, CertifyOptions, Verdict, certify
     from convexnn.verification.properties import PropertyResult, verify_property
 
@@ -72,6 +87,10 @@ _HOMES = {
     "convexnn.certificates.quadratic_margins": "QuadraticCertification certify_quadratic",
     "convexnn.certificates.region": "region_bound",
     "convexnn.certificates.robustness": "RobustnessTable robustness_table",
+    "convexnn.constraints": (
+        "Concave Convex Even FixedGradient FixedValue Invariant LowerBound Monotone "
+        "Odd SlopeBounds UpperBound guarantees train_constrained"
+    ),
     "convexnn.estimators": (
         "ActivationPatternTransformer PolynomialSNNClassifier PolynomialSNNRegressor SafeRegionClassifier "
         "SafeSNNClassifier SafeSNNRegressor SafeSNNRegressorCV"
@@ -95,7 +114,7 @@ _HOMES = {
     "convexnn.solvers": "available_solvers solve",
     "convexnn.threats": "Box L2Ball LInfBall",
     "convexnn.torch": "LipSDPRegularizer margin_bounds",
-    "convexnn.training": "pretrain",
+    "convexnn.training": "RegionTraining pretrain train_safe_region",
     "convexnn.verification": "CertificationReport CertifyOptions Verdict certify",
     "convexnn.verification.properties": "PropertyResult verify_property",
 }
@@ -109,21 +128,29 @@ __all__ = [
     "CertificateError",
     "CertificationReport",
     "CertifyOptions",
+    "Concave",
+    "Convex",
     "ConvexNNError",
     "DatasetError",
+    "Even",
+    "FixedGradient",
+    "FixedValue",
     "GlobalResult",
     "Hinge",
     "Huber",
     "Identity",
     "InfeasibleStartError",
     "InvalidInputError",
+    "Invariant",
     "L2Ball",
     "LInfBall",
     "LeakyReLU",
-    "LipSDPRegularizer",
     "Logistic",
+    "LowerBound",
+    "Monotone",
     "MultiMargin",
     "Network",
+    "Odd",
     "OptimalityGap",
     "Polynomial",
     "PolynomialSNNClassifier",
@@ -134,6 +161,7 @@ __all__ = [
     "ReLU",
     "Refinement",
     "Region",
+    "RegionTraining",
     "RobustnessTable",
     "SafeRegionClassifier",
     "SafeSNNClassifier",
@@ -141,6 +169,7 @@ __all__ = [
     "SafeSNNRegressorCV",
     "SearchResult",
     "Sigmoid",
+    "SlopeBounds",
     "Solution",
     "SolverError",
     "SolverWarning",
@@ -148,6 +177,7 @@ __all__ = [
     "SquaredHinge",
     "Tanh",
     "UnsupportedModelError",
+    "UpperBound",
     "Verdict",
     "as_network",
     "attack",
@@ -160,9 +190,9 @@ __all__ = [
     "evaluate",
     "extract",
     "global_lam_max",
+    "guarantees",
     "lam_max",
     "lipschitz",
-    "margin_bounds",
     "optimality_gap",
     "path",
     "pattern_search",
@@ -172,8 +202,10 @@ __all__ = [
     "robustness_table",
     "rotated_box",
     "solve",
+    "train_constrained",
     "train_global",
     "train_global_lipschitz",
+    "train_safe_region",
     "verify_property",
 ]
 
