@@ -219,3 +219,13 @@ def test_rich_shows_the_same_cells(models, data):
     text = to_text(Sheet(sheet.title, sheet.columns, sheet.rows))
     for cell in text.split():
         assert set(cell) == {"-"} or cell in shown
+
+
+@pytest.mark.parametrize("write", [to_text, to_markdown, lambda sheet: to_text(transposed(sheet))])
+def test_bounds_are_written_on_the_side_on_which_they_stay_bounds(write):
+    # 1/3 and 2/3 have no last digit: four of them are below and above, or above and below
+    third, two = 1.0 / 3.0, 2.0 / 3.0
+    columns = ("model", "clean", "attacked >=", "certified <=", "attacked\n0.1", "certified\n0.1")
+    text = write(Sheet("", columns, (("a", two, two, third, two, third),)))
+    numbers = [word for word in text.replace("|", " ").split() if word.startswith("0.") and len(word) == 6]
+    assert numbers == ["0.6667", "0.6666", "0.3334", "0.6666", "0.3334"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from convexnn.pages.document import TRUTHS, bullets, cards, document, figure, heading, keys, line_key, pairs, table
 from convexnn.pages.svg import Chart
-from convexnn.report.sheet import Sheet
+from convexnn.report.sheet import Cell, Sheet, shown
 from convexnn.report.stages import robustness_sheet
 
 if TYPE_CHECKING:
@@ -42,12 +42,16 @@ _KEYS = (
 
 
 def _table(sheet: Sheet) -> str:
-    shown = [[_number(cell) if isinstance(cell, float) else cell for cell in row] for row in sheet.rows]
-    return table(sheet.title, sheet.columns, shown, sheet.notes)
+    cells = [[_cell(cell, label) for cell, label in zip(row, sheet.columns, strict=True)] for row in sheet.rows]
+    return table(sheet.title, sheet.columns, cells, sheet.notes)
 
 
-def _number(value: float) -> str:
-    return f"{value:.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+def _cell(cell: Cell, label: str) -> str | None:
+    """As in text, but without powers of ten up to a billion."""
+    if not isinstance(cell, float):
+        return cell
+    text = shown(cell, label)
+    return f"{float(text):.0f}" if 1e4 <= abs(cell) < 1e9 else text
 
 
 def _objective(report: FitReport) -> list[str]:

@@ -50,7 +50,7 @@ def page(report: RobustErrorReport, title: str, index: int) -> str:
     sections = [
         heading(title, _lead(report)),
         "<h2>Error against the radius</h2>",
-        f"<p>{escape(_findings(report))}</p>",
+        bullets(_findings(report)),
         _legend(report),
         cards(_error_figure(report, i) for i in range(len(report.names))),
         _table(report.sheet()),
@@ -89,8 +89,9 @@ def _percent(share: float, n: int, up: bool) -> str:
     return share_written(100 * round(share * n), n, 1, up)
 
 
-def _findings(report: RobustErrorReport) -> str:
-    found, n = [], report.n_samples
+def _findings(report: RobustErrorReport) -> list[str]:
+    n = report.n_samples
+    found: list[str] = []
     for i, name in enumerate(report.names):
         low, high = report.attack_error[i, -1], report.best_certified_error[i, -1]
         known = not report.n_unknown[i, -1]
@@ -101,7 +102,7 @@ def _findings(report: RobustErrorReport) -> str:
         )
         clean = f"clean {100 * report.clean_error[i]:.1f} %"
         found.append(f"{name}: the robust error at radius {report.radii[-1]:g} is {between} ({clean}).")
-    return " ".join(found)
+    return found
 
 
 def _meanings() -> str:

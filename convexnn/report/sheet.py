@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from convexnn.decimals import DOWN, UP, written
+
 Cell = str | float | None
 
 
@@ -36,12 +38,28 @@ class Sheet:
         return to_text(self)
 
 
-def _shown(cell: Cell) -> str:
+def shown(cell: Cell, label: str = "") -> str:
+    """A cell in print: four digits, a bound rounded to the side on which it stays one."""
     if cell is None:
         return "-"
     if isinstance(cell, str):
         return cell
-    return f"{cell:#.4g}".removesuffix(".") if math.isfinite(cell) else str(cell)
+    if not math.isfinite(cell):
+        return str(cell)
+    side = _side(label)
+    kept = cell if side is None else float(written(cell, 4, side))
+    return f"{kept:#.4g}".removesuffix(".")
+
+
+def _side(label: str) -> bool | None:
+    """Which way the numbers of a column are rounded: up for upper bounds, down for lower ones, None for neither."""
+    if "<=" in label or label.startswith("certified"):
+        return UP
+    return DOWN if ">=" in label or label.startswith("attacked") else None
+
+
+def _body(sheet: Sheet) -> list[list[str]]:
+    return [[shown(cell, label) for cell, label in zip(row, sheet.columns, strict=True)] for row in sheet.rows]
 
 
 def _is_text(sheet: Sheet, column: int) -> bool:
@@ -58,11 +76,17 @@ def _is_number(cell: Cell) -> bool:
     return True
 
 
+def _turned(cell: Cell, label: str) -> Cell:
+    """A bound as text, for a row does not know which way it is rounded; other cells stay."""
+    return shown(cell, label) if isinstance(cell, float) and _side(label) is not None else cell
+
+
 def transposed(sheet: Sheet) -> Sheet:
     """Rows become columns: for narrow pages."""
     labels = tuple(label.replace("\n", " ") for label in sheet.columns)
-    names = tuple(_shown(row[0]) for row in sheet.rows)
-    rows = tuple((label, *(row[j] for row in sheet.rows)) for j, label in enumerate(labels) if j > 0)
+    names = tuple(shown(row[0]) for row in sheet.rows)
+    cells = [[_turned(cell, label) for cell, label in zip(row, sheet.columns, strict=True)] for row in sheet.rows]
+    rows = tuple((label, *(row[j] for row in cells)) for j, label in enumerate(labels) if j > 0)
     return Sheet(sheet.title, (labels[0], *names), rows, sheet.notes)
 
 
@@ -72,7 +96,7 @@ def to_text(sheet: Sheet) -> str:
     depth = max((len(lines) for lines in header[0]), default=1)
     padded = [[""] * (depth - len(lines)) + lines for lines in header[0]]
     lines = [list(line) for line in zip(*padded, strict=True)]
-    body = [[_shown(cell) for cell in row] for row in sheet.rows]
+    body = _body(sheet)
     left = [_is_text(sheet, j) for j in range(len(sheet.columns))]
     width = [max(len(line[j]) for line in lines + body) for j in range(len(sheet.columns))]
 
@@ -88,7 +112,7 @@ def to_markdown(sheet: Sheet) -> str:
     """A Markdown table and its notes."""
     labels = [label.replace("\n", " ") for label in sheet.columns]
     rule = ["---" if _is_text(sheet, j) else "---:" for j in range(len(labels))]
-    body = [[_shown(cell) for cell in row] for row in sheet.rows]
+    body = _body(sheet)
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in [labels, rule, *body]]
     notes = [f"- {note}" for note in sheet.notes]
     return "\n".join([*lines, "", *notes]).rstrip() + "\n"
@@ -113,6 +137,6 @@ def to_rich(sheet: Sheet) -> Any:
     for index, label in enumerate(sheet.columns):
         justify: Literal["left", "right"] = "left" if _is_text(sheet, index) else "right"
         table.add_column(Text(label), justify=justify, no_wrap=True, vertical="bottom")
-    for row in sheet.rows:
-        table.add_row(*(Text(_shown(cell)) for cell in row))
+    for row in _body(sheet):
+        table.add_row(*map(Text, row))
     return table
