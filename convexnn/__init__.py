@@ -70,7 +70,6 @@ if TYPE_CHECKING:
     from convexnn.search import SearchResult, pattern_search
     from convexnn.solvers import available_solvers, solve
     from convexnn.threats import Box, L2Ball, LInfBall
-    from convexnn.torch import LipSDPRegularizer, margin_bounds
     from convexnn.training import RegionTraining, pretrain, train_safe_region
     from convexnn.verification import CertificationReport, CertifyOptions, Verdict, certify
     from convexnn.verification.properties import PropertyResult, verify_property
@@ -113,7 +112,6 @@ _HOMES = {
     "convexnn.search": "SearchResult pattern_search",
     "convexnn.solvers": "available_solvers solve",
     "convexnn.threats": "Box L2Ball LInfBall",
-    "convexnn.torch": "LipSDPRegularizer margin_bounds",
     "convexnn.training": "RegionTraining pretrain train_safe_region",
     "convexnn.verification": "CertificationReport CertifyOptions Verdict certify",
     "convexnn.verification.properties": "PropertyResult verify_property",

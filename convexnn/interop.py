@@ -185,7 +185,8 @@ def sequential_parts(module: torch.nn.Module) -> tuple[list[tuple[str, torch.nn.
 def refuse_hooks(layers: Iterable[tuple[str, torch.nn.Module]]) -> None:
     """Refuse named layers whose call is changed by hooks: what they do cannot be read."""
     for name, layer in layers:
-        if layer._forward_hooks or layer._forward_pre_hooks:
+        computed = hasattr(layer, "weight") and "weight" not in layer._parameters  # refused elsewhere, by its reason
+        if not computed and (layer._forward_hooks or layer._forward_pre_hooks):
             where = f"Layer {name!r} ({type(layer).__name__})" if name else "The model"
             raise UnsupportedModelError(
                 f"{where} has forward hooks, which may change what it computes; remove them (handle.remove()) first."
