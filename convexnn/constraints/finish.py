@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.certificates.region import region_bound
-from convexnn.constraints.guarantees import _negated, proved_slope
+from convexnn.constraints.guarantees import negated, proved_slope
 from convexnn.constraints.layout import Layout, Point
 from convexnn.constraints.pieces import pieces_of
 from convexnn.constraints.repair import slope_unit, snapped
@@ -33,7 +34,7 @@ def finished(layout: Layout, point: Point, max_nodes: int) -> Network | None:
     for factor in (1.0, 2.0, 4.0):
         shares = _shares(layout, point, goal, max_nodes)
         if shares == 0.0:
-            return layout.decode(point)
+            return exact_constant(layout, layout.decode(point))
         goal = goal or affine_goal(layout)
         if goal is None:
             return None
@@ -43,7 +44,17 @@ def finished(layout: Layout, point: Point, max_nodes: int) -> Network | None:
         t = min(1.0, factor * (shares * (1 + 1e-9) + 1e-14))
         mixed = Point((1 - t) * point.U, (1 - t) * point.linear + t * goal[0], (1 - t) * point.constant + t * goal[1])
         point = snapped(layout, mixed)
-    return layout.decode(point)
+    return exact_constant(layout, layout.decode(point))
+
+
+def exact_constant(layout: Layout, network: Network) -> Network:
+    """The network with the output bias that meets the first fixed value as well as a float can."""
+    if layout.shape.is_odd or not layout.shape.values:
+        return network
+    wanted = layout.shape.values[0]
+    missing = Fraction(wanted.value) - pieces_of(network).at(wanted.point)
+    hidden, (V, c) = network.layers
+    return Network((hidden, (V, np.array([float(Fraction(float(c[0])) + missing)]))), network.activation)
 
 
 def _centred(layout: Layout, point: Point) -> Point:
@@ -71,7 +82,7 @@ def _centred(layout: Layout, point: Point) -> Point:
 
 def cap_excess(network: Network, cap: Cap) -> float:
     """Proved ``max sign f - sign value`` over the region of a cap; at most zero where it is kept."""
-    return region_bound(network if cap.sign > 0 else _negated(network), cap.region).bound - cap.sign * cap.value
+    return region_bound(network if cap.sign > 0 else negated(network), cap.region).bound - cap.sign * cap.value
 
 
 def _shares(layout: Layout, point: Point, goal: tuple[Array, float] | None, max_nodes: int) -> float:

@@ -122,7 +122,7 @@ class Guarantee(ByValue):
             raise CertificateError("The certificate is about other regions than the constraint.")
         if isinstance(constraint, UpperBound):
             return self.certificate.check(network)
-        return -self.certificate.check(_negated(network))
+        return -self.certificate.check(negated(network))
 
     def __str__(self) -> str:
         """One line: the property, what is proved, by what."""
@@ -290,7 +290,7 @@ def _symmetry(network: Network, pieces: Pieces, item: Constraint) -> Guarantee:
 
 def _over_region(network: Network, item: UpperBound | LowerBound) -> Guarantee:
     upper = isinstance(item, UpperBound)
-    certificate = region_bound(network if upper else _negated(network), item.region)
+    certificate = region_bound(network if upper else negated(network), item.region)
     relation, word = ("<=", "largest") if upper else (">=", "smallest")
     bound = certificate.bound if upper else -certificate.bound
     claim = f"f {relation} {exactly(item.value)} on the region"
@@ -300,7 +300,8 @@ def _over_region(network: Network, item: UpperBound | LowerBound) -> Guarantee:
     )  # fmt: skip
 
 
-def _negated(network: Network) -> Network:
+def negated(network: Network) -> Network:
+    """The network of ``-f``."""
     (W, b), (V, c) = network.layers
     return Network(((W, b), (-V, -c)), network.activation)
 

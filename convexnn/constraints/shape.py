@@ -94,7 +94,7 @@ class Shape:
     @property
     def anchors(self) -> Array:
         """Points at which something is fixed, shape (r, d)."""
-        points = [item.point for item in (*self.values, *self.gradients)]
+        points = [value.point for value in self.values] + [gradient.point for gradient in self.gradients]
         return np.unique(np.array(points), axis=0) if points else np.zeros((0, self.n_inputs))
 
 
@@ -224,10 +224,10 @@ def _refuse_contradicting_slopes(slopes: Sequence[SlopeDemand]) -> None:
                     f"The constraints ask of feature {feature} for a slope above {max(one.low, -other.low):g} and "
                     f"below {min(one.low, -other.low):g} at once."
                 )
-            if opposite and same and one.low == other.low == 0:
+            if opposite and same and one.low + other.low == 0:
                 raise InvalidInputError(
-                    f"f would be nondecreasing and nonincreasing in feature {feature} (symmetries count), hence not "
-                    "depend on it; drop that column, or one of the constraints."
+                    f"The slope of f in feature {feature} would be {one.low + 0.0:g} everywhere (symmetries count): "
+                    "f would not depend on it but for that term; drop that column, or one of the constraints."
                 )
 
 
@@ -249,6 +249,14 @@ def _refuse_contradicting_points(shape: Shape) -> None:
                         f"The constraints (and symmetries) ask for two values at {one.point}: "
                         f"{chi * other.value:g} and {one.value:g}."
                     )
+        for other in (*shape.values[:i], *shape.values[i + 1 :]):
+            rise = _least_rise(shape.slopes, other.point, one.point)
+            apart = not np.array_equal(one.point, other.point)
+            if apart and rise > one.value - other.value + 1e-12 * (1 + abs(rise)):
+                raise InvalidInputError(
+                    f"The bounds on slopes contradict the values {other.value:g} at {other.point} and {one.value:g} at "
+                    f"{one.point}: f rises by at least {rise:g} from the one to the other."
+                )
         for cap in shape.caps:
             if cap.sign * one.value > cap.sign * cap.value and cap.region.contains(one.point[None])[0]:
                 raise InvalidInputError(
@@ -261,3 +269,14 @@ def _refuse_contradicting_points(shape: Shape) -> None:
             )
             if inside and float(demand.direction @ gradient.gradient) < demand.low:
                 raise InvalidInputError(f"The gradient at {gradient.point} contradicts the bounds on slopes.")
+
+
+def _least_rise(slopes: Sequence[SlopeDemand], start: Array, end: Array) -> float:
+    """Lower bound on ``f(end) - f(start)`` from the slopes along the coordinates that change; ``-inf`` without."""
+    total = 0.0
+    for j, step in enumerate((end - start).tolist()):
+        if step:
+            axis = np.sign(step) * np.eye(len(start))[j]
+            lows = [s.low for s in slopes if s.domain is None and np.array_equal(s.direction, axis)]
+            total += abs(step) * max(lows, default=-math.inf)
+    return total

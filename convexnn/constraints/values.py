@@ -54,7 +54,7 @@ class _OfFeature(Constraint):
 
 @dataclass(frozen=True, eq=False)
 class SlopeBounds(_OfFeature):
-    """``low <= df/dx_feature <= high`` everywhere, or in the interior of ``domain``.
+    """``low <= df/dx_feature <= high`` (``low < high``) everywhere, or in the interior of ``domain``.
 
     Parameters
     ----------
@@ -72,8 +72,11 @@ class SlopeBounds(_OfFeature):
     def __post_init__(self) -> None:
         """Refuse bounds that leave nothing."""
         low, high = _number(self.low, "low", infinite=True), _number(self.high, "high", infinite=True)
-        if low > high or low == math.inf or high == -math.inf:
-            raise InvalidInputError(f"Slopes need low <= high, got {low:g} and {high:g}.")
+        if low >= high or low == math.inf or high == -math.inf:
+            raise InvalidInputError(
+                f"Slopes need low < high, got {low:g} and {high:g}; for one fixed slope subtract that times the "
+                "feature from y and drop the column."
+            )
         if self.domain is not None and not isinstance(self.domain, Box):
             raise InvalidInputError(f"domain must be a Box or None, got {type(self.domain).__name__}.")
 

@@ -83,7 +83,10 @@ class Arrangement:
         return math.comb(len(self.rows), self.dimension) * max(len(self.rows), 1)
 
     def smallest(self, keep: int = 1) -> Vertices | None:
-        """Proved smallest slope and the patterns of the ``keep`` worst pieces; None where it would take too long."""
+        """Proved smallest slope and the patterns of the ``keep`` worst pieces; None where it would take too long.
+
+        Implements: docs/theory/shape_constraints.md, Theorem 2.
+        """
         if self.work > MAX_WORK:
             return None
         if not self.dimension:

@@ -15,8 +15,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from convexnn.attacks import AttackResult, attack
 from convexnn.certificates.regression import CertifiedRegression, certified_interval, certify_regression
+from convexnn.constraints import Constraint, Guarantees
 from convexnn.estimators.callbacks import CallbackSupport, Stages, tells_callbacks
 from convexnn.estimators.cloning import KeepsTrainedModel
+from convexnn.estimators.constrained import asked_constraints, fit_constrained
 from convexnn.estimators.global_stage import GlobalStage, require_scope, train_on
 from convexnn.estimators.starts import Condensed, condense, load_trainer, start_network
 from convexnn.exceptions import InvalidInputError
@@ -76,6 +78,10 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
         ``"lipschitz"``). Give a ``time_limit``.
     global_tol : float, default=1e-3
         Relative global gap at which ``scope="global"`` stops.
+    monotonic_cst : array-like of int, shape (n_features,), mapping of name to int, or None, default=None
+        As in scikit-learn: +1 nondecreasing, -1 nonincreasing, 0 free. Needs ``regularizer="l2"``.
+    constraints : sequence of Constraint, default=()
+        Further properties that the network must have, see :func:`convexnn.constraints.train_constrained`.
 
     Attributes
     ----------
@@ -86,7 +92,12 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
         ``solution_.scope`` is ``"global"`` and ``solution_.global_gap`` finite where more was proved. The objective of
         a Lipschitz program contains a ridge of 1e-10 on the merged biases, ``objective_`` does not.
     start_objective_, objective_ : float
-        Training objective of the start and of ``network_``; never larger after than before.
+        Training objective of the start and of ``network_``; never larger after than before (without constraints, which
+        the start usually breaks).
+    guarantees_ : Guarantees
+        What is proved of ``network_`` for ``monotonic_cst`` and ``constraints``; empty without them.
+    constrained_ : ConstrainedTraining
+        With constraints only: lower bound of all networks on these cells, price of the constraints.
     global_bound_, global_gap_ : float
         Lower bound on ``objective_`` of every network of any width and the relative gap to it; ``-inf`` and ``inf``
         unless ``scope="global"``.
@@ -138,6 +149,8 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
         verbose: int = 0,
         scope: str = "patterns",
         global_tol: float = 1e-3,
+        monotonic_cst: Any = None,
+        constraints: Any = (),
     ) -> None:
         self.hidden_units = hidden_units
         self.regularizer = regularizer
@@ -154,6 +167,8 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
         self.verbose = verbose
         self.scope = scope
         self.global_tol = global_tol
+        self.monotonic_cst = monotonic_cst
+        self.constraints = constraints
 
     @tells_callbacks
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -175,6 +190,9 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
         inputs, targets = self._validated(X, y)
         data = condense(inputs, targets, checked_weights(sample_weight, len(inputs)))
         stages = Stages(self, {"X": X, "y": y, "sample_weight": sample_weight}, 3 if self.scope == "global" else 2)
+        asked = asked_constraints(self)
+        if asked:
+            return self._fit_asked(data, asked, self._seed(), stages)
         return self._fit_at(self.lam, data, options, self._seed(), stages)
 
     def _fit_at(self, lam: float, data: Condensed, options: RefineOptions, seed: int, stages: Stages) -> Self:
@@ -196,7 +214,21 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
         stages.end()
         return self
 
+    def _fit_asked(self, data: Condensed, asked: tuple[Constraint, ...], seed: int, stages: Stages) -> Self:
+        """Train a start network for its cells, then the network with guarantees."""
+        load_trainer(self.start)
+        began = time.perf_counter()
+        with stages.stage("start") as fitted:
+            start = fitted["network_"] = self._start(data, self.lam, seed)
+        with stages.stage("constrained programs") as fitted:
+            fit_constrained(self, data, start, asked, began)
+            fitted["network_"] = self.network_
+        self.global_bound_, self.global_gap_ = -np.inf, np.inf
+        stages.end()
+        return self
+
     def _store(self, result: Refinement) -> None:
+        self.guarantees_ = Guarantees(())
         self.network_ = result.network
         self.solution_ = result.solution
         self.start_objective_, self.objective_ = result.before, result.after
