@@ -7,12 +7,13 @@ from fractions import Fraction
 
 import numpy as np
 
+from convexnn.activations import Polynomial
 from convexnn.certificate import _CHECKS, registered_methods
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.certificates.region import region_bound
 from convexnn.certificates.region_facets import facet_bound
 from convexnn.exceptions import InvalidInputError
-from convexnn.global_gap import LipschitzMultipliers, l2_global_bound, lipschitz_global_bound
+from convexnn.global_gap import LipschitzMultipliers, l2_global_bound, lipschitz_global_bound, train_global
 from convexnn.network import Network
 from convexnn.program import Dual
 from convexnn.propagation import Effort, InputSet, Query
@@ -26,6 +27,7 @@ from tests._instances import PROGRAMS, regression
 from tests.certifier_cases import attained, random_case, random_network
 from tests.checkers import Arrays, Claim, constant, exact
 
+TIGHT = ("sdp_tight", "paired", "alpha_crown", "lp")
 REGION_METHODS = ("sdp", "sdp_tight", "paired", "ibp", "crown", "alpha_crown", "lp")
 FAST_METHODS = ("ibp", "crown", "alpha_crown", "lp", "sdp", "lipsdp", "max_gradient")
 
@@ -54,13 +56,14 @@ def lipschitz_claims(rng) -> Iterator[Claim]:
         simple = one_unit(rng)
         w, v = exact(simple.W), exact(simple.v)[0]
         true = v * v * sum(x * x for x in w) if norm == 2 else abs(v) * sum(map(abs, w))
-        yield _lipschitz(simple, method, f"{method}, one unit", constant(true), power=2 if norm == 2 else 1)
+        yield _lipschitz(simple, method, f"{method}, one unit", constant(true), power=2 if norm == 2 else 1, tight=1e-6)
         hidden = (3, 2) if method in ("deep_lipsdp", "product") else (4,)
         line = slopes_on_a_line(rng, hidden)
         product = [Fraction(1)]
         for W, _ in line.layers:
             product = [sum(a * x for a, x in zip(exact(row), product, strict=True)) for row in W]
-        yield _lipschitz(line, method, f"{method}, a line", constant(product[0]))
+        tight = None if method in ("product", "deep_lipsdp") else 1e-6
+        yield _lipschitz(line, method, f"{method}, a line", constant(product[0]), tight=tight)
         for sizes in ((3, 6, 1), (3, 5, 2)) if method != "deep_lipsdp" else ((3, 4, 3, 2),):
             network = random_network(rng, sizes)
             yield _lipschitz(network, method, f"{method}, {sizes}", constant(steepest(network, rng, norm)), slack=1e-9)
@@ -82,9 +85,14 @@ def region_claims(rng) -> Iterator[Claim]:
             ("point", rotated_box(rng.standard_normal(2), np.zeros(2))),
             ("ball", ellipsoid(rng.standard_normal(2), np.array([[1.0, 0.3], [0.0, 0.6]]))),
             ("box", rotated_box(rng.standard_normal(2), np.array([0.5, 1.0]))),
+            ("parabola", ellipsoid(rng.standard_normal(2), np.array([0.7, 0.4]))),
         ):
+            if kind == "parabola" and method == "lp":
+                continue
             (W, b), (V, c) = random_network(rng, (2, 4, 1)).layers
             network = Network(((W, b), (V, c))) if kind != "box" else one_unit(rng)
+            if kind == "parabola":
+                network = Network(network.layers, Polynomial(0.3, 0.5, 0.1))
             certificate = region_bound(network, region, method=method)
             place = ("kind", "center", "axes", "output")  # what is claimed; the rest is how it is proved
             said = {k: a for k, a in certificate.multiplier.items() if k.rpartition("/")[2] in place}
@@ -96,6 +104,7 @@ def region_claims(rng) -> Iterator[Claim]:
                 lambda e, check=check, network=network, said=said: [check(network, {**said, **e})],
                 constant(largest(network, region, rng)),
                 hostile=bool(proof),
+                tight=1e-6 if kind == "point" or (kind == "box" and method in TIGHT) else None,
             )
     network = random_network(rng, (2, 4, 1))
     box = rotated_box(rng.standard_normal(2), np.array([0.4, 0.8]))
@@ -137,8 +146,14 @@ def exact_value(network: Network, x) -> Fraction:
             for row, c in zip(W, b, strict=True)
         ]
         if place < len(network.layers) - 1:
-            h = [max(z, Fraction(0)) for z in h]
+            h = [activated(network.activation, z) for z in h]
     return h[0]
+
+
+def activated(activation, z: Fraction) -> Fraction:
+    if isinstance(activation, Polynomial):
+        return sum(Fraction(c) * z**k for k, c in enumerate((activation.c, activation.b, activation.a)))
+    return max(z, Fraction(0))
 
 
 def certifier_claims(rng, names=FAST_METHODS, cases=4) -> Iterator[Claim]:
@@ -159,6 +174,7 @@ def certifier_claims(rng, names=FAST_METHODS, cases=4) -> Iterator[Claim]:
                 lambda e, certifier=certifier, query=query: certifier.check(query, e),
                 constant(*(fraction(one) for one in values)),
                 hostile=METHODS[name].rigorous and bool(evidence.multiplier),
+                tight=1e-6 if made == 1 else None,
             )
 
 
@@ -179,6 +195,7 @@ def quadratic_claims(rng) -> Iterator[Claim]:
             lambda e, network=network, inputs=inputs, spec=spec: [check_quadratic(network, inputs, spec, e)],
             constant(found.lower),
             slack=1e-9,
+            tight=1.0,
         )
 
 
@@ -197,15 +214,15 @@ def program_claims(rng, names=tuple(PROGRAMS)) -> Iterator[Claim]:
             ],
             constant(-solution.objective),
             slack=1e-12,
+            tight=1e-7,
         )
 
 
 def global_claims(rng) -> Iterator[Claim]:
     X, y, start = regression(int(rng.integers(100)), n=8, d=1, p=4)
     lam = 0.05
-    program = PROGRAMS["group_lasso"](X, y, start, lam)
-    network = program.decode(solve(program, tol=1e-8).z)
-    reached = program.network_objective(network)  # of one network: the global minimum is not above it
+    best = train_global(X, y, lam, tol=1e-4, random_state=0)
+    network, reached = best.network, float(best.objective)
     nu = 2.0 * (network(X) - y) / len(y)
     yield Claim(
         "global bound, weight decay",
@@ -213,6 +230,7 @@ def global_claims(rng) -> Iterator[Claim]:
         lambda e: [-l2_global_bound(X, y, lam, need(e, "nu")).lower],
         constant(-reached),
         slack=1e-9,
+        tight=1e-3,
     )
     program = PROGRAMS["joint"](X, y, start, lam)
     solution = solve(program, tol=1e-8)

@@ -37,9 +37,14 @@ class Claim:
     power: int = 1
     slack: float = 0.0
     hostile: bool = True
+    tight: float | None = None  # honest answers exceed the truth by at most this, relative to it or to ``floor``
+    floor: float = 1.0
+    whole: bool = False  # the arrays are arguments of a function: without one of them there is no call
 
     def complaint(self, evidence: Arrays) -> str | None:
         """What is wrong with the answer to this evidence; None when it is valid or refused."""
+        if self.whole and not evidence.keys() >= self.evidence.keys():
+            return None
         try:
             with np.errstate(all="ignore"):
                 answers = list(self.check(evidence))
@@ -60,6 +65,11 @@ class Claim:
             with np.errstate(all="ignore"):
                 answers = np.array([float(one) for one in self.check(self.evidence)])
             found = None if np.isfinite(answers).all() else f"{self.name}: honest evidence proves nothing"
+        if found is None and self.tight is not None:
+            truths = np.array([float(one) for one in self.truth(self.evidence)])
+            truths = truths if self.power == 1 else np.sqrt(truths)
+            if (answers - truths > self.tight * np.maximum(np.abs(truths), self.floor)).any():
+                found = f"{self.name}: {answers} is far above {truths}"
         return found
 
 
@@ -83,7 +93,9 @@ def complaints(claim: Claim, rng: np.random.Generator, other: Arrays | None = No
         yield f"honest: {found}"
     if not claim.hostile:
         return
-    for kind, arrays in corrupted(rng, claim.evidence, claim.evidence if other is None else other):
+    with np.errstate(all="ignore"):
+        wrong = list(corrupted(rng, claim.evidence, claim.evidence if other is None else other))
+    for kind, arrays in wrong:
         found = claim.complaint(arrays)
         if found is not None:
             yield f"{kind}: {found}"

@@ -68,7 +68,8 @@ def test_ctrl_c_ends_with_130_and_without_traceback(kilobytes) -> None:
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=300)
     assert "Traceback" not in err
-    assert process.returncode in (0, 130)  # 0: the interrupt ended a training early and the rest was quick
+    # 0: the interrupt ended a training early; -2: Python itself ends so where an import was interrupted, shells say 130
+    assert process.returncode in (0, 130, -signal.SIGINT)
     if out:
         assert json.loads(out)["exit_code"] == process.returncode
 
