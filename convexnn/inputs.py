@@ -42,8 +42,41 @@ def as_floats(values: Any, name: str, *, largest: float = LARGEST) -> NDArray[np
     try:
         array = array.astype(np.float64) if array.dtype != np.float64 else array
     except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{name} cannot be read as an array of floats: {error}") from error
+        raise InvalidInputError(f"{name} must hold numbers; no array of floats: {error}") from error
     size = np.abs(array)
     if np.isfinite(size).all() and size.max(initial=0.0) > largest:
         raise InvalidInputError(f"{name} holds numbers above {largest:g}, whose squares overflow; rescale it")
     return array
+
+
+def class_indices(labels: Any, n_outputs: int, *, n: int | None = None, present: int = 1) -> NDArray[np.intp]:
+    """Class indices (n,) of a network with so many outputs; with one output there are two classes.
+
+    Parameters
+    ----------
+    labels : array-like or tensor, shape (n,)
+        Integers, booleans, or floats that are integers.
+    n_outputs : int
+    n : int, optional
+        Number of samples, checked.
+    present : int
+        Least number of different classes.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    y, classes = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels), max(n_outputs, 2)
+    rows = "one a sample" if n is None else f"one for each of the {n} rows of X"
+    usable = y.ndim == 1 and y.dtype.kind in "biuf" and np.isin(y, np.arange(classes)).all()
+    if not usable or n not in (None, len(y)):
+        raise InvalidInputError(f"y must hold class indices 0 to {classes - 1}, {rows}; got {_shown(y)}.")
+    if len(np.unique(y)) < present:
+        raise InvalidInputError("y holds one class only; a classifier needs samples of two.")
+    return y.astype(np.intp)
+
+
+def _shown(y: NDArray[Any]) -> str:
+    return f"an array of shape {y.shape} and type {y.dtype}" + (
+        f" with the values {y[:5].tolist()} ..." if y.ndim else ""
+    )

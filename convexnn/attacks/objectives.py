@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import as_floats
 from convexnn.losses import LOSSES, Hinge, Logistic, Loss, MultiMargin, SquaredHinge, get_loss
 
 Array = NDArray[np.float64]
@@ -195,10 +196,7 @@ def _is_classification(model: Any, y: NDArray[Any], n_outputs: int) -> bool:
 
 
 def _regression_targets(y: NDArray[Any], n: int, n_outputs: int) -> Array:
-    try:
-        values = np.asarray(y, dtype=np.float64).reshape(n, -1)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"y must hold numbers for the squared error: {error}") from error
+    values = as_floats(y, "y").reshape(n, -1)
     if values.shape[1] != n_outputs:
         raise InvalidInputError(f"The network has {n_outputs} output(s), but y has {values.shape[1]} column(s).")
     if not np.isfinite(values).all():

@@ -16,6 +16,7 @@ from convexnn.attacks.fgsm import FGSM
 from convexnn.attacks.objectives import build_objective
 from convexnn.attacks.pgd import PGD
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import as_floats
 from convexnn.losses import Loss
 from convexnn.network import as_network
 from convexnn.threats import Threat
@@ -105,7 +106,9 @@ def _chosen(method: str | Attack, steps: int, restarts: int) -> Attack:
 def as_inputs(X: ArrayLike, n_inputs: int) -> Array:
     """Finite float64 inputs of shape (n, n_inputs); what is not is refused in words."""
     try:
-        inputs = check_array(X, dtype=np.float64, input_name="X")
+        inputs = check_array(as_floats(X, "X"), dtype=np.float64, input_name="X")
+    except InvalidInputError:
+        raise
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"X is not usable: {error}") from error
     if inputs.shape[1] != n_inputs:

@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from convexnn.activations import LeakyReLU, ReLU
 from convexnn.certificates.local_regions import Region, regions_of
 from convexnn.certificates.regression import evaluation_error, largest_size
+from convexnn.inputs import class_indices
 from convexnn.network import Network
-from convexnn.quadratic.duels import class_indices
 from convexnn.rigorous import UNIT, gamma
 from convexnn.threats import Threat
 

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz, lipschitz_pairs
 from convexnn.certificates.regression import evaluation_error, largest_size, output_reach
+from convexnn.inputs import class_indices
 from convexnn.network import Network
-from convexnn.quadratic.duels import class_indices
 from convexnn.rigorous import UNIT, product_up, sqrt_up
 from convexnn.threats import Threat
 

@@ -27,6 +27,7 @@ from convexnn.certificates.subjects import (
     read_subjects,
 )
 from convexnn.exceptions import CertificateError, InvalidInputError
+from convexnn.inputs import as_floats
 from convexnn.threats import L2Ball, LInfBall, Threat
 
 Array = NDArray[np.float64]
@@ -342,8 +343,4 @@ def _checked_radii(radii: Sequence[float]) -> Array:
 
 
 def _numbers(values: Any, label: str) -> Array:
-    try:
-        numbers = np.atleast_1d(np.asarray(values, dtype=float))
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{label} must hold numbers: {error}") from error
-    return numbers
+    return np.atleast_1d(as_floats(values, label))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import class_indices
 from convexnn.network import Network
 from convexnn.quadratic.boxes import Boxes, diagonal_bounds
 from convexnn.quadratic.diagonal import best_diagonal
@@ -62,14 +62,6 @@ def duels(network: Network, labels: ArrayLike) -> Iterator[Duel]:
                 weights = np.eye(network.n_outputs)[a] - np.eye(network.n_outputs)[b]
                 form = QuadraticForm.of_network(network, weights)
                 yield Duel(form, rows, np.where(first, 1.0, -1.0), np.where(first, b, a))
-
-
-def class_indices(labels: ArrayLike, n_outputs: int) -> Indices:
-    """Class indices (n,) of a network with so many outputs; with one output there are two classes."""
-    y, k = np.asarray(labels), max(n_outputs, 2)
-    if y.ndim != 1 or y.dtype.kind not in "iu" or (y.size and not 0 <= y.min() <= y.max() < k):
-        raise InvalidInputError(f"y must hold class indices 0 to {k - 1}, one a sample; got {y!r}.")
-    return y.astype(np.intp)
 
 
 def worst_margins(network: Network, X: ArrayLike, labels: ArrayLike, radius: ArrayLike) -> tuple[Array, Array]:

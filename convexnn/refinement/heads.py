@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convexnn.activations import ReLU
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
+from convexnn.inputs import class_indices
 from convexnn.interop import is_torch_module
 from convexnn.network import Network
 from convexnn.program import Solution
@@ -164,7 +165,7 @@ def replace_head(module: Any, X: ArrayLike, y: ArrayLike, options: HeadOptions |
     if not is_torch_module(module):
         raise UnsupportedModelError(f"Heads of torch modules are replaced, got {type(module).__name__}.")
     head = find_head(module, X, chosen.head_layers, chosen.batch_size)
-    labels = _labels(y, len(head.features), head.outputs.shape[1])
+    labels = class_indices(y, head.outputs.shape[1], n=len(head.features), present=2)
     train = _polynomial if chosen.head == "polynomial" else _relu
     return train(module, head, labels, chosen).of(module, head, labels, chosen.radius)
 
@@ -260,12 +261,3 @@ class _Outcome:
 def _accuracy(scores: Array, y: NDArray[np.intp]) -> float:
     predicted = (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
     return float(np.mean(predicted == y))
-
-
-def _labels(y: ArrayLike, n: int, k: int) -> NDArray[np.intp]:
-    labels = np.asarray(y.detach().cpu() if hasattr(y, "detach") else y)
-    if labels.shape != (n,) or labels.dtype.kind not in "biuf" or not np.isin(labels, np.arange(max(k, 2))).all():
-        raise InvalidInputError(f"y must hold {n} class indices 0 to {max(k, 2) - 1}, got shape {labels.shape}.")
-    if len(np.unique(labels)) < 2:
-        raise InvalidInputError("y holds one class only; a classifier needs samples of two.")
-    return labels.astype(np.intp)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import class_indices
 from convexnn.losses import MarginLoss
 from convexnn.network import Network, as_network
 from convexnn.patterns import ActivationPatterns, extract, sample
@@ -291,12 +292,7 @@ class _Run:
 
 def _labels(y: ArrayLike, n_outputs: int) -> Array:
     """Labels of the program: -1 / +1 from the classes 0 and 1 with one output, else class indices."""
-    labels = np.asarray(y)
-    classes = max(n_outputs, 2)
-    if labels.ndim != 1 or not np.isin(labels, np.arange(classes)).all():
-        raise InvalidInputError(f"y must hold class indices 0 to {classes - 1}, one for every row of X")
-    if len(np.unique(labels)) < 2:
-        raise InvalidInputError("y holds one class only; a classifier needs samples of two")
+    labels = class_indices(y, n_outputs, present=2)
     return 2.0 * labels - 1 if n_outputs == 1 else labels.astype(float)
 
 
