@@ -50,6 +50,8 @@ class Majorants(ByValue):
         "optimal", "below", "max_iter", "time_limit", "stalled" or "linear".
     variance : array, shape (G,)
         Of ``v_g'e`` at the relaxed maximizer: zero where the relaxation is sharp.
+    second_moments : array, shape (r, r)
+        Of the relaxed maximizer.
     """
 
     curvature: Array = field(repr=False)
@@ -62,6 +64,7 @@ class Majorants(ByValue):
     iterations: int = 0
     status: str = "optimal"
     variance: Array = field(default_factory=lambda: np.zeros(0), repr=False)
+    second_moments: Array = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
 
 
 def _optimized(parts: Ridges) -> tuple[NDArray[np.intp], float]:
@@ -111,7 +114,7 @@ def best_majorants(
     G, r = parts.directions.shape
     al, be = fixed_majorants(parts, np.arange(G))
     rho, point, value, gap, status, steps = np.zeros(r), np.zeros(r), np.nan, 0.0, "linear", 0
-    variance = np.zeros(G)
+    variance, second = np.zeros(G), np.zeros((r, r))
     if len(rows) or parts.kind != BALL:
         enough = (stop_below - parts.offset) / size
         program, found = _solved(parts, rows, size, Limits(tol, max_iter, deadline, enough))
@@ -119,7 +122,8 @@ def best_majorants(
             y, status, steps = found.unknowns, found.status, found.iterations
             al[rows], be[rows] = y.al * size / program.reach**2, y.be * size / program.reach
             rho = np.broadcast_to(y.rho * size, (r,)).copy()
-            point, variance = _moments(parts, found.moments.big)
+            point, second = _moments(found.moments.big)
+            variance = ((parts.directions @ second) * parts.directions).sum(axis=1) - (parts.directions @ point) ** 2
             value, gap = program.value(y) * size + parts.offset, found.gap * size
         else:
             status = "stalled"
@@ -127,7 +131,8 @@ def best_majorants(
     bounds = [proved_bound(parts, *option, rho) for option in options]
     al, be = options[int(np.argmin(bounds))]
     bound = min(bounds)
-    return Majorants(al, be, rho, bound, bound if np.isnan(value) else value, point, gap, steps, status, variance)
+    value = bound if np.isnan(value) else value
+    return Majorants(al, be, rho, bound, value, point, gap, steps, status, variance, second)
 
 
 def _solved(parts: Ridges, rows: NDArray[np.intp], size: float, limits: Limits) -> tuple[Program, Outcome | None]:
@@ -139,11 +144,10 @@ def _solved(parts: Ridges, rows: NDArray[np.intp], size: float, limits: Limits) 
             return program, None
 
 
-def _moments(parts: Ridges, X: Array) -> tuple[Array, Array]:
-    """Mean of the relaxed maximizer, and the variance along every direction."""
+def _moments(X: Array) -> tuple[Array, Array]:
+    """First and second moments of a matrix of moments, divided by its mass."""
     X = X / X[0, 0] if X[0, 0] > 0 else np.zeros_like(X)
-    along = parts.directions @ X[1:, 1:]
-    return X[1:, 0], (along * parts.directions).sum(axis=1) - (parts.directions @ X[1:, 0]) ** 2
+    return X[1:, 0], X[1:, 1:]
 
 
 def solve_majorants(
