@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -264,9 +264,15 @@ class Network:
         """Network of a fully connected ONNX model on flattened inputs; nodes that do not fit are named in the error."""
         return cls(*layers_from_onnx(path))
 
-    def to_onnx(self, path: str | os.PathLike[str], dtype: DTypeLike = np.float32) -> Path:
+    def to_onnx(
+        self,
+        path: str | os.PathLike[str],
+        dtype: DTypeLike = np.float32,
+        *,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Path:
         """Write an ONNX model with a free batch size, float32 (rounded) or float64 (bit for bit); return its path."""
-        return write_onnx(path, self.layers, self.activation, dtype)
+        return write_onnx(path, self.layers, self.activation, dtype, metadata)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the network to an ``.npz`` file (plain arrays, no pickle) and return its path."""

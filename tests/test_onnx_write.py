@@ -73,3 +73,17 @@ def test_numbers_and_types_that_do_not_fit_are_refused(rng, tmp_path):
     with pytest.raises(InvalidInputError, match="float32 or float64, got float16"):
         network.to_onnx(tmp_path / "net.onnx", np.float16)
     assert Network.from_onnx(network.to_onnx(tmp_path / "net.onnx", "float64")) == network
+
+
+def test_metadata_is_kept_and_the_batch_is_free(rng, tmp_path):
+    network = made(rng, Tanh())
+    path = network.to_onnx(tmp_path / "net.onnx", np.float64, metadata={"data": "servo, split 0"})
+    kept = session(path).get_modelmeta().custom_metadata_map
+    assert kept["data"] == "servo, split 0"
+    assert (kept["convexnn.sizes"], kept["convexnn.activation"]) == ("5-7-6-3", "tanh")
+    assert Network.from_onnx(path) == network
+    for n in (1, 7):
+        X = rng.normal(size=(n, 5))
+        np.testing.assert_allclose(session(path).run(None, {"input": X})[0], network(X), rtol=1e-12, atol=1e-12)
+    with pytest.raises(InvalidInputError, match="str to str"):
+        network.to_onnx(path, metadata={"epochs": 3})

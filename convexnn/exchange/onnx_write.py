@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,11 @@ OPSET, IR_VERSION = 16, 8
 
 
 def write_onnx(
-    path: str | os.PathLike[str], layers: Layers, activation: Activation, dtype: DTypeLike = np.float32
+    path: str | os.PathLike[str],
+    layers: Layers,
+    activation: Activation,
+    dtype: DTypeLike = np.float32,
+    metadata: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a network as an ONNX model with a free batch size and return the path.
 
@@ -34,6 +39,8 @@ def write_onnx(
     dtype : float32 or float64
         Of weights and inputs. In float64 the file holds the network bit for bit; in float32 it is rounded, and
         what was proved of the network does not hold of the file to the last digit.
+    metadata : mapping of str to str, optional
+        Kept in the file next to sizes and activation; runtimes show it and compute nothing with it.
     """
     onnx = require_onnx()
     kind = np.dtype(dtype)
@@ -60,9 +67,19 @@ def write_onnx(
         ir_version=IR_VERSION,
         producer_name="convexnn",
     )
+    sizes = "-".join(str(size) for size in (layers[0][0].shape[1], *(len(b) for _, b in layers)))
+    known = {"convexnn.sizes": sizes, "convexnn.activation": activation.name, "convexnn.dtype": str(kind)}
+    onnx.helper.set_model_props(model, {**known, **_words(metadata)})
     target_path = Path(path)
     target_path.write_bytes(model.SerializeToString(deterministic=True))
     return target_path
+
+
+def _words(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    found = dict(metadata or {})
+    if not all(isinstance(word, str) for pair in found.items() for word in pair):
+        raise InvalidInputError(f"metadata of an ONNX file must map str to str, got {found!r}.")
+    return found
 
 
 def _as(values: Any, kind: np.dtype[Any]) -> NDArray[Any]:
