@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
+from convexnn.activations import LeakyReLU
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.regions.region import Region, ellipsoid, rotated_box
@@ -233,6 +234,22 @@ def test_corners(rng: np.random.Generator, region, X) -> None:
     one = train_safe_region(region, X, options=FEW, hidden_units=1)
     assert one.network.n_hidden == (1,)
     assert_safe(one, whole, rng)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["pairs", "dense"])
+def test_leaky_units_are_proved_over_the_rational_numbers_too(rng: np.random.Generator, method: str) -> None:
+    region, sampler = tilted_task(rng, 3)
+    settings = {"method": method, "activation": LeakyReLU(0.2), "steps": 60}
+    rounded, exact = (
+        train_safe_region(region, sampler, options=FEW, arithmetic=kind, **settings)
+        for kind in ("float64+slack", "exact")
+    )
+    for training in (rounded, exact):
+        assert training.network.activation == LeakyReLU(0.2)
+        assert_safe(training, region, rng)
+    assert exact.certificate.arithmetic == "exact"
+    assert rounded.accuracy == exact.accuracy > 0
 
 
 def test_frames_map_regions_to_unit_balls(rng: np.random.Generator) -> None:

@@ -69,6 +69,25 @@ def test_no_point_of_the_region_scores_above_the_proved_bound(method, region, rn
 
 
 @pytest.mark.slow
+def test_two_hidden_layers_and_leaky_units_are_proved(spheres, rng) -> None:
+    region, found = as_region(L2Ball(1.0), 3), {}
+    for name, options in (("deep", {"hidden_layers": (6, 4)}), ("leaky", {"activation": "leaky_relu"})):
+        model = small(hidden_units=None if name == "deep" else 8, **options).fit(*spheres)
+        assert model.check() == model.region_bound_ < 0
+        assert model.decision_function(points(region, rng)).max() <= model.region_bound_ + 1e-13
+        found[name] = model.network_
+    assert found["deep"].n_hidden == (6, 4)
+    assert found["leaky"].activation.slope > 0
+
+
+def test_two_hidden_layers_are_refused_for_boxes(spheres) -> None:
+    with pytest.raises(InvalidInputError, match="hidden_layers"):
+        small(LInfBall(0.5), hidden_units=None, hidden_layers=(4, 3)).fit(*spheres)
+    with pytest.raises(InvalidInputError, match="hidden_layers and hidden_units"):
+        small(hidden_layers=(4,)).fit(*spheres)
+
+
+@pytest.mark.slow
 def test_a_union_is_safe_on_every_member(rng) -> None:
     union = [ellipsoid([2.0, 0.0], [1.0, 1.0]), ellipsoid([-2.0, 0.0], [1.0, 0.5])]
     X = rng.uniform(-6, 6, (300, 2))

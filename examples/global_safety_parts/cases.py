@@ -33,7 +33,7 @@ class Case:
         The unit ball, the unit box, the unit box in random axes.
     radius : float
         Of the sphere or cube that the samples are on.
-    method : {"pairs", "dense", "layers", "admm", "facets"}
+    method : {"pairs", "dense", "dense, split", "layers", "admm", "facets"}
     d : int
         Inputs.
     factor : int
@@ -85,6 +85,9 @@ def train(case: Case, region: Region, draw: Any, seed: int) -> RegionTraining:
     if case.method == "layers":
         sizes = (units, units)
         return train_safe_region(region, draw, hidden_layers=sizes, random_state=seed, steps=LAYERS_STEPS)
+    if case.method == "dense, split":
+        settings = {"method": "dense", "finish": "branch_and_bound", "finish_seconds": 60.0, "steps": DENSE_STEPS}
+        return train_safe_region(region, draw, hidden_units=units, random_state=seed, **settings)
     steps = HUGE_STEPS if case.d >= HUGE else DENSE_STEPS if case.method == "dense" else 1500
     return train_safe_region(
         region, draw, method=case.method, hidden_units=units, random_state=seed, steps=steps, arithmetic=arithmetic
@@ -120,7 +123,12 @@ def outcome(case: Case, seed: int) -> dict[str, Any]:
 
 def shows_bounds(case: Case, seed: int) -> bool:
     """Whether every bound of the trained network is computed."""
-    plain = case.norm in ("2", "inf") and case.method != "layers" and case.factor == 3 and case.radius == 1.3
+    plain = (
+        case.norm in ("2", "inf")
+        and case.method not in ("layers", "dense, split")
+        and case.factor == 3
+        and case.radius == 1.3
+    )
     return plain and seed == 0 and case.d <= 40
 
 
@@ -145,6 +153,6 @@ def all_cases(quick: bool) -> list[Case]:
     found += [Case("2", 1.3, "pairs", 100), Case("inf", 1.3, "facets", 100)]
     found += [Case("2", 1.2, "pairs", d) for d in (*sizes, 100)]
     found += [Case("2", 1.3, "dense", d, factor) for factor in (3, 6, 10) for d in sizes]
-    found += [Case("2", 1.3, "layers", d) for d in (5, 10)]
+    found += [Case("2", 1.3, method, d) for method in ("dense, split", "layers") for d in (5, 10)]
     found += [Case("2", 1.3, "admm", d) for d in sizes] + [Case("inf", 1.3, "admm", d) for d in (5, 10)]
     return [*found, Case("2", 1.3, "pairs", 500)]

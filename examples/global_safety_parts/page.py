@@ -136,7 +136,11 @@ def figures(rows: Rows, cases: list[Case], found: Scaling, folder: Path) -> None
     for axis, label in zip(axes[0], labels, strict=True):
         for name in ("sdp", "sdp_tight", "alpha_crown", "lp"):
             points = [(d, bounds[name] / bounds["attack"]) for own, _, d, bounds in shown if own == label]
-            axis.loglog(*zip(*sorted(points), strict=True), ".-", label=METHODS[name])
+            line = ".--" if name in ("sdp_tight", "lp") else ".-"
+            axis.loglog(*zip(*sorted(points), strict=True), line, label=METHODS[name])
+        sizes = sorted({d for own, _, d, _ in shown if own == label})
+        axis.set_xticks(sizes, labels=map(str, sizes))
+        axis.set_xticks([], minor=True)
         axis.set(xlabel="d", title=f"D2: {label}")
     axes[0, 0].set(ylabel="bound / attack")
     axes[0, 0].legend(frameon=False, fontsize="small")
@@ -161,9 +165,10 @@ float64 with outward rounding. *Accuracy*: share of {test} fresh points on the s
 mean over seeds. *Acc at start*: the same bound on the weights before training, the control for designed starts.
 *Bound / attack*: proved bound over the largest value found on the region, both without the output bias; empty where all
 units are off on the region and both are zero. Settings are fixed by trainer and d, on other draws; nothing is chosen by
-seed. Trainers: `pairs`, `dense` (one majorant a unit: the paper's bound; 3,000 steps) and `layers` (two hidden layers,
-2,000 steps) are `train_safe_region`, `admm` is `train_region_admm` (the paper's way, reconstructed), `facets` is
-`train_region_facets`. CPU seconds include the proof.
+seed. Trainers: `pairs`, `dense` (one majorant a unit: the paper's bound; 3,000 steps), `dense, split` (branch and bound
+on the units at the end, at most a minute on the clock) and `layers` (two hidden layers, 2,000 steps) are
+`train_safe_region`, `admm` is `train_region_admm` (the paper's way, reconstructed), `facets` is `train_region_facets`.
+CPU seconds include the proof.
 
 {training}
 
