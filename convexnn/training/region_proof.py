@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 
 MARGIN = 1e-9  # relative, of the shift: what its own rounding may cost
 TRIES = 8
-NEWTON = 160  # groups up to which the majorants are optimized once more, by Newton steps
+NEWTON = 1000  # groups up to which the majorants are optimized once more, by interior point steps
 LIFTS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6)
 
 

@@ -113,8 +113,10 @@ def main(arguments: list[str] | None = None) -> None:
             lines.append("| " + " | ".join(row) + " |")
             print(lines[-1], flush=True)
     if options.write:
-        before, mark, _ = options.write.read_text(encoding="utf-8").partition("<!-- table -->")
-        options.write.write_text(f"{before}{mark}\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        before, mark, rest = options.write.read_text(encoding="utf-8").partition("<!-- table -->\n")
+        _, end, after = rest.partition("<!-- end of table -->\n")
+        table = "\n".join(lines)
+        options.write.write_text(f"{before}{mark}\n{table}\n\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
