@@ -278,8 +278,9 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
             By the norm of the inputs, "l2" and "linf"; computed once.
         """
         check_is_fitted(self)
-        self._bounds |= margin_bounds(self.network_, _norm_name(norm), self._bounds)
-        return {name: self._bounds[name] for name in (("l2",) if norm == 2 else ("l2", "linf"))}
+        known = self._bounds | margin_bounds(self.network_, _norm_name(norm), self._bounds)
+        self._bounds = known  # never changed in place: other threads may be reading it
+        return {name: known[name] for name in (("l2",) if norm == 2 else ("l2", "linf"))}
 
     def certify(self, X: ArrayLike, y: ArrayLike, threat: Threat) -> CertifiedClassification:
         """Worst margins and radii that no perturbation in ``threat`` can exceed, and which samples are certified.
