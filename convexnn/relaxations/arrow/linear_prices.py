@@ -9,7 +9,7 @@ from convexnn.exceptions import ConvexNNError
 from convexnn.propagation.layer_bounds import LayerBounds
 from convexnn.propagation.query import Effort, Query
 from convexnn.relaxations.arrow.evidence import has_relaxation
-from convexnn.relaxations.arrow.targets import QueryResult
+from convexnn.relaxations.arrow.targets import QueryResult, count_unstable
 from convexnn.relaxations.linear import propose_lp
 from convexnn.relaxations.prices import slope_prices
 
@@ -34,6 +34,8 @@ def linear_prices(query: Query, bounds: LayerBounds, effort: Effort, result: Que
     """
     if bounds.empty or effort.out_of_time() or not has_relaxation(query, bounds):
         return {}
+    if not count_unstable(query, bounds) and query.signs is None:  # one affine function: both are exact
+        return {}
     found = result.bounds
     wanted = np.array([row.status not in ("below", "hopeless", "skipped") for row in result.rows])
     with np.errstate(all="ignore"):  # values that overflow are no values
@@ -53,7 +55,7 @@ def triangle_values(query: Query, bounds: LayerBounds) -> Array:
 
     The input that is worst for the backward linear bounds, and every unit at the side of its triangle that they take.
 
-    Implements: convexnn, Proposition 6 of docs/theory/arrow_sdp.md.
+    Implements: convexnn, Proposition 4 of docs/theory/arrow_sdp.md.
 
     Parameters
     ----------
