@@ -59,7 +59,7 @@ def test_parabolas_lie_above_smooth_units_and_touch_them(rng, activation, size):
         assert far is None or above.max() <= far * np.abs(c).sum()
 
 
-@pytest.mark.parametrize("activation", SMOOTH)
+@pytest.mark.parametrize("activation", [Tanh(), pytest.param(Sigmoid(), marks=pytest.mark.slow)])
 def test_smooth_networks_are_bounded_closely(rng, activation):
     network = random_network(rng, 6, 18, activation)
     for region in (L2Ball(1.0), rotated_box(rng.standard_normal(6), 0.2 * rng.standard_normal((6, 7)))):
@@ -250,7 +250,7 @@ def test_a_union_of_balls_and_boxes_by_every_shallow_method(rng):
     assert facets.lower <= facets.check(network) == facets.bound
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("activation", ["relu", pytest.param("tanh", marks=pytest.mark.slow)])
 def test_splits_close_the_gap_and_any_tree_is_valid(rng, activation):
     network = random_network(rng, 3, 8, activation)
     for region in (ellipsoid(np.zeros(3), np.ones(3)), rotated_box(np.zeros(3), 0.5 * rng.standard_normal((3, 3)))):
