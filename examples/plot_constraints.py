@@ -30,7 +30,7 @@ all_known = SafeSNNRegressor(8, **common, monotonic_cst=[1], constraints=known).
 print(all_known.guarantees_)
 
 # %%
-# The free curve wiggles and overshoots; the others cannot.
+# The free curve falls in places and misses zero; the others cannot.
 grid = np.linspace(0, 6, 400)[:, None]
 fig, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
 ax.plot(grid, grid**2 / (1 + grid**2), color="0.6", linestyle=":", label="truth")

@@ -14,7 +14,7 @@ from convexnn.constraints.guarantees import negated, proved_slope
 from convexnn.constraints.layout import Layout, Point
 from convexnn.constraints.pieces import pieces_of
 from convexnn.constraints.repair import slope_unit, snapped
-from convexnn.constraints.shape import Cap
+from convexnn.constraints.shape import Cap, SlopeDemand
 from convexnn.network import Network
 from convexnn.regions.region import BALL
 
@@ -32,13 +32,13 @@ def finished(layout: Layout, point: Point, max_nodes: int) -> Network | None:
     point = snapped(layout, _centred(layout, point))
     goal: tuple[Array, float] | None = None
     for factor in (1.0, 2.0, 4.0):
-        shares = _shares(layout, point, goal, max_nodes)
-        if shares == 0.0:
+        lacks = _lacks(layout, point, max_nodes)
+        if not lacks:
             return exact_constant(layout, layout.decode(point))
         goal = goal or affine_goal(layout)
         if goal is None:
             return None
-        shares = _shares(layout, point, goal, max_nodes)
+        shares = max(_share(demand, lack, goal) for demand, lack in lacks)
         if not shares <= 1.0:
             return None
         t = min(1.0, factor * (shares * (1 + 1e-9) + 1e-14))
@@ -85,25 +85,26 @@ def cap_excess(network: Network, cap: Cap) -> float:
     return region_bound(network if cap.sign > 0 else negated(network), cap.region).bound - cap.sign * cap.value
 
 
-def _shares(layout: Layout, point: Point, goal: tuple[Array, float] | None, max_nodes: int) -> float:
-    """Smallest share of the affine goal that repairs everything: 0 for nothing to do, ``inf`` for beyond repair."""
+def _lacks(layout: Layout, point: Point, max_nodes: int) -> list[tuple[SlopeDemand | Cap, float]]:
+    """Demands that a point does not keep, and by how much."""
     network = layout.decode(point)
     pieces = pieces_of(network)
-    share = 0.0
+    found: list[tuple[SlopeDemand | Cap, float]] = []
     for demand in layout.shape.slopes:
         bound, _, _ = proved_slope(pieces, demand.direction, demand.domain, target=demand.low, max_nodes=max_nodes)
-        if bound >= demand.low:
-            continue
-        lack = demand.low - float(bound)
-        there = math.nan if goal is None else float(demand.direction @ goal[0]) - demand.low
-        share = max(share, max(lack, 1e-300) / (lack + there) if there > 0 else math.inf)
-    for cap in layout.shape.caps:
-        excess = cap_excess(network, cap)
-        if excess <= 0:
-            continue
-        there = math.nan if goal is None else -_affine_excess(cap, *goal)
-        share = max(share, excess / (excess + there) if there > 0 else math.inf)
-    return share
+        if bound < demand.low:
+            found.append((demand, max(demand.low - float(bound), 1e-300)))
+    excesses = [(cap, cap_excess(network, cap)) for cap in layout.shape.caps]
+    return found + [(cap, excess) for cap, excess in excesses if not excess <= 0]
+
+
+def _share(demand: SlopeDemand | Cap, lack: float, goal: tuple[Array, float]) -> float:
+    """Smallest share of the affine goal that makes up for a lack; ``inf`` where it has no room itself."""
+    at_goal = (
+        _affine_excess(demand, *goal) if isinstance(demand, Cap) else demand.low - float(demand.direction @ goal[0])
+    )
+    room = -at_goal
+    return lack / (lack + room) if room > 0 else math.inf
 
 
 def _affine_excess(cap: Cap, linear: Array, constant: float) -> float:

@@ -291,6 +291,8 @@ class _Run:
         self._offer(current, source)
 
     def _offer(self, point: Point, source: str) -> None:
+        if self.best is not None and self.layout.objective(point) > self.best[2] * (1 + 1e-6):
+            return  # what is repaired is no better than what is not
         network = finished(self.layout, point, self.options.max_nodes)
         if network is None:
             return
