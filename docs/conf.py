@@ -54,6 +54,10 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = f"convexnn {version}"
 html_show_sourcelink = False
+html_sidebars = {
+    name: [] for name in ("index", "install", "quickstart", "scaling", "glossary", "equations", "architecture")
+}
+html_sidebars |= {name: [] for name in ("contributing", "changelog", "results/*")}  # pages that have none below them
 html_theme_options = {
     "show_prev_next": True,
     "navigation_with_keys": False,
