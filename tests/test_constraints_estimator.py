@@ -37,6 +37,7 @@ def test_monotonic_cst_is_guaranteed_by_name_and_number() -> None:
     assert by_name.constrained_.lower_bound <= by_name.objective_
 
 
+@pytest.mark.slow
 def test_clone_and_grid_search() -> None:
     X, y = data()
     asked = model(constraints=(Convex(), FixedValue([0.0, 0.0], 0.0)))
