@@ -27,7 +27,7 @@ def training_table(done: Done) -> str:
     """One line a case: means over its seeds."""
     lines = [
         "| data | R | trainer | d | units | seeds | accuracy | worst seed | acc at start | recall (proved) "
-        "| bound / attack | accuracy if the attack were the bound | CPU s | of it proof | proof |",
+        "| bound / attack | accuracy if the attack were the bound | CPU s | proof: clock s | proof |",
         "|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|",
     ]
     for case, rows in done.items():
@@ -168,7 +168,7 @@ units are off on the region and both are zero. Settings are fixed by trainer and
 seed. Trainers: `pairs`, `dense` (one majorant a unit: the paper's bound; 3,000 steps), `dense, split` (branch and bound
 on the units at the end, at most a minute on the clock) and `layers` (two hidden layers, 2,000 steps) are
 `train_safe_region`, `admm` is `train_region_admm` (the paper's way, reconstructed), `facets` is `train_region_facets`.
-CPU seconds include the proof.
+CPU seconds include the proof, whose seconds on the clock of the busy machine stand beside them.
 
 {training}
 
