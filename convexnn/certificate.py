@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from convexnn.archive import read_archive, write_archive
 from convexnn.decimals import written
-from convexnn.exceptions import CertificateError, InvalidInputError
+from convexnn.exceptions import CertificateError, ConvexNNError, InvalidInputError
 from convexnn.network import Network
 from convexnn.values import ByValue
 
@@ -64,6 +65,17 @@ def registered_methods() -> tuple[str, ...]:
 def _load_checks() -> None:
     for home in HOMES:
         import_module(f"convexnn.{home}")
+
+
+@contextmanager
+def readable_multipliers() -> Iterator[None]:
+    """CertificateError where a check trips over arrays that hold no numbers, such as strings."""
+    try:
+        yield
+    except ConvexNNError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise CertificateError(f"The multiplier does not hold numbers that the check can read: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +138,8 @@ class Certificate(ByValue):
         if self.method not in _CHECKS:
             raise CertificateError(f"No check is known for the method {self.method!r}; known: {registered_methods()}.")
         self._refuse_other_claims()
-        bound = float(_CHECKS[self.method](network, self.multiplier))
+        with readable_multipliers():
+            bound = float(_CHECKS[self.method](network, self.multiplier))
         tolerance = 1e-12 * abs(self.bound) if math.isfinite(self.bound) else 0.0
         if math.isnan(bound) or math.isnan(self.bound) or bound > self.bound + tolerance:
             raise CertificateError(

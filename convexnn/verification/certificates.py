@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convexnn.certificate import readable_multipliers
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network
 from convexnn.propagation import Evidence, InputSet, Query, Signs
@@ -156,7 +157,8 @@ class LocalCertificate(ByValue):
             raise CertificateError("The certificate is about another network: the fingerprints differ.")
         query = self.query(network)
         rational = exact or self.arithmetic == "exact"
-        found = proved_bounds(query, self.proofs, exact=rational)
+        with readable_multipliers():
+            found = proved_bounds(query, self.proofs, exact=rational)
         wrong = np.flatnonzero(~(found <= self.bounds))
         if len(wrong):
             row = int(wrong[np.argmax(found[wrong] - self.bounds[wrong])])
