@@ -13,7 +13,7 @@ DEV := $(VENV)/.installed-dev
 WORKERS ?= 2
 OUTPUT ?= demo_output
 
-.PHONY: help install dev demo test test-fast lint format types docs bench clean
+.PHONY: help install dev demo test test-fast test-oldest dist-test coverage mutants lint format types docs bench clean docs-blocks
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,12 +58,31 @@ types: $(DEV)  ## mypy, strict
 docs: $(DEV)  ## Build the documentation; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
+coverage: $(DEV)  ## Lines and branches that the whole suite runs: table and coverage.json
+	$(BIN)/python -m pytest -n $(WORKERS) --cov=convexnn --cov-branch --cov-report=json --cov-report=term:skip-covered
+	$(BIN)/python .ci/coverage_gate.py coverage.json
+
+docs-blocks: $(DEV)  ## Run every Python block of README.md and docs/
+	CONVEXNN_DOCS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_docs_blocks.py
+
+mutants: $(DEV)  ## Put mistakes into the checkers and see whether the sabotage tests notice (minutes)
+	$(BIN)/python -m tests.mutants
+
+OLDEST := .venv-oldest
+test-oldest:  ## The quick suite with the oldest supported versions, in an environment of its own
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r constraints-oldest.txt
+	$(OLDEST)/bin/python -m pytest -n $(WORKERS) -m "not slow"
+
+dist-test: $(DEV)  ## Build sdist and wheel, install the wheel elsewhere, look inside, run the demo and some tests
+	$(BIN)/python .ci/dist_test.py $(DIST_OPTIONS)
+
 bench: $(RUN)  ## Run every benchmark in examples/benchmarks, that of the training programs in short
 	@set -e; for script in $(filter-out %/training.py,$(sort $(wildcard examples/benchmarks/*.py))); do \
 		echo "== $$script"; $(BIN)/python $$script; done
 	$(BIN)/python examples/benchmarks/training.py --quick
 
 clean:  ## Remove what the commands wrote; the environment stays
-	rm -rf build dist *.egg-info demo_output bench_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info demo_output bench_output .coverage* coverage.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf docs/_build docs/api docs/auto_examples docs/sg_execution_times.rst
 	find convexnn tests examples docs -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,7 +18,7 @@ SCALES = (1.0, 1e-160, 1e160, 1e-308, 1e300, 1e-323)
 def rigorous_claims(rng) -> Iterator[Claim]:
     for claim in _claims(rng):
         largest = float(np.abs(claim.evidence["x"]).max(initial=0.0))
-        far = "tiny" in claim.name or not 1e-150 < largest < 1e150  # squares leave the range of floats
+        far = "tiny" in claim.name or not 1e-100 < largest < 1e100  # products leave the range of floats
         loose = far or claim.name in ("column_sums", "is_psd_exact", "powers and constants", "spectral_norm_up, a row")
         yield replace(claim, whole=True, tight=None if loose else 1e-9, floor=0.0 if claim.power == 1 else 1e-300)
 

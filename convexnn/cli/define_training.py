@@ -97,7 +97,7 @@ COMMANDS = (
         "Lipschitz bounds are in standardized units, norm l2.",
         """
   convexnn demo
-  convexnn demo --quick --output /tmp/demo --json
+  convexnn demo --quick --output try --json
 """,
         _demo,
     ),
