@@ -273,4 +273,6 @@ def _constant(task: _Task, network: Network, patterns: ActivationPatterns) -> Al
     start = float(program.rows.weight @ losses) + program.rows.constant + ridge
     fitted = program.decode(zeros)
     value = program.objective(zeros)
-    return AlternatingResult(*((fitted, value) if value < start else (network, start)), start, (), None, "converged")
+    if value < start:
+        return AlternatingResult(fitted, value, start, (), None, "converged")
+    return AlternatingResult(network, start, start, (), None, "converged")

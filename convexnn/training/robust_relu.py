@@ -293,7 +293,8 @@ class _Run:
 def _labels(y: ArrayLike, n_outputs: int) -> Array:
     """Labels of the program: -1 / +1 from the classes 0 and 1 with one output, else class indices."""
     labels = class_indices(y, n_outputs, present=2)
-    return 2.0 * labels - 1 if n_outputs == 1 else labels.astype(float)
+    values: Array = labels.astype(np.float64)
+    return 2.0 * values - 1 if n_outputs == 1 else values
 
 
 def _program(network: Network, X: ArrayLike, y: Array, options: RobustReluOptions) -> tuple[RobustRelu, Array]:
