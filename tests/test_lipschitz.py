@@ -15,10 +15,10 @@ from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import check_lipsdp, lipschitz, lipschitz_pairs
 from convexnn.certificates.lipschitz_lmi import lmi_problem, lmi_reference
 from convexnn.certificates.lipschitz_lower import best_pattern_bound, lipschitz_lower_bound
+from convexnn.conic.run import mosek_refusal
 from convexnn.exceptions import CertificateError, InvalidInputError, SolverError, UnsupportedModelError
 from convexnn.lipsdp import maximize, stack
 from convexnn.network import Network
-from convexnn.conic.run import mosek_refusal
 
 ACTIVATIONS = [ReLU(), LeakyReLU(0.1), Tanh(), Sigmoid()]
 
