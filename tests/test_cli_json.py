@@ -165,11 +165,7 @@ def test_negative_numbers_are_no_options() -> None:
 
 
 def test_out_of_memory_and_failed_solvers_are_sentences(ask, monkeypatch) -> None:
-    for error, word in (
-        (MemoryError("8 GiB"), "8 GiB"),
-        (SolverError("It failed."), "failed"),
-        (ImportError("x"), "x"),
-    ):
+    for error in (MemoryError("8 GiB"), SolverError("It failed."), ImportError("No module named 'x'")):
 
         def fail(*_args, error=error, **_options):
             raise error
