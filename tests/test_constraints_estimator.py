@@ -55,7 +55,18 @@ def test_without_constraints_nothing_is_claimed() -> None:
 
 def test_what_does_not_go_together_is_refused() -> None:
     X, y = data()
-    with pytest.raises(InvalidInputError, match="regularizer='l2'"):
+    with pytest.raises(InvalidInputError, match="pass regularizer='l2'"):
         SafeSNNRegressor(4, monotonic_cst=[1, 0]).fit(X, y)
     with pytest.raises(InvalidInputError, match="2 features"):
         model(monotonic_cst=[1]).fit(X, y)
+
+
+def test_settings_that_constraints_would_not_follow_are_refused() -> None:
+    X, y = data()
+    with pytest.raises(InvalidInputError, match="pass regularizer='l2'"):
+        SafeSNNRegressor(4, constraints=(Convex(),)).fit(X, y)
+    for solver in ("interior_point", "first_order"):
+        with pytest.raises(InvalidInputError, match=f"solver='{solver}'.*'auto' is 'clarabel'"):
+            model(monotonic_cst=[1, 0], solver=solver).fit(X, y)
+    with pytest.raises(InvalidInputError, match="pattern_search=2"):
+        model(monotonic_cst=[1, 0], pattern_search=2).fit(X, y)

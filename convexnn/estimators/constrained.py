@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from convexnn.estimators.regressor import SafeSNNRegressor
 
 
+#: What solves the constrained programs; "auto" is Clarabel.
+SOLVERS = ("auto", "clarabel", "scs", "mosek")
+
+
 def asked_constraints(estimator: SafeSNNRegressor) -> tuple[Constraint, ...]:
     """Constraints of ``monotonic_cst`` and ``constraints``, with features as numbers; contradictions are refused.
 
@@ -35,12 +39,28 @@ def asked_constraints(estimator: SafeSNNRegressor) -> tuple[Constraint, ...]:
     if not asked:
         return ()
     shape_of(asked, estimator.n_features_in_)
-    if estimator.regularizer != "l2" or estimator.scope != "patterns":
-        raise InvalidInputError(
-            "monotonic_cst and constraints need regularizer='l2' and scope='patterns', got "
-            f"regularizer={estimator.regularizer!r} and scope={estimator.scope!r}."
-        )
+    _require_settings(estimator)
     return asked
+
+
+def _require_settings(estimator: SafeSNNRegressor) -> None:
+    """Refuse the settings that a fit with constraints would not follow."""
+    if estimator.regularizer != "l2":
+        raise InvalidInputError(
+            "monotonic_cst and constraints work with the l2 regularizer only, got "
+            f"regularizer={estimator.regularizer!r} (the default is 'lipschitz'): pass regularizer='l2'."
+        )
+    if estimator.scope != "patterns" or estimator.pattern_search:
+        raise InvalidInputError(
+            "With monotonic_cst or constraints the cells of the start are kept, got "
+            f"scope={estimator.scope!r} and pattern_search={estimator.pattern_search!r}: leave scope='patterns' and "
+            "pattern_search=0."
+        )
+    if estimator.solver not in SOLVERS:
+        raise InvalidInputError(
+            f"With monotonic_cst or constraints the programs are cvxpy's, which solver={estimator.solver!r} does not "
+            f"solve: pass one of {', '.join(map(repr, SOLVERS))}; 'auto' is 'clarabel'."
+        )
 
 
 def fit_constrained(
@@ -50,7 +70,7 @@ def fit_constrained(
     limit = estimator.time_limit
     options = ConstrainedOptions(
         tol=estimator.tol,
-        solver=estimator.solver if estimator.solver in ("scs", "mosek") else "clarabel",
+        solver="clarabel" if estimator.solver == "auto" else estimator.solver,
         time_limit=None if limit is None else max(limit - (time.perf_counter() - began), 1e-3),
     )
     result = train_constrained(

@@ -55,8 +55,7 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
     start : str, Trainer, Network, torch.nn.Module or fitted MLPRegressor, default="adam"
         ``"adam"`` or ``"sgd"`` trains one, ``"lipschitz"`` (exact LipSDP gradient) and ``"admm"`` (Pauli et al. 2022)
         train one on ``mean loss + lam L^2``, ``"adversarial"`` one against l2 perturbations of a tenth of the inputs'
-        standard deviations, ``"random"`` samples gates; a trainer with settings of its own is run, a model taken as it
-        is.
+        standard deviations, ``"random"`` samples gates; a trainer with own settings is run, a model taken as it is.
     method : {"joint", "alternating"}, default="joint"
         For ``"lipschitz"``: one convex program, or the alternating minimization of the paper.
     pattern_search : int, default=0
@@ -79,9 +78,10 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
     global_tol : float, default=1e-3
         Relative global gap at which ``scope="global"`` stops.
     monotonic_cst : array-like of int, shape (n_features,), mapping of name to int, or None, default=None
-        As in scikit-learn: +1 nondecreasing, -1 nonincreasing, 0 free. Needs ``regularizer="l2"``.
+        As in scikit-learn: +1 nondecreasing, -1 nonincreasing, 0 free. Needs ``regularizer="l2"``, no
+        ``pattern_search``, and a solver of cvxpy; ``"auto"`` is Clarabel then.
     constraints : sequence of Constraint, default=()
-        Further properties that the network must have, see :func:`convexnn.constraints.train_constrained`.
+        Further properties of the network, see :func:`convexnn.constraints.train_constrained`; the same settings.
 
     Attributes
     ----------
