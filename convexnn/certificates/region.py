@@ -100,8 +100,10 @@ def certified_regions(certificate: Certificate) -> tuple[Region, ...]:
     Raises
     ------
     CertificateError
-        When it holds none.
+        When it holds none, or is about something else.
     """
+    if (certificate.quantity, certificate.threat) != (QUANTITY, THREAT):
+        raise CertificateError(f"A certificate of {certificate.quantity} ({certificate.threat}) is about no region.")
     return tuple(_region(member) for member in _members(certificate.multiplier))
 
 
@@ -119,13 +121,25 @@ def _output_weights(network: Network, output: int | tuple[int, int]) -> Array:
 def _check(network: Network, multiplier: Multiplier, *, method: str, exact: bool) -> float:
     """Upper bound over all regions of a certificate, from its arrays alone."""
     try:
-        weights = np.asarray(multiplier["output"], dtype=np.float64)
-        if weights.shape != (network.n_outputs,) or not np.isfinite(weights).all():
-            raise CertificateError("The weights of the outputs do not fit the network.")
+        weights = checked_output(network, multiplier)
         questions = ((Question(network, _region(m), weights, method, exact), m) for m in _members(multiplier))
         return max(evaluated(*one) for one in questions)
     except (KeyError, ValueError, IndexError, TypeError, InvalidInputError, UnsupportedModelError) as error:
         raise CertificateError(f"The certificate states nothing that can be checked: {error}") from error
+
+
+def checked_output(network: Network, multiplier: Multiplier) -> Array:
+    """The weights of the outputs: of one output, or of the difference of two, and of nothing else.
+
+    Raises
+    ------
+    CertificateError
+        For other weights: a certificate says nothing else about what it bounds.
+    """
+    weights = np.asarray(multiplier["output"], dtype=np.float64)
+    if weights.shape != (network.n_outputs,) or sorted(weights[weights != 0].tolist()) not in ([1.0], [-1.0, 1.0]):
+        raise CertificateError("The certificate is neither about one output of the network nor about two of them.")
+    return weights
 
 
 def _members(multiplier: Multiplier) -> list[dict[str, Array]]:

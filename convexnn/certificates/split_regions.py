@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.certificate import Certificate, register_check
-from convexnn.certificates.region import QUANTITY, THREAT
+from convexnn.certificates.region import QUANTITY, THREAT, checked_output
 from convexnn.certificates.region_lower import attained
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network, as_network
@@ -30,6 +30,7 @@ Array = NDArray[np.float64]
 Pieces = tuple[NDArray[np.intp], NDArray[np.intp]]  # first and last piece of each group, shape (G,)
 
 METHOD = "region_split"
+KEYS = ("center", "axes", "kind", "groups", "tree", "curvature", "slope", "rho")
 LEAF_TOL = 1e-5
 ONE_OUTPUT = np.ones(1)
 
@@ -213,7 +214,10 @@ def _check(network: Network, multiplier: Mapping[str, Array]) -> float:
     Implements: convexnn, Proposition 4 of docs/theory/region_training.md.
     """
     try:
-        stored = {key.removeprefix("0/"): np.asarray(value, dtype=np.float64) for key, value in multiplier.items()}
+        if set(multiplier) != {"output", *(f"0/{key}" for key in KEYS)}:
+            raise CertificateError("A certificate of split units holds one region and its evidence, nothing else.")
+        checked_output(network, multiplier)
+        stored = {key: np.asarray(multiplier[f"0/{key}"], dtype=np.float64) for key in KEYS}
         kind = BOX if float(np.ravel(stored["kind"])[0]) else BALL
         region = Region(stored["center"], stored["axes"], kind)
         groups, tree = stored["groups"], stored["tree"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -85,6 +86,11 @@ class Guarantee(ByValue):
         """Whether what is proved is enough."""
         return self.bound >= self.required if self.relation == ">=" else self.bound <= self.required
 
+    @property
+    def statement(self) -> tuple[str, str, str, float]:
+        """All but the bound that the constraint alone decides: claim, quantity, relation, required."""
+        return self.claim, self.quantity, self.relation, self.required
+
     def check(self, network: Network) -> float:
         """Recompute the bound from the weights of a network (and the multipliers of a region's certificate).
 
@@ -96,20 +102,23 @@ class Guarantee(ByValue):
         Raises
         ------
         CertificateError
-            For another network, and when the weights do not prove the claimed bound.
+            For another network, a statement that is not the one of the constraint, and when the weights do not prove
+            the claimed bound.
         """
         if network.fingerprint() != self.fingerprint:
             raise CertificateError("The guarantee is about another network: the fingerprints differ.")
         if self.certificate is not None:
-            found = [(self.quantity, self._region_bound(network))]
+            bound = self._region_bound(network)
+            found = [replace(_about_region(network, self.constraint, self.certificate), bound=bound)]
         else:
-            found = [(item.quantity, item.bound) for item in guarantees(network, self.constraint)]
-        values = [value for quantity, value in found if quantity == self.quantity]
+            found = list(guarantees(network, self.constraint))
+        values = [item.bound for item in found if item.statement == self.statement]
+        if not values:
+            raise CertificateError("The guarantee states something else than its constraint asks for.")
         worse = [v for v in values if not (v >= self.bound if self.relation == ">=" else v <= self.bound)]
-        if not values or worse:
+        if worse:
             raise CertificateError(
-                f"The weights prove {self.quantity} {self.relation} {worse[0] if worse else math.nan:.10g}, not the "
-                f"claimed {self.bound:.10g}."
+                f"The weights prove {self.quantity} {self.relation} {worse[0]:.10g}, not the claimed {self.bound:.10g}."
             )
         return values[0]
 
@@ -289,8 +298,12 @@ def _symmetry(network: Network, pieces: Pieces, item: Constraint) -> Guarantee:
 
 
 def _over_region(network: Network, item: UpperBound | LowerBound) -> Guarantee:
+    asked = network if isinstance(item, UpperBound) else negated(network)
+    return _about_region(network, item, region_bound(asked, item.region))
+
+
+def _about_region(network: Network, item: Any, certificate: Certificate) -> Guarantee:
     upper = isinstance(item, UpperBound)
-    certificate = region_bound(network if upper else negated(network), item.region)
     relation, word = ("<=", "largest") if upper else (">=", "smallest")
     bound = certificate.bound if upper else -certificate.bound
     claim = f"f {relation} {exactly(item.value)} on the region"
@@ -308,7 +321,10 @@ def negated(network: Network) -> Network:
 
 def rounded_down(x: Fraction) -> float:
     """Largest float at most x."""
-    value = float(x)
+    try:
+        value = float(x)
+    except OverflowError:
+        return sys.float_info.max if x > 0 else -math.inf
     return value if Fraction(value) <= x else math.nextafter(value, -math.inf)
 
 

@@ -121,7 +121,7 @@ class _Run:
         self.places = [i for i, step in enumerate(steps) if step]
         self.steps = [steps[i] for i in self.places]
         rows = list(pieces.kinks)
-        self.rows = [rows[i] for i in self.places]
+        self.rows = [_scaled(rows[i]) for i in self.places]
         self.floats = np.array([[float(entry) for entry in row] for row in self.rows]).reshape(len(self.rows), -1)
         self.optimistic = np.array([1 if step < 0 else -1 for step in self.steps], dtype=np.int8)
         self.base = dot(pieces.linear, e) + sum((min(step, ZERO) for step in self.steps), ZERO)
@@ -185,6 +185,8 @@ class _Run:
 
     def _proved(self, sides: Signs, multipliers: Array) -> NDArray[np.intp] | None:
         index = np.flatnonzero(multipliers > 1e-9 * multipliers.max(initial=0.0))
+        if not len(index):
+            return None
         index = index[np.argsort(-multipliers[index], kind="stable")]
         rows = [[int(sides[i]) * entry for entry in self.rows[i]] for i in index]
         weights = fractions(multipliers[index])
@@ -201,6 +203,13 @@ class _Run:
 
     def _points(self) -> Array:
         return np.array([point for _, point in self.found]).reshape(len(self.found), self.program.n_inputs)
+
+
+def _scaled(row: Row) -> Row:
+    """The row times a power of two, its largest entry about one: the same hyperplane, in the reach of float64."""
+    top = max(abs(entry) for entry in row)
+    digits = top.numerator.bit_length() - top.denominator.bit_length()
+    return tuple(entry / Fraction(2) ** digits for entry in row)
 
 
 class _Feasibility:
@@ -226,6 +235,8 @@ class _Feasibility:
             return (np.zeros(self.n_inputs) if self.domain is None else self.middle), None
         scaled = -sides[:, None] * self.rows / self.norms
         A = np.hstack([scaled, np.ones((len(sides), 1))])
+        if not np.isfinite(A).all():
+            return np.zeros(self.n_inputs), None
         cost = np.zeros(A.shape[1])
         cost[-1] = -1.0
         found = linprog(cost, A_ub=A, b_ub=np.zeros(len(A)), bounds=[*self.limits, (-1.0, 1.0)], method="highs-ds")

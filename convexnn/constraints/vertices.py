@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.constraints.pieces import ZERO, Pieces, dot, fractions
-from convexnn.rigorous import gamma
+from convexnn.rigorous import TINY, gamma
 from convexnn.threats import Box
 
 Array = NDArray[np.float64]
@@ -28,6 +28,8 @@ MAX_WORK = 60_000_000
 CHUNK_ENTRIES = 2_000_000
 #: Subsets of hyperplanes that float64 cannot judge, up to which they are judged exactly.
 MAX_EXACT = 4000
+#: Numbers beyond ``2**MAX_DIGITS`` or below its inverse are left to the search over sets of sides.
+MAX_DIGITS = 300
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,26 @@ class Arrangement:
         """Vertices times hyperplanes."""
         return math.comb(len(self.rows), self.dimension) * max(len(self.rows), 1)
 
+    def _moderate(self) -> bool:
+        """Whether all numbers are of a size that float64 holds, with room for products."""
+        entries = [entry for row in self.rows for entry in row] + [self.base, *self.steps]
+        return all(abs(_binary_digits(entry)) <= MAX_DIGITS for entry in entries if entry)
+
     def smallest(self, keep: int = 1) -> Vertices | None:
         """Proved smallest slope and the patterns of the ``keep`` worst pieces; None where it would take too long.
 
         Implements: docs/theory/shape_constraints.md, Theorem 2.
         """
-        if self.work > MAX_WORK:
+        if self.work > MAX_WORK or not self._moderate():
             return None
         if not self.dimension:
             return Vertices(self.base, np.zeros((1, self.n_kinks), dtype=bool), 0)
         return _Visit(self, keep).run()
+
+
+def _binary_digits(x: Fraction) -> int:
+    """Exponent of the power of two next to a number that is not zero, up to one."""
+    return x.numerator.bit_length() - x.denominator.bit_length()
 
 
 def independent_columns(rows: list[list[Fraction]]) -> list[int]:
@@ -200,14 +212,14 @@ class _Visit:
             miss = np.abs(np.eye(d) - inverse @ N) + gamma(n) * (np.abs(inverse) @ np.abs(N))
             q = miss.sum(axis=2).max(axis=1)
             size = np.abs(N) @ np.abs(point)[:, :, None]
-            residual = np.abs(np.einsum("kij,kj->ki", N, point) + b) + gamma(n) * (size[:, :, 0] + np.abs(b))
+            residual = np.abs(np.einsum("kij,kj->ki", N, point) + b) + gamma(n) * (size[:, :, 0] + np.abs(b)) + TINY
             moved = np.einsum("kij,kj->ki", np.abs(inverse), residual).max(axis=1) * (1 + gamma(n))
             wrong |= ~(q < 0.5) | ~np.isfinite(moved)
             away = 2.0 * moved / (1 - np.where(wrong, 0.0, q))
             values = point @ self.N.T + self.b
             error = gamma(n) * (np.abs(point) @ np.abs(self.N).T + np.abs(self.b))
             error += away[:, None] * np.abs(self.N).sum(axis=1)
-        unsure = ~(np.abs(values) > 2.0 * error)
+        unsure = ~(np.abs(values) > 2.0 * error + TINY)
         unsure[np.arange(len(chosen))[:, None], chosen] = True
         return values, unsure, wrong
 

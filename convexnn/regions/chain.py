@@ -198,6 +198,7 @@ def _proved(chain: Chain, y: Array) -> float:
     Mw, size = M @ w, np.abs(g) + 2.0 * (np.abs(M) + spread) @ np.abs(w)
     wrong = 2.0 * gamma(n + 8) * size + slip + 2.0 * spread @ np.abs(w)
     residual = (np.abs(g - 2.0 * Mw) + wrong) * (1.0 + 8.0 * UNIT)
-    rest = norm_up(residual) ** 2 / (4.0 * low) * (1.0 + 16.0 * UNIT)
+    length = norm_up(residual)
+    rest = length * length / (4.0 * low) * (1.0 + 16.0 * UNIT)  # inf where a power would raise
     value, error = float(g @ w - w @ Mw), float(np.abs(w) @ (2.0 * gamma(2 * n + 16) * size + wrong))
     return sum_up([-S[0, 0], E[0, 0], value, error * (1.0 + 16.0 * UNIT * n), rest, (n + 2) * n * TINY])

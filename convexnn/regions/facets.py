@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -91,7 +91,12 @@ def facet_value(network: Network, box: Region) -> float:
     """
     parts = Directions.of(network)
     with np.errstate(all="ignore"):
-        low, high = _ranges(parts.rows, box)
+        return sum_of_tops(parts, *_ranges(parts.rows, box))
+
+
+def sum_of_tops(parts: Directions, low: Array, high: Array) -> float:
+    """Upper bound on the network where every ``rows_g.x`` lies between two numbers, every rounding added."""
+    with np.errstate(all="ignore"):
         tops = [_top(parts, units, low[g], high[g]) for g, units in enumerate(parts.members)]
     return sum_up([parts.offset, *tops])
 
@@ -99,10 +104,14 @@ def facet_value(network: Network, box: Region) -> float:
 def exact_facet_value(network: Network, box: Region) -> Fraction:
     """The bound of :func:`facet_value` as a rational number: dyadic integers are enough, nothing is divided."""
     parts = Directions.of(network)
+    return exact_sum_of_tops(parts, ((mid - half, mid + half) for mid, half in _exact_ranges(parts.rows, box)))
+
+
+def exact_sum_of_tops(parts: Directions, ranges: Iterable[tuple[Fraction, Fraction]]) -> Fraction:
+    """The bound of :func:`sum_of_tops` as a rational number."""
     total, leak = Fraction(parts.offset), Fraction(parts.leak)
-    for units, (middle, half) in zip(parts.members, _exact_ranges(parts.rows, box), strict=True):
+    for units, (low, high) in zip(parts.members, ranges, strict=True):
         signs, b, v = ([Fraction(float(x)) for x in a[units]] for a in (parts.signs, parts.biases, parts.outer))
-        low, high = middle - half, middle + half
         kinks = [a for a in (-s * t for s, t in zip(signs, b, strict=True)) if low < a < high]
 
         def value(a: Fraction, signs: list[Fraction] = signs, b: list[Fraction] = b, v: list[Fraction] = v) -> Fraction:
@@ -126,7 +135,7 @@ def _ranges(rows: Array, box: Region) -> tuple[Array, Array]:
     half = np.where(rows.any(axis=1) & box.axes.any(), half, 0.0)
     middle = rows @ box.center
     size = np.abs(rows) @ np.abs(box.center)
-    spread = half + (2.0 * gamma(d + 8) * size + (d + 1) * TINY) * (size > 0)
+    spread = half + (2.0 * gamma(d + 8) * size + (d + 1) * TINY) * (rows.any(axis=1) & box.center.any())
     return np.nextafter(middle - spread, -np.inf), np.nextafter(middle + spread, np.inf)
 
 

@@ -24,12 +24,13 @@ def folded_layer(network: Network, region: Region) -> tuple[Array, Array, Array]
     weights, biases = region.first_layer(W, b)
     axes = np.abs(region.axes)
     size = np.abs(W) * axes if axes.ndim == 1 else np.abs(W) @ axes
+    reached = (W != 0) * (axes != 0) if axes.ndim == 1 else (W != 0).astype(float) @ (axes != 0)  # products may vanish
     used = bool((region.axes != (1.0 if axes.ndim == 1 else np.eye(*axes.shape))).any())
     terms = 2.0 * gamma((1 if axes.ndim == 1 else W.shape[1]) + 4)
-    missed = reach_up(terms * size + TINY * (size > 0), region.kind) * used
+    missed = reach_up(terms * size + TINY * (reached > 0), region.kind) * used
     moved = region.center.any()
-    shift = 2.0 * gamma(W.shape[1] + 4) * (np.abs(W) @ np.abs(region.center) + np.abs(b)) * moved
-    return weights, biases, np.asarray((missed + shift) * (1.0 + 8.0 * UNIT))
+    shift = 2.0 * gamma(W.shape[1] + 4) * (np.abs(W) @ np.abs(region.center) + np.abs(b)) + TINY * (W != 0).any(axis=1)
+    return weights, biases, np.asarray((missed + shift * moved) * (1.0 + 8.0 * UNIT))
 
 
 def folded_units(network: Network, region: Region, output: Array, groups: NDArray[np.intp] | None) -> Units:
@@ -73,7 +74,9 @@ def folded_query(network: Network, region: Region, output: Array) -> tuple[Query
     for W, _ in network.layers[1:]:
         with np.errstate(all="ignore"):
             reached = (
-                (np.abs(W) @ (steep * reached)) * (1.0 + 2.0 * gamma(W.shape[1] + 8)) if reached.any() else reached[:1]
+                (np.abs(W) @ (steep * reached)) * (1.0 + 2.0 * gamma(W.shape[1] + 8)) + TINY
+                if reached.any()
+                else reached[:1]
             )
     changed = float(np.abs(output) @ np.broadcast_to(reached, output.shape)) * (1.0 + 2.0 * gamma(len(output) + 8))
     return Query(folded, inputs, output[None], np.zeros(1)), changed if np.isfinite(changed) else np.inf
