@@ -60,7 +60,7 @@ def class_indices(labels: Any, n_outputs: int, *, n: int | None = None, present:
     n : int, optional
         Number of samples, checked.
     present : int
-        Least number of different classes.
+        Least number of different classes; one asks for nothing, not even for samples.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def class_indices(labels: Any, n_outputs: int, *, n: int | None = None, present:
     usable = y.ndim == 1 and y.dtype.kind in "biuf" and np.isin(y, np.arange(classes)).all()
     if not usable or n not in (None, len(y)):
         raise InvalidInputError(f"y must hold class indices 0 to {classes - 1}, {rows}; got {_shown(y)}.")
-    if len(np.unique(y)) < present:
+    if present > 1 and len(np.unique(y)) < present:
         raise InvalidInputError("y holds one class only; a classifier needs samples of two.")
     return y.astype(np.intp)
 

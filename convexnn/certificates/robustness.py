@@ -334,7 +334,7 @@ def _parallel(n_jobs: int | None, function: Any, calls: Sequence[tuple[Any, ...]
 
 
 def _checked_radii(radii: Sequence[float]) -> Array:
-    sizes = np.unique(_numbers(radii, "radii"))
+    sizes = np.unique(np.atleast_1d(as_floats(radii, "radii", largest=np.inf)))
     if sizes.size == 0 or not (sizes >= 0).all() or sizes[-1] > LARGEST_RADIUS:
         raise InvalidInputError(
             f"radii must be nonnegative and at most {LARGEST_RADIUS:g}, at least one; got {np.ravel(radii).tolist()}."
