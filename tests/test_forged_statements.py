@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from convexnn import CertificateError
+from convexnn import Box, CertificateError
 from convexnn.activations import ReLU
 from convexnn.certificates.region import certified_regions, region_bound
 from convexnn.certificates.split_regions import split_bound
@@ -101,3 +101,17 @@ def test_weights_of_any_size_have_guarantees():
     proved = guarantees(many, Monotone(0), max_nodes=3)[0]
     slopes = many.gradient(rng.standard_normal((20, 12)))[:, 0]
     assert -np.inf < proved.bound <= slopes.min()
+
+
+def test_slopes_without_kinks_of_many_inputs():
+    W = np.eye(14)[:3]
+    flat = Network.shallow(W, np.ones(3), np.array([1.0, -1.0, 1.0]), 0.0)
+    found = guarantees(flat, [Monotone(j, domain=Box(-2.0, 2.0)) for j in (0, 1, 13)])
+    assert [item.bound for item in found] == [0.0, -1.0, 0.0]
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid", "ignore:divide")
+def test_a_chain_that_cannot_begin_proves_nothing():
+    layers = [(1e200 * np.ones((2, 2)), np.ones(2)), (1e200 * np.ones((2, 2)), np.ones(2)), (np.ones((1, 2)), [0.0])]
+    deep = Network(tuple((W, np.asarray(b)) for W, b in layers), ReLU())
+    assert region_bound(deep, SMALL, method="chain").bound == np.inf

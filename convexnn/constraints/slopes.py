@@ -122,7 +122,7 @@ class _Run:
         self.steps = [steps[i] for i in self.places]
         rows = list(pieces.kinks)
         self.rows = [_scaled(rows[i]) for i in self.places]
-        self.floats = np.array([[float(entry) for entry in row] for row in self.rows]).reshape(len(self.rows), -1)
+        self.floats = np.array([[float(entry) for entry in row] for row in self.rows]).reshape(-1, len(e) + 1)
         self.optimistic = np.array([1 if step < 0 else -1 for step in self.steps], dtype=np.int8)
         self.base = dot(pieces.linear, e) + sum((min(step, ZERO) for step in self.steps), ZERO)
         self.program = _Feasibility(self.floats, domain, len(direction))

@@ -76,7 +76,11 @@ class _Solver:
 
     def run(self, tol: float, max_iter: int, deadline: float) -> ChainResult:
         """Steps until the gap is closed; the best multipliers so far whenever it ends."""
-        point, gap, status, step = self._opened(), np.inf, "max_iter", 0
+        try:
+            point, gap, status, step = self._opened(), np.inf, "max_iter", 0
+        except (LinAlgError, ValueError, ZeroDivisionError):  # weights of very different size: nothing is found
+            none = np.split(np.zeros(len(self.signed) - 1), np.cumsum([self.chain.units] * 3))
+            return ChainResult(dict(zip(KEYS, none, strict=True)), np.inf, np.inf, 0, "stalled")
         for step in range(max_iter + 1):
             residual = self.cost - self._adjoint(point.X, point.x)
             gap = point.y[0] + float((self.fixed * point.X).sum()) + 2.0 * float(np.abs(residual) @ np.abs(point.y))
