@@ -14,7 +14,9 @@ our method that computes the same thing, on the questions that the peer was give
 
 A file that is written keeps the lines of cases and methods that this run does not measure.
 
-auto_LiRPA takes part where it can be imported (``pip install auto_LiRPA``); otherwise the table says so.
+auto_LiRPA takes part where it can be imported (``pip install auto_LiRPA``), SDP-FO as published where an interpreter
+that can import jax_verify is given (``--sdp-fo-python``, see ``certification_parts/published_sdp_fo.py``); otherwise
+the page says why not.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ sys.path.insert(0, str(HERE))
 
 from certification_parts.cases import Case, digits_cases, given_cases
 from certification_parts.curves import BUDGETS, races
+from certification_parts.elsewhere import COMPILED, PUBLISHED, published
 from certification_parts.measure import Row, measured, our_rows
 from certification_parts.peers import generic, lirpa, mixed_integer, triangle, warm_up
 from certification_parts.tables import Run, counted, markdown
@@ -45,6 +48,8 @@ SAME = {
     "SDP, cvxpy + Clarabel, all units kept": "sdp",
     "SDP, cvxpy + SCS": "sdp",
     **{f"SDP-FO, {steps:,} steps": "sdp" for steps in BUDGETS},
+    PUBLISHED: "sdp",
+    COMPILED: "sdp",
     "LP, cvxpy + Clarabel": "lp",
     "MILP, scipy + HiGHS": "branch_and_bound",
     "auto_LiRPA IBP": "ibp",
@@ -70,9 +75,13 @@ def peer_rows(case: Case, queries: Sequence, seconds: float, words: Sequence[str
         peers["SDP, cvxpy + Clarabel, all units kept"] = generic("CLARABEL", False)
     if case.threat.norm != "l2":
         peers["MILP, scipy + HiGHS"] = mixed_integer
-    chosen = {name: bound for name, bound in peers.items() if not words or any(word in name for word in words)}
+    chosen = {name: bound for name, bound in peers.items() if _asked(name, words)}
     rows = [measured(case.name, name, bound, queries, peer=True, seconds=seconds) for name, bound in chosen.items()]
     return rows, reason
+
+
+def _asked(name: str, words: Sequence[str]) -> bool:
+    return not words or any(word in name for word in words)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -86,8 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         began = time.monotonic()
         queries = case.pairs(3 if options.quick else options.points if case.network.n_inputs < 100 else 3)
         run.rows += our_rows(case, queries, options.seconds)
-        rows, run.missing = peer_rows(case, queries, options.seconds, options.peers)
+        rows, run.missing["auto_LiRPA"] = peer_rows(case, queries, options.seconds, options.peers)
         run.rows += rows
+        if _asked(PUBLISHED, options.peers) and case.threat.norm == "linf" and case.network.n_inputs <= GENERIC_INPUTS:
+            rows, run.missing["jax_verify"] = published(case.name, queries, options.sdp_fo_python)
+            run.rows += rows
         ours = run.own(case.name, "sdp")
         raced = not options.peers or "SDP-FO" in options.peers
         if raced and ours is not None and case.network.n_inputs <= GENERIC_INPUTS:
@@ -117,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=60.0, help="CPU seconds for one method on one case")
     parser.add_argument("--only", nargs="*", default=(), help="cases whose name holds one of these words")
     parser.add_argument("--peers", nargs="*", default=(), help="peers whose name holds one of these words")
+    parser.add_argument("--sdp-fo-python", type=Path, help="interpreter that can import jax_verify, for digits in linf")
     parser.add_argument("--write", type=Path, help="write the tables to this markdown file")
     parser.add_argument("--json", type=Path, help="write every number to this JSON file")
     return parser
