@@ -64,7 +64,8 @@ def flatten_torch(module: torch.nn.Module, path: str = "") -> Iterator[tuple[str
         where = f" at {path!r}" if path else ""
         raise UnsupportedModelError(
             f"A torch model must be an nn.Sequential of Linear layers and activations, "
-            f"got {type(module).__name__}{where}."
+            f"got {type(module).__name__}{where}. Of other modules refine(..., layers='last2') takes the end, and "
+            "Network.from_onnx reads an ONNX export."
         )
     for name, child in module._modules.items():  # named_children would pass over an activation that is used twice
         if child is None:

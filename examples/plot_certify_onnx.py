@@ -6,7 +6,8 @@ You were given ``model.onnx`` and some test images, not the code that trained it
 the images are perturbed, and what can you hand to others so that they need not trust *you*?
 
 The file is read, every answer is attacked and bounded, one requirement is put into the language of verification tools,
-and the proofs are written to files that anybody can check. Reading ONNX needs ``pip install "convexnn[onnx]"``.
+and the proofs are written to files that anybody can check. Reading ONNX needs the extra ``onnx``:
+``pip install ".[onnx]"`` in the clone.
 """
 
 # %%
@@ -69,7 +70,7 @@ print(f"requirement: {verify_property(network, requirement, time_limit=20).statu
 
 # %%
 # Proofs that leave the house: one small file for each certified image. Whoever has the model checks them without
-# solver, data or trust: ``convexnn check proofs model.npz``.
+# solver, data or trust: ``convexnn check proofs model.onnx``.
 proofs = report.certificates(network, X, y)
 save_certificates(proofs, folder / "proofs")
 first = sorted((folder / "proofs").iterdir())[0]

@@ -76,7 +76,8 @@ models = {"plain": plain, "SAM": train(rho=0.05)}
 # %%
 # ``refine`` finds the end of the module, gathers the inputs of its head, and trains on them. The radius is chosen
 # relative to the features: a tenth of their typical distance from the mean. A head trained with radius 0 tells what
-# comes from training a head again, and what from its robustness.
+# comes from training a head again, and what from its robustness. The old head is no polynomial network, so it has no
+# objective of that kind (``nan``). With ``time_limit`` in the status the last digits depend on the machine.
 with torch.no_grad():
     features = copy.deepcopy(plain)
     features.fc = torch.nn.Identity()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from convexnn.attacks import attack
+from convexnn.certificates.classification import certify_classification
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.certificates.regression import certified_interval, certified_squared_error, certify_regression, reach
 from convexnn.exceptions import CertificateError, InvalidInputError
@@ -93,3 +94,17 @@ def test_rounding_cannot_lift_an_attack_above_the_certificate(rng, threat):
         assert (attacked.values <= report.certified).all()
         outputs = network(attacked.X_adv)
         assert ((report.lower <= outputs) & (outputs <= report.upper)).all()
+
+
+def test_results_print_what_was_found(rng):
+    network = Network.shallow(np.eye(2), np.zeros(2), np.ones(2))
+    X = np.array([[1.0, 1.0], [2.0, 0.5]])
+    found = attack(network, X, np.zeros(2), L2Ball(0.1), random_state=0)
+    report = certify_regression(network, X, np.zeros(2), L2Ball(0.1), lipschitz(network))
+    assert str(found).startswith("pgd, L2Ball(clip=None, radius=0.1): mean 5.125 clean, at least")
+    assert str(report).startswith("2 samples: mean squared error 5.125 clean, <= ")
+    lower, upper = (float(str(text).split()[-2]) for text in (found, report))
+    assert 5.125 < lower <= found.values.mean() <= report.certified_mse <= upper
+    assert str(attack(network, X, np.array([1, 0]), L2Ball(0.1), random_state=0)).endswith("misclassified: 1 of 2")
+    labels = np.array([1, 0])
+    assert str(certify_classification(network, X, labels, L2Ball(0.1))) == "2 samples: 1 right, 1 certified (l2)"

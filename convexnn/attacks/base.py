@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.attacks.objectives import Goal, Objective
+from convexnn.decimals import DOWN, written
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.threats import L2Ball, Threat
@@ -47,6 +48,12 @@ class AttackResult:
     success: NDArray[np.bool_] | None = field(repr=False)
     method: str
     threat: Threat
+
+    def __str__(self) -> str:
+        """What was found, in one line."""
+        found = f"mean {self.clean_values.mean():.6g} clean, at least {written(self.values.mean(), 6, DOWN)} attacked"
+        broken = "" if self.success is None else f"; misclassified: {int(self.success.sum())} of {len(self.success)}"
+        return f"{self.method}, {self.threat}: {found}{broken}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,6 +58,11 @@ class CertifiedClassification:
         """Fraction of samples that no perturbation changes: a LOWER bound on the robust accuracy."""
         return float(self.certified.mean())
 
+    def __str__(self) -> str:
+        """Clean and certified accuracy in one line."""
+        right, certified = int((self.clean < 0).sum()), int(self.certified.sum())
+        return f"{len(self.clean)} samples: {right} right, {certified} certified ({self.norm})"
+
 
 def certify_classification(
     network: Network, X: ArrayLike, y: ArrayLike, threat: Threat, bounds: Mapping[str, Array] | None = None

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.certificate import Certificate
+from convexnn.decimals import written
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.rigorous import UNIT, gamma
@@ -181,6 +182,11 @@ class CertifiedRegression:
     def certified_mse(self) -> float:
         """Mean of ``certified``: no attack reaches a larger mean squared error."""
         return float(self.certified.mean())
+
+    def __str__(self) -> str:
+        """Clean and certified error in one line."""
+        mse = written(self.certified_mse, 6)
+        return f"{len(self.clean)} samples: mean squared error {self.clean.mean():.6g} clean, <= {mse} certified"
 
 
 def certify_regression(

@@ -268,14 +268,14 @@ def _simple(network: Network, pieces: Pieces, item: Constraint) -> Guarantee:
         return Guarantee(item, f"f is {word}", f"{name} kink", bound + 0.0, relation, 0.0, RATIONAL, mark)
     if isinstance(item, FixedValue):
         bound = rounded_up(abs(pieces.at(item.point) - Fraction(item.value)))
-        claim = f"f({_listed(item.point)}) = {exactly(item.value)}"
+        claim = f"f{_listed(item.point)} = {exactly(item.value)}"
         allowed = FIXED_TOLERANCE * (1.0 + abs(item.value))
         return Guarantee(item, claim, "deviation of the value", bound, "<=", allowed, RATIONAL, mark)
     if isinstance(item, FixedGradient):
         low, high = pieces.gradients_at(item.point)
         wanted = [Fraction(entry) for entry in item.gradient.tolist()]
         off = max(max(abs(a - w), abs(b - w)) for a, b, w in zip(low, high, wanted, strict=True))
-        claim = f"grad f({_listed(item.point)}) = {_listed(item.gradient)}"
+        claim = f"grad f{_listed(item.point)} = {_listed(item.gradient)}"
         allowed = FIXED_TOLERANCE * (1.0 + float(np.abs(item.gradient).max()))
         return Guarantee(item, claim, "deviation of the gradient", rounded_up(off), "<=", allowed, RATIONAL, mark)
     return _symmetry(network, pieces, item)
