@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from convexnn.certificate import Certificate, register_check
 from convexnn.certificates.region_lower import attained
 from convexnn.certificates.region_methods import EXACT, METHODS, Question, chosen_method, evaluated, propose
+from convexnn.certificates.region_polytope import polytope_bound
 from convexnn.exceptions import CertificateError, InvalidInputError, UnsupportedModelError
 from convexnn.network import Network, as_network
+from convexnn.regions.polytope import Polytope
 from convexnn.regions.region import BALL, BOX, Region, as_regions
 
 Array = NDArray[np.float64]
@@ -38,7 +40,7 @@ def region_bound(
     Parameters
     ----------
     model : Network, torch module, fitted sklearn MLP or estimator
-    region : Region, L2Ball, LInfBall, Box, or a list of these
+    region : Region, L2Ball, LInfBall, Box, or a list of these; or a Polytope
         Balls of threats are around the origin; for a list, their union, the largest bound counts. Raw input units.
     method : str, default "auto"
         One hidden layer: "sdp" is the semidefinite program of the paper, "sdp_tight" adds what is known about the range
@@ -71,6 +73,8 @@ def region_bound(
         For unknown methods, regions that do not fit, or a network that the method cannot treat.
     """
     network = as_network(model)
+    if isinstance(region, Polytope) and _output_weights(network, output).any():
+        return polytope_bound(network, region, method=method, arithmetic=arithmetic)
     members = as_regions(region, network.n_inputs)
     chosen, exact = chosen_method(network, method, arithmetic), arithmetic == "exact"
     weights = _output_weights(network, output)

@@ -15,5 +15,5 @@ __all__ = ["EXACT", "METHOD", "exact_value", "facet_bound"]
 
 
 def facet_bound(network: Network, region: Any, *, arithmetic: str = "float64+slack") -> Certificate:
-    """``region_bound(network, region, method="facets")``: the sum of the maxima of all directions on a box."""
+    """``region_bound(network, region, method="facets")``: the sum of the maxima of all directions."""
     return region_bound(network, region, method="facets", arithmetic=arithmetic)

@@ -169,7 +169,7 @@ def _exact_rho(asked: Question, stored: dict[str, Array], known: float) -> Array
     best, least = rho, np.inf
     for lift in LIFTS:
         trial = rho + lift * (float(np.max(rho)) or 1.0)
-        bound = _rounded(exact_majorants(asked, {**stored, "rho": trial}))
+        bound = rounded(exact_majorants(asked, {**stored, "rho": trial}))
         if bound < least:
             best, least = trial, bound
         if least <= known + 1e-9 * abs(known):
@@ -183,7 +183,7 @@ def exact_majorants(asked: Question, stored: Multiplier) -> Fraction | None:
     return exact_bound(asked.network, asked.region, groups, stored["curvature"], stored["slope"], stored["rho"])
 
 
-def _rounded(found: Fraction | None) -> float:
+def rounded(found: Fraction | None) -> float:
     """A rational number rounded up once; None proves nothing."""
     if found is None:
         return np.inf
@@ -217,7 +217,7 @@ def evaluated(asked: Question, stored: Multiplier) -> float:
     if groups.shape != (len(network.layers[0][1]),) or not np.isin(groups, np.arange(groups.size)).all():
         raise CertificateError("The groups of a certificate do not number the units of the network.")
     if asked.exact:
-        return _rounded(exact_majorants(asked, stored))
+        return rounded(exact_majorants(asked, stored))
     units = folded_units(network, region, asked.output, groups.astype(np.intp))
     if method == "splits":
         return splits_bound(ridges(units), stored)
@@ -228,7 +228,7 @@ def _facets(asked: Question) -> float:
     if asked.region.kind != BOX or not (asked.output == 1.0).all():
         raise CertificateError("Bounds by directions are about the output of a network on a box.")
     if asked.exact:
-        return _rounded(exact_facet_value(asked.network, asked.region))
+        return rounded(exact_facet_value(asked.network, asked.region))
     return facet_value(asked.network, asked.region)
 
 

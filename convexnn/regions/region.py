@@ -18,7 +18,8 @@ Array = NDArray[np.float64]
 BALL, BOX = "ball", "box"
 
 
-def _read_only(values: ArrayLike, label: str) -> Array:
+def read_only(values: ArrayLike, label: str) -> Array:
+    """A copy of finite floats that nobody can change; ``label`` names them in errors."""
     try:
         array = np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -47,7 +48,7 @@ class Region(ByValue):
     kind: str
 
     def __init__(self, center: ArrayLike, axes: ArrayLike, kind: str) -> None:
-        middle, spread = _read_only(center, "center"), _read_only(axes, "axes")
+        middle, spread = read_only(center, "center"), read_only(axes, "axes")
         if middle.ndim != 1 or not len(middle):
             raise InvalidInputError(f"center must have shape (d,), got {middle.shape}.")
         if spread.ndim not in (1, 2) or len(spread) != len(middle) or 0 in spread.shape:
@@ -162,6 +163,7 @@ def as_region(region: Any, n_inputs: int) -> Region:
     if not isinstance(region, Region):
         raise InvalidInputError(
             f"region must be a Region, an L2Ball, an LInfBall or a Box, got {type(region).__name__}."
+            + (" A polytope is bounded alone and by method='facets'." if type(region).__name__ == "Polytope" else "")
         )
     if region.n_inputs != n_inputs:
         raise InvalidInputError(f"The region has {region.n_inputs} coordinates, the network takes {n_inputs} inputs.")

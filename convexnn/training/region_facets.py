@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,20 +17,34 @@ from convexnn.certificate import Certificate
 from convexnn.certificates.region_facets import facet_bound
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
+from convexnn.regions.polytope import Polytope
 from convexnn.regions.region import BOX, Region, as_regions
 from convexnn.threads import one_thread
 from convexnn.training.options import require_count, require_number
 from convexnn.training.region_facets_fit import Pairs, Schedule, fitted
-from convexnn.training.region_facets_pricing import FacetFrame, dense_directions, facet_directions, threshold_below
+from convexnn.training.region_facets_frame import PolytopeFrame
+from convexnn.training.region_facets_pricing import (
+    FacetFrame,
+    Frame,
+    dense_directions,
+    facet_directions,
+    threshold_below,
+)
+from convexnn.training.region_facets_proof import (
+    arithmetic_for,
+    assembled,
+    lower_bound,
+    polytope_lower_bound,
+    shifted,
+)
 from convexnn.training.region_options import RegionTraining
 from convexnn.training.region_samples import RegionSamples, Sampler
 
 Array = NDArray[np.float64]
 
 ARITHMETICS = ("auto", "float64+slack", "exact")
-EXACT_WORK = 2e7  # products up to which "auto" proves over the rational numbers: seconds
-MARGIN = 1e-9  # below zero, as a share of the sizes of the values
 DENSE, FOUND, JOINT = 0.0, 1.0, 2.0
+ROUNDS = 4  # of the search on polytopes, until no new vertex is met
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,7 @@ def train_region_facets(
     options: FacetOptions | None = None,
     **settings: Any,
 ) -> RegionTraining:
-    """Train a network that is proved never to accept a point of a box or rotated box.
+    """Train a network that is proved never to accept a point of a box, rotated box or polytope.
 
     Pairs of opposite units start at facets of the region, which are found from dense random directions (nothing is told
     about the axes), and are then trained jointly with ``f = g - B(g)``, B the interval bound of all pairs. On a box
@@ -135,8 +148,9 @@ def train_region_facets(
 
     Parameters
     ----------
-    region : Region, LInfBall or Box
-        Of kind "box"; any center, half lengths of any size (also zero), any matrix of axes.
+    region : Region, LInfBall, Box or Polytope
+        A Region is of kind "box"; any center, half lengths of any size (also zero), any matrix of axes. Of a polytope
+        the search asks for extreme points in chosen directions only; single units take the place of pairs.
     X : array-like, shape (n, d), or callable
         Raw input units; a callable takes a number and a generator and returns that many rows, or rows and labels.
     y : array-like, shape (n,), optional
@@ -164,7 +178,7 @@ def train_region_facets(
     began, cpu = time.perf_counter(), time.process_time()
     seed = as_seed(chosen.random_state)
     with one_thread():
-        run = _Run.of(X, y, region, chosen, seed)
+        run = _run(X, y, region, chosen, seed)
         run.train()
         start = time.perf_counter()
         network, certificate = run.proved()
@@ -175,7 +189,7 @@ def train_region_facets(
         network,
         (certificate,),
         certificate.bound,
-        lower_bound(network, run.region, np.random.default_rng([seed, 4])),
+        run.lower(network, np.random.default_rng([seed, 4])),
         tuple(run.history),
         max(row["accuracy"] for row in run.history if row["stage"] == DENSE),
         float(np.mean(network(judged.positive) > 0)),
@@ -203,9 +217,9 @@ def _options(options: FacetOptions | None, settings: dict[str, Any]) -> FacetOpt
 class _Run:
     """What is needed on the way, and the best pairs so far."""
 
-    region: Region
+    region: Region | Polytope
     samples: RegionSamples
-    frame: FacetFrame
+    frame: Frame
     options: FacetOptions
     rng: np.random.Generator
     history: list[dict[str, float]] = field(default_factory=list)
@@ -213,39 +227,44 @@ class _Run:
     status: str = "finished"
     began: float = 0.0
 
-    @classmethod
-    def of(cls, X: Any, y: Any, region: Any, options: FacetOptions, seed: int) -> _Run:
-        """Check samples and region."""
-        d = _n_inputs(region, X)
-        regions = as_regions(region, d)
-        if len(regions) > 1 or regions[0].kind != BOX:
-            raise InvalidInputError(
-                "Facets are those of one box or rotated box; balls, ellipsoids and unions have train_safe_region."
-            )
-        samples = RegionSamples.of(X, y, regions, seed)
-        frame = FacetFrame.of(regions[0], samples.usable.positive)
-        return cls(regions[0], samples, frame, options, np.random.default_rng([seed, 3]))
-
     def train(self) -> None:
         """Dense start, facets, joint training; the best pairs are kept."""
         options, d = self.options, self.region.n_inputs
-        count = max((options.hidden_units or 3 * d) // 2, 1)
+        count = max((options.hidden_units or 3 * d) // self.frame.sides, 1)
         self.began = time.perf_counter()
         U = dense_directions(count, d, self.rng) if options.directions is None else self._given()
         Y = self.frame.into(self.samples.usable.positive)
         pairs = self._started(DENSE, self.frame.normalized(U), Y)
         if options.directions is None and options.pricing_steps:
-            U = facet_directions(self.frame, Y, count, options.candidates, options.pricing_steps, self.rng)
+            U, Y = self._found(count)
             pairs = self._started(FOUND, U, Y)
         plan = Schedule(options.steps, options.learning_rate, options.negative_weight, options.evaluate_every)
         if options.steps:
             fitted(pairs, self.frame, self._batch, plan, lambda step, now: self._look(JOINT, step, now))
 
+    def _found(self, count: int) -> tuple[Array, Array]:
+        """Facets in the frame, and the samples in it; the frame of a polytope learns its vertices on the way."""
+        chosen = self.options.candidates, self.options.pricing_steps, self.rng
+        for _ in range(ROUNDS):
+            Y = self.frame.into(self.samples.usable.positive)
+            U = facet_directions(self.frame, Y, count, *chosen)
+            if not isinstance(self.frame, PolytopeFrame) or (frame := self.frame.refined(U)) is self.frame:
+                break
+            self.frame = frame
+        return self.frame.normalized(U), Y
+
+    def lower(self, network: Network, rng: np.random.Generator) -> float:
+        """Largest value that is met on the region."""
+        if isinstance(self.region, Polytope):
+            return polytope_lower_bound(network, self.region, rng)
+        return lower_bound(network, self.region, rng)
+
     def _started(self, stage: float, U: Array, Y: Array) -> Pairs:
         """Pairs just below their facets; the same pairs at their facets, where none is active, are judged as well."""
         given = self.options.threshold
-        below = Pairs.of(U, threshold_below(U, Y) if given is None else given, self.options.leak)
-        for pairs in (below, *([Pairs.of(U, 1.0, self.options.leak)] if given is None else [])):
+        sides = self.frame.sides
+        below = Pairs.of(U, threshold_below(U, Y, sides) if given is None else given, self.options.leak, sides)
+        for pairs in (below, *([Pairs.of(U, 1.0, self.options.leak, sides)] if given is None else [])):
             self._look(stage, 0, pairs)
         return below
 
@@ -286,12 +305,26 @@ class _Run:
         network = assembled(pairs, self.frame, get_activation(self.options.activation))
         arithmetic = self.options.arithmetic
         if arithmetic == "auto":
-            work = len(pairs.U) * self.region.n_inputs * (self.region.n_axes if self.region.axes.ndim == 2 else 1)
-            arithmetic = "exact" if work <= EXACT_WORK else "float64+slack"
+            arithmetic = arithmetic_for(self.region, len(pairs.U))
         values = network(self.samples.usable.positive) - network(self.region.center[None])
         return shifted(
             network, float(np.mean(np.abs(values))), lambda f: facet_bound(f, self.region, arithmetic=arithmetic)
         )
+
+
+def _run(X: Any, y: Any, region: Any, options: FacetOptions, seed: int) -> _Run:
+    """Check samples and region."""
+    rng = np.random.default_rng([seed, 3])
+    if isinstance(region, Polytope):
+        samples = RegionSamples.of(X, y, (region,), seed)
+        return _Run(region, samples, PolytopeFrame.of(region, rng), options, rng)
+    regions = as_regions(region, _n_inputs(region, X))
+    if len(regions) > 1 or regions[0].kind != BOX:
+        raise InvalidInputError(
+            "Facets are those of one box, rotated box or Polytope; balls, ellipsoids and unions have train_safe_region."
+        )
+    samples = RegionSamples.of(X, y, regions, seed)
+    return _Run(regions[0], samples, FacetFrame.of(regions[0], samples.usable.positive), options, rng)
 
 
 def _n_inputs(region: Any, X: Any) -> int:
@@ -303,45 +336,3 @@ def _n_inputs(region: Any, X: Any) -> int:
     if len(shape) != 2:
         raise InvalidInputError(f"X must have shape (n, d), got {shape}.")
     return int(shape[1])
-
-
-def assembled(pairs: Pairs, frame: FacetFrame, activation: Activation) -> Network:
-    """The network of pairs in raw input coordinates; opposite rows are exact negatives, the output bias is zero."""
-    W = pairs.U @ frame.scale
-    middle = W @ frame.center
-    biases = np.concatenate([pairs.b[:, 0] - middle, pairs.b[:, 1] + middle])
-    return Network.shallow(np.vstack([W, -W]), biases, pairs.c.T.ravel(), 0.0, activation)
-
-
-def shifted(network: Network, size: float, prove: Callable[[Network], Certificate]) -> tuple[Network, Certificate]:
-    """The network minus its bound and a little, proved to be negative on the region as it is stored.
-
-    Parameters
-    ----------
-    network : Network
-    size : float
-        Of the values that matter.
-    prove : callable
-        Certificate of a network on the region.
-    """
-    bound = prove(network).bound
-    margin = MARGIN * max(size, abs(bound), np.finfo(float).tiny / MARGIN)
-    for _ in range(60):
-        found = Network.shallow(network.W, network.b, network.v, float(network.c) - bound - margin, network.activation)
-        certificate = prove(found)
-        if certificate.bound < 0:
-            return found, certificate
-        margin *= 4.0
-    raise InvalidInputError("The network could not be shifted below zero: its numbers are too large.")
-
-
-def lower_bound(network: Network, region: Region, rng: np.random.Generator, starts: int = 128) -> float:
-    """Largest value met on a box by moving to the corner that the gradient points to; for convex f it never falls."""
-    E = rng.uniform(-1.0, 1.0, (starts, region.n_axes))
-    best = -math.inf
-    for _ in range(20):
-        X = region.image(E)
-        best = max(best, float(np.max(network(X))))
-        G = network.gradient(X)
-        E = np.where((slope := G * region.axes if region.axes.ndim == 1 else G @ region.axes) == 0, E, np.sign(slope))
-    return best

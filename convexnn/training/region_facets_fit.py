@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.training.region_facets_pricing import FacetFrame
+from convexnn.training.region_facets_pricing import Frame
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +27,8 @@ class Pairs:
     Attributes
     ----------
     U : array, shape (n, d)
-        Directions with support function one: ``|u_g.y| <= 1`` on the region.
-    b, c : array, shape (n, 2)
+        Directions with support function one: ``|u_g.y| <= 1`` on the region, ``u_g.y <= 1`` for single units.
+    b, c : array, shape (n, 2), or (n, 1) for single units
         Biases; positive output weights.
     leak : float
         Slope of the activation below zero.
@@ -40,9 +40,9 @@ class Pairs:
     leak: float = 0.0
 
     @classmethod
-    def of(cls, U: Array, threshold: float, leak: float) -> Pairs:
-        """Pairs that start just below their facets: biases ``-threshold``, weights one."""
-        return cls(U, np.full((len(U), 2), -threshold), np.ones((len(U), 2)), leak)
+    def of(cls, U: Array, threshold: float, leak: float, sides: int = 2) -> Pairs:
+        """Pairs that start just below their facets: biases ``-threshold``, weights one; one side gives single units."""
+        return cls(U, np.full((len(U), sides), -threshold), np.ones((len(U), sides)), leak)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Schedule:
         return float(self.learning_rate * fall * min(1.0, (step + 1) / 50))
 
 
-def fitted(pairs: Pairs, frame: FacetFrame, batch: Batch, plan: Schedule, look: Callable[[int, Pairs], bool]) -> None:
+def fitted(pairs: Pairs, frame: Frame, batch: Batch, plan: Schedule, look: Callable[[int, Pairs], bool]) -> None:
     """Adam on directions, biases and output weights; the bound is part of the function, so every iterate is safe.
 
     The logit of a sample is ``T (f - B) / (B - f(center) + 0.05 mean(f - f(center)))`` with the bound B: it does not
@@ -80,7 +80,7 @@ def fitted(pairs: Pairs, frame: FacetFrame, batch: Batch, plan: Schedule, look: 
     Parameters
     ----------
     pairs : Pairs
-    frame : FacetFrame
+    frame : Frame
     batch : callable
         Draws positive and negative samples (n, d), in the frame.
     plan : Schedule
@@ -93,7 +93,6 @@ def fitted(pairs: Pairs, frame: FacetFrame, batch: Batch, plan: Schedule, look: 
     temperature = torch.tensor(np.log(10.0), dtype=torch.float64, requires_grad=True)
     rates = (0.2, 1.0, 1.0, 2.5)
     optimizer = torch.optim.Adam([{"params": [p], "lr": 0.0} for p in (U, b, log_c, temperature)], foreach=False)
-    generators = torch.as_tensor(frame.generators)
 
     def now() -> Pairs:
         with torch.no_grad():
@@ -102,7 +101,8 @@ def fitted(pairs: Pairs, frame: FacetFrame, batch: Batch, plan: Schedule, look: 
     for step in range(plan.steps):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * plan.rate(step)
-        u = U / (U @ generators).abs().sum(dim=1, keepdim=True)
+        reached = torch.as_tensor(frame.touched(U.detach().numpy()))  # h is linear where this stays
+        u = U / (U * reached).sum(dim=1, keepdim=True)
         loss = _loss(_Terms(u, b, log_c.exp(), pairs.leak), temperature, batch(), plan.negative_weight)
         optimizer.zero_grad()
         loss.backward()
@@ -126,11 +126,11 @@ class _Terms:
 
     def ridges(self, a: torch.Tensor) -> torch.Tensor:
         """``phi_g(a_g)`` for a (batch, n), shape (batch, n)."""
-        z = a[..., None] * a.new_tensor([1.0, -1.0]) + self.b
+        z = a[..., None] * a.new_tensor([1.0, -1.0])[: self.b.shape[1]] + self.b
         return (self.c * z.clamp_min(0.0) + self.leak * self.c * z.clamp_max(0.0)).sum(dim=-1)
 
     def bound(self) -> torch.Tensor:
-        """``sum_g max(phi_g(1), phi_g(-1))``: phi_g is convex and ``|u_g.y| <= 1`` on the region."""
+        """``sum_g max(phi_g(1), phi_g(-1))``: phi_g is convex and ``|u_g.y| <= 1``; it rises for single units."""
         ends = self.ridges(self.b.new_tensor([[1.0], [-1.0]]).expand(2, len(self.b)))
         return ends.max(dim=0).values.sum()
 

@@ -1,12 +1,14 @@
 """Directions that separate samples from a polyhedral region: facet normals, found by ascent from dense random starts.
 
 The support function of a box, a rotated box or any zonotope is a polyhedral norm, so that the largest mean of
-``|u.x|`` over it, a convex function over a polyhedral norm, lies at vertices of the polar body: facet normals.
+``|u.x|`` over it, a convex function over a polyhedral norm, lies at vertices of the polar body: facet normals. Regions
+without a center of symmetry have frames with one side: ``max(u.x, 0)`` takes the place of ``|u.x|``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,37 @@ FLAT = 1e-9  # half lengths below this share of the longest one, or of the sampl
 THICKNESS = 1e-3  # of flat regions in training, as a share of the samples' spread: no division by zero
 SHARPNESS = 10.0  # of the weights of samples that directions cover already
 JUDGED = 4000  # samples that directions are chosen by
+
+
+class Frame(Protocol):
+    """Coordinates of a region of about unit size, and its support function there.
+
+    Attributes
+    ----------
+    sides : int
+        2 where the region is symmetric about its center, and facets come in opposite pairs; else 1.
+    """
+
+    @property
+    def sides(self) -> int:  # noqa: D102
+        ...
+
+    @property
+    def center(self) -> Array:  # noqa: D102
+        ...
+
+    @property
+    def scale(self) -> Array:  # noqa: D102
+        ...
+
+    def into(self, X: Array) -> Array:  # noqa: D102
+        ...
+
+    def touched(self, U: Array) -> Array:  # noqa: D102
+        ...
+
+    def normalized(self, U: Array) -> Array:  # noqa: D102
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +70,7 @@ class FacetFrame:
     center: Array
     scale: Array
     generators: Array
+    sides: int = 2
 
     @classmethod
     def of(cls, region: Region, samples: Array) -> FacetFrame:
@@ -58,6 +92,10 @@ class FacetFrame:
         """Support function ``max u.y`` of the region for rows of U (n, d), shape (n,)."""
         return np.asarray(np.abs(U @ self.generators).sum(axis=1))
 
+    def touched(self, U: Array) -> Array:
+        """Points y of the region with the largest ``u.y``, shape (n, d)."""
+        return np.asarray(np.sign(U @ self.generators) @ self.generators.T)
+
     def normalized(self, U: Array) -> Array:
         """Rows with support function one."""
         return np.asarray(U / np.maximum(self.support(U), np.finfo(float).tiny)[:, None])
@@ -69,7 +107,7 @@ def dense_directions(n: int, d: int, rng: np.random.Generator) -> Array:
     return np.asarray(U / np.maximum(np.linalg.norm(U, axis=1, keepdims=True), np.finfo(float).tiny))
 
 
-def priced(frame: FacetFrame, Y: Array, starts: Array, steps: int, rng: np.random.Generator) -> Array:
+def priced(frame: Frame, Y: Array, starts: Array, steps: int, rng: np.random.Generator) -> Array:
     """Directions with locally largest ``mean |u.y| / h(u)``, h the support function, by Adam from each start.
 
     Every local maximum is a facet normal of the region (for almost all samples); the ratio of a direction whose
@@ -79,7 +117,7 @@ def priced(frame: FacetFrame, Y: Array, starts: Array, steps: int, rng: np.rando
 
     Parameters
     ----------
-    frame : FacetFrame
+    frame : Frame
     Y : array, shape (n, d)
         Samples in the frame; each counts by its direction only, so that far ones do not outvote near ones.
     starts : array, shape (k, d)
@@ -96,7 +134,7 @@ def priced(frame: FacetFrame, Y: Array, starts: Array, steps: int, rng: np.rando
     mean, square = np.zeros_like(U), np.zeros_like(U)
     for step in range(steps):
         batch = away if len(away) <= 256 else away[rng.integers(len(away), size=256)]
-        gradient = _ratio_gradient(frame.generators, batch, U)
+        gradient = _ratio_gradient(frame, batch, U)
         mean = 0.9 * mean + 0.1 * gradient
         square = 0.999 * square + 0.001 * gradient**2
         size = np.sqrt(square / (1.0 - 0.999 ** (step + 1))) + 1e-12
@@ -105,20 +143,25 @@ def priced(frame: FacetFrame, Y: Array, starts: Array, steps: int, rng: np.rando
     return frame.normalized(U)
 
 
-def _ratio_gradient(generators: Array, Y: Array, U: Array) -> Array:
-    """Gradient of ``mean |u.y| / |generators'u|_1`` at every row of U."""
-    A, H = Y @ U.T, U @ generators
-    top, h = np.abs(A).mean(axis=0), np.maximum(np.abs(H).sum(axis=1), np.finfo(float).tiny)
-    rise = np.sign(A).T @ Y / len(Y)
-    return np.asarray((rise - (top / h)[:, None] * (np.sign(H) @ generators.T)) / h[:, None])
+def _ratio_gradient(frame: Frame, Y: Array, U: Array) -> Array:
+    """Gradient of ``mean |u.y| / h(u)``, or of ``mean max(u.y, 0) / h(u)``, at every row of U."""
+    A, reached = Y @ U.T, frame.touched(U)
+    h = np.maximum((U * reached).sum(axis=1), np.finfo(float).tiny)
+    top = _beyond(A, frame.sides).mean(axis=0)
+    rise = (np.sign(A) if frame.sides == 2 else (A > 0).astype(float)).T @ Y / len(Y)
+    return np.asarray((rise - (top / h)[:, None] * reached) / h[:, None])
 
 
-def excess(U: Array, Y: Array) -> Array:
+def _beyond(A: Array, sides: int) -> Array:
+    return np.abs(A) if sides == 2 else np.maximum(A, 0.0)
+
+
+def excess(U: Array, Y: Array, sides: int = 2) -> Array:
     """How far samples lie beyond the region along normalized directions, ``max(|u.y| - 1, 0)``, shape (n, k)."""
-    return np.maximum(np.abs(Y @ U.T) - 1.0, 0.0)
+    return np.maximum(_beyond(Y @ U.T, sides) - 1.0, 0.0)
 
 
-def covering(U: Array, Y: Array, count: int) -> Array:
+def covering(U: Array, Y: Array, count: int, sides: int = 2) -> Array:
     """A choice of ``count`` of the directions such that every sample is seen by one that sees it well.
 
     Greedy: the next direction is the one with the largest weighted excess, and samples weigh less the better they are
@@ -130,12 +173,14 @@ def covering(U: Array, Y: Array, count: int) -> Array:
         Normalized directions, ``k >= count``.
     Y : array, shape (n, d)
     count : int
+    sides : int
+        Of the frame.
 
     Returns
     -------
     array, shape (count, d)
     """
-    seen = excess(U, Y)
+    seen = excess(U, Y, sides)
     seen /= np.maximum(seen.max(axis=1, keepdims=True), np.finfo(float).tiny)
     score = np.zeros(len(Y))
     chosen: list[int] = []
@@ -147,21 +192,21 @@ def covering(U: Array, Y: Array, count: int) -> Array:
     return U[chosen]
 
 
-def threshold_below(U: Array, Y: Array) -> float:
+def threshold_below(U: Array, Y: Array, sides: int = 2) -> float:
     """Start of the units below their facets: one minus a tenth of the median excess of the samples, (0, 1]."""
-    seen = excess(U, Y[:JUDGED]).max(axis=1)
+    seen = excess(U, Y[:JUDGED], sides).max(axis=1)
     typical = float(np.median(seen[seen > 0])) if (seen > 0).any() else 0.0
     return max(1.0 - 0.1 * typical, 0.5)
 
 
 def facet_directions(
-    frame: FacetFrame, Y: Array, count: int, candidates: int, steps: int, rng: np.random.Generator
+    frame: Frame, Y: Array, count: int, candidates: int, steps: int, rng: np.random.Generator
 ) -> Array:
     """Directions (count, d) from ``candidates`` starts a direction; samples that none sees get starts of their own.
 
     Parameters
     ----------
-    frame : FacetFrame
+    frame : Frame
     Y : array, shape (n, d)
         Samples to be accepted, in the frame.
     count, candidates, steps : int
@@ -171,8 +216,8 @@ def facet_directions(
     judged = Y if len(Y) <= JUDGED else Y[rng.choice(len(Y), JUDGED, replace=False)]
     U = priced(frame, Y, dense_directions(max(candidates, 1) * count, d, rng), steps, rng)
     for _ in range(2):
-        unseen = judged[excess(U, judged).max(axis=1) <= 0.0]
+        unseen = judged[excess(U, judged, frame.sides).max(axis=1) <= 0.0]
         if not len(unseen):
             break
         U = np.vstack([U, priced(frame, unseen, dense_directions(2 * count, d, rng), steps, rng)])
-    return covering(U, judged, count)
+    return covering(U, judged, count, frame.sides)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.regions.polytope import Polytope
 from convexnn.regions.region import Region
 
 Array = NDArray[np.float64]
@@ -39,16 +40,18 @@ class RegionSamples:
         What gradients may use.
     sampler : callable or None
         Draws fresh rows; None draws from ``usable``.
-    regions : sequence of Region
+    regions : sequence of Region or Polytope
     """
 
     evaluation: Rows
     usable: Rows
     sampler: Sampler | None
-    regions: Sequence[Region]
+    regions: Sequence[Region | Polytope]
 
     @classmethod
-    def of(cls, X: ArrayLike | Sampler, y: ArrayLike | None, regions: Sequence[Region], seed: int) -> RegionSamples:
+    def of(
+        cls, X: ArrayLike | Sampler, y: ArrayLike | None, regions: Sequence[Region | Polytope], seed: int
+    ) -> RegionSamples:
         """Check samples and split them.
 
         Parameters
@@ -57,7 +60,7 @@ class RegionSamples:
             A callable takes a number and a generator, and returns X (all accepted) or (X, y).
         y : array-like, shape (n,), optional
             1 is to be accepted, 0 rejected; by default all are to be accepted.
-        regions : sequence of Region
+        regions : sequence of Region or Polytope
         seed : int
             Of the draws that networks are judged on.
         """
@@ -117,7 +120,7 @@ def _checked(X: Any, y: Any, n_inputs: int, *, asked: bool = True) -> Rows:
     return Rows(points[labels == 1], points[labels == 0])
 
 
-def _inside(X: Array, regions: Sequence[Region]) -> NDArray[np.bool_]:
+def _inside(X: Array, regions: Sequence[Region | Polytope]) -> NDArray[np.bool_]:
     found = np.zeros(len(X), dtype=bool)
     for region in regions if len(X) else ():
         found |= region.contains(X)
