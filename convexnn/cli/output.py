@@ -8,13 +8,15 @@ import textwrap
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
 from convexnn.cli.progress import Heartbeat
 from convexnn.cli.records import Record
-from convexnn.report import Sheet, to_rich, transposed
+
+if TYPE_CHECKING:
+    from convexnn.report import Sheet
 
 #: Width where the terminal does not tell: tables must not be cut in files and pipes.
 WIDTH = 130
@@ -60,6 +62,8 @@ class Output:
 
     def table(self, sheet: Sheet) -> None:
         """Print a table, turned when the terminal is too narrow, and its notes."""
+        from convexnn.report import to_rich, transposed  # scikit-learn comes with it, which help does not need
+
         drawn = to_rich(sheet)
         options = self._text.options.update(width=1000)
         if self._text.measure(drawn, options=options).maximum > self._text.width:
