@@ -63,7 +63,7 @@ coverage: $(DEV)  ## Lines and branches that the whole suite runs: table and cov
 	$(BIN)/python .ci/coverage_gate.py coverage.json
 
 docs-blocks: $(DEV)  ## Run every Python block of README.md and docs/
-	CONVEXNN_DOCS=1 $(BIN)/python -m pytest -n $(WORKERS) tests/test_docs_blocks.py
+	$(BIN)/python -m pytest -n $(WORKERS) tests/test_docs_blocks.py
 
 mutants: $(DEV)  ## Put mistakes into the checkers and see whether the sabotage tests notice (minutes)
 	$(BIN)/python -m tests.mutants
@@ -77,10 +77,8 @@ test-oldest:  ## The quick suite with the oldest supported versions, in an envir
 dist-test: $(DEV)  ## Build sdist and wheel, install the wheel elsewhere, look inside, run the demo and some tests
 	$(BIN)/python .ci/dist_test.py $(DIST_OPTIONS)
 
-bench: $(RUN)  ## Run every benchmark in examples/benchmarks, that of the training programs in short
-	@set -e; for script in $(filter-out %/training.py,$(sort $(wildcard examples/benchmarks/*.py))); do \
-		echo "== $$script"; $(BIN)/python $$script; done
-	$(BIN)/python examples/benchmarks/training.py --quick
+bench: $(RUN)  ## Every benchmark: bench_output/bench.json and one table (hours; QUICK=1: some minutes)
+	$(BIN)/python examples/benchmarks/bench.py $(if $(QUICK),--quick) $(BENCH_OPTIONS)
 
 clean:  ## Remove what the commands wrote; the environment stays
 	rm -rf build dist *.egg-info demo_output bench_output .coverage* coverage.json .pytest_cache .mypy_cache .ruff_cache .hypothesis

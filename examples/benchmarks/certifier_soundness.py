@@ -34,6 +34,8 @@ from tests.certifier_cases import attained, corrupted, random_case
 from tests.relu_truth import exact_max
 from tests.test_certifier_soundness import DEAR, EFFORT, size_of
 
+HEADER = """| method | bounds | -attained | -truth | tight | -exact bound | read/refused | corrupted -attained |
+|---|---:|---:|---:|---:|---:|---:|---:|"""
 TIGHT = 1e-6  # a bound this close to the truth, relative to the sizes, counts as tight
 
 
@@ -123,17 +125,14 @@ def main() -> None:
     for place in range(arguments.networks):
         study(place, arguments.seed, table, place % arguments.every == 0, place % 10 == 0)
     print(f"{arguments.networks} networks, seed {arguments.seed}, {time.process_time() - began:.0f} CPU s")
-    print(
-        f"{'method':26}{'bounds':>8}{'-attained':>11}{'-truth':>11}{'tight':>13}{'-exact':>11}{'corrupt/ref.':>14}{'-attained':>11}"
-    )
+    print(HEADER)
     for name, row in table.items():
         if row.bounds:
             share = f"{row.tight}/{row.known}"
             bad = f"{row.corrupted}/{row.refused}"
-            print(
-                f"{name:26}{row.bounds:8d}{row.attack:11.1e}{row.truth:11.1e}{share:>13}{row.exact:11.1e}{bad:>14}"
-                f"{row.bad:11.1e}"
-            )
+            sizes = (row.attack, row.truth, row.exact, row.bad)
+            attack, truth, exact, worst = (f"{size:.1e}" if np.isfinite(size) else "-" for size in sizes)
+            print(f"| {name} | {row.bounds} | {attack} | {truth} | {share} | {exact} | {bad} | {worst} |")
 
 
 if __name__ == "__main__":

@@ -23,10 +23,8 @@ from convexnn.program import evaluate
 from convexnn.restrictions import ReluGroupLasso
 from convexnn.solvers.first_order import Computing, solve_first_order
 
-HEADER = (
-    f"{'rows':>9}  {'device':<7}{'sums':<9}{'status':<12}{'objective':>11}{'gap':>10}{'violation':>11}"
-    f"{'rounds':>8}{'CPU s':>9}{'wall s':>9}{'peak GiB':>10}"
-)
+HEADER = """| rows | device | sums | status | objective | gap | violation | rounds | CPU s | wall s | peak GiB |
+|---:|---|---|---|---:|---:|---:|---:|---:|---:|---:|"""
 
 
 def data(n: int, d: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -48,8 +46,8 @@ def line(program: ReluGroupLasso, device: str, dtype: str, tol: float) -> str:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     n = len(program.structure().X)
     return (
-        f"{n:>9}  {device:<7}{dtype:<9}{s.status:<12}{s.objective:>11.6f}{s.gap:>10.1e}{s.violation:>11.1e}"
-        f"{s.iterations:>8}{cpu:>9.1f}{wall:>9.1f}{peak:>10.2f}"
+        f"| {n} | {device} | {dtype} | {s.status} | {s.objective:.6f} | {s.gap:.1e} | {s.violation:.1e} "
+        f"| {s.iterations} | {cpu:.1f} | {wall:.1f} | {peak:.2f} |"
     )
 
 

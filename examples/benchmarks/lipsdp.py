@@ -12,6 +12,7 @@ CVXOPT and SDPA are not dependencies (their licences are not permissive); they a
 
     python examples/benchmarks/lipsdp.py            # 100 units, 10 inputs, all solvers; then large networks, ours only
     python examples/benchmarks/lipsdp.py --large    # also 10,000 units with 784 inputs
+    python examples/benchmarks/lipsdp.py --quick    # 30 units against the solvers, at most 1,000 alone
 """
 
 import os
@@ -32,6 +33,7 @@ from convexnn.lipsdp import maximize, stack
 from convexnn.network import Network
 
 TIME_LIMIT = 30.0
+LARGE = [(100, 10), (1_000, 10), (1_000, 50), (1_000, 784), (10_000, 10), (10_000, 50)]
 SOLVERS = {
     "SDPA": {},
     "CVXOPT": {},
@@ -90,12 +92,12 @@ def compare(m, d, seed):
     ours(network, 1e-8, 3)
     cpu, wall, certificate = ours(network, 1e-8, 15)
     print(f"\n{m} units, {d} inputs, seed {seed}: LipSDP = {lower:.10f}")
-    print(f"{'method':<26}{'cpu s':>10}{'wall s':>10}{'gap':>12}{'cpu ratio':>11}{'agrees 1e-6':>13}")
-    print(f"{'convexnn':<26}{cpu:>10.4f}{wall:>10.4f}{certificate.bound / lower - 1:>12.1e}{'1':>11}{'yes':>13}")
+    print("\n| method | CPU s | wall s | gap | CPU ratio | agrees to 1e-6 |\n|---|---:|---:|---:|---:|---|")
+    print(f"| convexnn | {cpu:.4f} | {wall:.4f} | {certificate.bound / lower - 1:.1e} | 1 | yes |")
     ratios = []
     for name, options in SOLVERS.items():
         if name not in cp.installed_solvers():
-            print(f"{name:<26}  not installed")
+            print(f"| {name} | not installed | | | | |")
             continue
         for form in (max_cut, matrix_inequality):
             label = f"{name} {form.__name__}"
@@ -104,13 +106,13 @@ def compare(m, d, seed):
                     warnings.simplefilter("ignore")
                     c, w, bound = run_solver(name, options, form, network)
             except Exception as error:  # noqa: BLE001  a benchmark reports every failure and goes on
-                print(f"{label:<26}  no answer within {TIME_LIMIT:.0f} s or failed: {type(error).__name__}")
+                print(f"| {label} | no answer in {TIME_LIMIT:.0f} s or failed: {type(error).__name__} | | | | |")
                 continue
             agrees = "yes" if abs(bound / lower - 1) <= 1e-6 else "no"
             ratios.append(c / cpu)
-            print(f"{label:<26}{c:>10.4f}{w:>10.4f}{bound / lower - 1:>12.1e}{c / cpu:>11.0f}{agrees:>13}")
+            print(f"| {label} | {c:.4f} | {w:.4f} | {bound / lower - 1:.1e} | {c / cpu:.0f} | {agrees} |")
     if ratios:
-        print(f"fastest solver / convexnn: {min(ratios):.0f} (CPU seconds; floor 15)")
+        print(f"\nfastest solver / convexnn: {min(ratios):.0f} (CPU seconds; floor 15)")
 
 
 def large(m, d):
@@ -119,15 +121,16 @@ def large(m, d):
     cpu, wall, certificate = ours(network, 1e-7, 1)
     gap = certificate.bound / certificate.lower - 1
     product = lipschitz(network, method="product").bound
-    print(f"{m:>7} x {d:<5}{cpu:>10.3f}{wall:>10.3f}{gap:>12.1e}{product / certificate.bound:>17.2f}", flush=True)
+    print(f"| {m} x {d} | {cpu:.3f} | {wall:.3f} | {gap:.1e} | {product / certificate.bound:.2f} |", flush=True)
 
 
 def main():
     """Print the tables."""
     print(f"load average {os.getloadavg()[0]:.2f}, one thread, numpy {np.__version__}, cvxpy {cp.__version__}")
-    compare(100, 10, 0)
-    print(f"\n{'units x inputs':<15}{'cpu s':>8}{'wall s':>10}{'gap':>12}{'product / ours':>17}")
-    for m, d in [(100, 10), (1_000, 10), (1_000, 50), (1_000, 784), (10_000, 10), (10_000, 50)]:
+    quick = "--quick" in sys.argv
+    compare(30 if quick else 100, 10, 0)
+    print("\n| units x inputs | CPU s | wall s | gap | product / ours |\n|---|---:|---:|---:|---:|")
+    for m, d in LARGE[: 3 if quick else None]:
         large(m, d)
     if "--large" in sys.argv:
         large(10_000, 784)

@@ -143,7 +143,7 @@ def lines_of(case: Case, solvers: tuple[str, ...], time_limit: float) -> list[tu
                 ratio,
             )
         )
-        print("  ".join(f"{cell:>13}" for cell in rows[-1]), flush=True)
+        print(f"| {' | '.join(rows[-1])} |", flush=True)
     return rows
 
 
@@ -178,7 +178,7 @@ def main() -> None:
         cases = (Case(n, d, generic=tuple(arguments.solvers or ())),)
     for name in ("column_generation", "clarabel"):  # imports
         solve(program_of(Case(10, 2)), solver=name, tol=1e-3)
-    print("  ".join(f"{cell:>13}" for cell in HEADER))
+    print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
     rows = [row for case in cases for row in lines_of(case, case.generic, arguments.time_limit)]
     if arguments.write is not None:
         arguments.write.write_text(page(rows), encoding="utf-8")
