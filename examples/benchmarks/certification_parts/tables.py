@@ -58,7 +58,9 @@ have moved since, which the script puts back.
 *SDP-FO, jax_verify* is the published implementation (release 1.0 of the package index, under jax 0.4.13 with the names
 that jax has moved put back): its Adam, single precision, exact eigenvalues, boxes only, with the step sizes of our own
 rewriting below, whose steps cost less than half. It compiles every question anew, which is part of the time; *without
-compilation* takes off what a call with one step costs."""
+compilation* takes off what a call with one step costs. With the measured lines above, ours is tighter in all cases and
+175 to 406 times faster than the published implementation as called, 100 to 251 times without its compilation (86 in an
+earlier run of the closest case), but only 31 to 68 times faster than our rewriting of it with as many steps."""
 SDP_FO = """\
 The first-order dual of Dathathri et al. (2020) with exact eigenvalues, all units kept as published, written for speed
 (gradients by hand, one eigenpair from LAPACK: a third of a millisecond a step) and with the best step sizes of those
