@@ -81,7 +81,11 @@ def test_region_around_a_center_and_between_outputs(ask, rng) -> None:
     point = ask("region net.npz --norm inf --center 0.5 -1 2e-1 --radius 0 --of 1 --minus 0 --save cert.npz")
     value = network(np.array([[0.5, -1.0, 0.2]]))[0]
     assert point["bound"] == pytest.approx(value[1] - value[0], rel=1e-9)
-    assert ask("check cert.npz net.npz")["checks"][0]["holds"]
+    checked = ask("check cert.npz net.npz")["checks"][0]
+    assert checked["holds"]
+    outputs, region = checked["about"]  # a certificate of a smaller region is another statement
+    assert "- f_0 + f_1 of 2 outputs" in outputs
+    assert "center [ 0.5, -1. , 0.2], axes [0., 0., 0.]" in region
     assert ask("show cert.npz")["certificate"]["quantity"] == "region maximum"
 
 

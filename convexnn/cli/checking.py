@@ -6,7 +6,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from convexnn.certificate import Certificate
+from convexnn.certificates.region import QUANTITY, certified_regions, checked_output
 from convexnn.cli.codes import DONE
 from convexnn.cli.data import load_network
 from convexnn.cli.describe import network_record
@@ -79,8 +82,27 @@ def _checked(path: Path, network: Network, exact: bool) -> tuple[str, dict[str, 
         bound = certificate.check(network)
         claim = f"{certificate.quantity} ({certificate.threat})"
         found |= {"quantity": certificate.quantity, "threat": certificate.threat, "bound": bound}
-        return f"{certificate}\nrecomputed for {network}: {claim} <= {written(bound, 10)}", found
+        about = region_words(certificate, network) if certificate.quantity == QUANTITY else []
+        found |= {"about": about} if about else {}
+        lines = [str(certificate), *about, f"recomputed for {network}: {claim} <= {written(bound, 10)}"]
+        return "\n".join(lines), found
     bounds = certificate.check(network, exact=exact)
     words = describe(certificate, bounds, "exact" if exact else certificate.arithmetic)
     found |= {"quantity": "rows of outputs over a set of inputs", "index": certificate.about.index, "bound": bounds}
     return f"{words}\nrecomputed for {network}; claimed: at most {written(certificate.bound, 10)}", found
+
+
+def region_words(certificate: Certificate, network: Network) -> list[str]:
+    """What a certificate over regions is about, from its own arrays: a smaller region would be another statement."""
+    weights = checked_output(network, certificate.multiplier)
+    terms = "".join(f"{'+' if weights[k] > 0 else '-'} f_{k} " for k in weights.nonzero()[0]).removeprefix("+ ")
+    regions = [region_line(one) for one in certified_regions(certificate)]
+    return [f"about {terms.strip()} of {network.n_outputs} outputs, on", *(f"  {line}" for line in regions)]
+
+
+def region_line(region: Any) -> str:
+    """Kind, centre and axes of a region in one line, long arrays shortened in the middle."""
+    parts = {name: values for name, values in vars(region).items() if isinstance(values, np.ndarray)}
+    shown = (f"{name} {np.array2string(values, threshold=12, separator=', ')}" for name, values in parts.items())
+    words = ", ".join(" ".join(text.split()) for text in shown)
+    return f"{getattr(region, 'kind', type(region).__name__.lower())}: {words}"
