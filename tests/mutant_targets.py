@@ -17,6 +17,7 @@ from convexnn.verification.registry import get_certifier
 from tests import checker_claims as claims
 from tests.certifier_cases import random_network
 from tests.checker_rigorous import rigorous_claims
+from tests.checker_training import training_claims
 from tests.mutants import as_tests
 
 Tests = list[Callable[[], Iterator[str]]]
@@ -51,6 +52,13 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "convexnn.relaxations.quadratic_outputs:check_quadratic": ("quadratic",),
     "convexnn.relaxations.quadratic_outputs:_proved": ("quadratic",),
     "convexnn.restrictions.base:ConeProgram.lower_bound": ("programs",),
+    "convexnn.restrictions.polynomial_evidence:proved_bound": ("training",),
+    "convexnn.restrictions.robust_relu_dual:lower_bound": ("training",),
+    "convexnn.restrictions.robust_relu_dual:stationarity": ("training",),
+    "convexnn.restrictions.robust_relu_dual:into_ball": ("training",),
+    "convexnn.restrictions.certified_margin_dual:margin_lower_bound": ("training",),
+    "convexnn.restrictions.certified_margin_dual:_stationarity": ("training",),
+    "convexnn.restrictions.certified_margin_dual:norm_functional": ("training",),
     "convexnn.global_gap.l2_bound:DualBound.of": ("global",),
     "convexnn.global_gap.l2_bound:DualBound.lower": ("global",),
     "convexnn.global_gap.lipschitz_bound:DualBound.of": ("global",),
@@ -65,6 +73,7 @@ MAKERS = {
     "certifiers": claims.certifier_claims,
     "quadratic": claims.quadratic_claims,
     "programs": claims.program_claims,
+    "training": training_claims,
     "global": claims.global_claims,
 }
 

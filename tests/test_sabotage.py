@@ -13,7 +13,7 @@ from tests.checkers import Claim, complaints, covers
 from tests.mutant_targets import MAKERS, TARGETS, found_by, local_tampering, tampering
 from tests.mutants import Mutant, function_of, killed, mutants
 
-QUICK = ("rigorous", "lipschitz", "quadratic", "programs")
+QUICK = ("rigorous", "lipschitz", "quadratic", "programs", "training")
 
 
 @pytest.mark.parametrize("kind", QUICK)
@@ -25,7 +25,7 @@ def test_no_evidence_proves_what_is_false(kind) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["regions", "certifiers", "global"])
+@pytest.mark.parametrize("kind", ["regions", "certifiers", "global", "training"])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_no_evidence_proves_what_is_false_about_sets_and_training(kind, seed) -> None:
     rng = np.random.default_rng(seed)

@@ -85,7 +85,8 @@ def multiplier_from_t_vector(W: ArrayLike, V: ArrayLike, t: ArrayLike, slopes: S
     Returns
     -------
     q : array, shape (m,)
-        All nan when the LMI does not hold for any L with this T. Certify it with `upper_bound_vector`.
+        All nan when the LMI does not hold for any L with this T, or leaves float64. Certify it with
+        `upper_bound_vector`.
     """
     inner, outer = checked_weights(W, V)
     diagonal = np.asarray(t, dtype=np.float64)
@@ -94,13 +95,17 @@ def multiplier_from_t_vector(W: ArrayLike, V: ArrayLike, t: ArrayLike, slopes: S
         return np.full(len(inner), np.nan)
     low, high = slopes
     height = high - low if high > low else 1.0
-    C = np.eye(len(outer)) - 0.5 * (outer[:, used] / diagonal[used]) @ outer[:, used].T
-    if np.linalg.eigvalsh(C)[0] <= 0.0:
-        return np.full(len(inner), np.nan)
-    U = (low + high) * outer @ inner
-    A = 0.5 * (high - low) ** 2 * (inner[used].T * diagonal[used]) @ inner[used]
-    square = float(np.linalg.eigvalsh(A + 0.25 * U.T @ np.linalg.solve(C, U))[-1])
-    return np.where(used, height * diagonal, 1.0) / (math.sqrt(square) if square > 0.0 else 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        C = np.eye(len(outer)) - 0.5 * (outer[:, used] / diagonal[used]) @ outer[:, used].T
+        if not (np.isfinite(C).all() and np.linalg.eigvalsh(C)[0] > 0.0):
+            return np.full(len(inner), np.nan)
+        U = (low + high) * outer @ inner
+        A = 0.5 * (high - low) ** 2 * (inner[used].T * diagonal[used]) @ inner[used]
+        A = A + 0.25 * U.T @ np.linalg.solve(C, U)
+        if not np.isfinite(A).all():
+            return np.full(len(inner), np.nan)
+        square = float(np.linalg.eigvalsh(A)[-1])
+        return np.where(used, height * diagonal, 1.0) / (math.sqrt(square) if square > 0.0 else 1.0)
 
 
 def t_from_multiplier_vector(q: ArrayLike, bound: float, slopes: Slopes = (0.0, 1.0)) -> Array:

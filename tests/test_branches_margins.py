@@ -1,0 +1,101 @@
+"""Rare ways through margins, distances and tables of robustness: quadratic models, rounding, sets, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from convexnn import Box, L2Ball, LInfBall, Network
+from convexnn.activations import Polynomial
+from convexnn.certificates.classification import certify_classification
+from convexnn.certificates.distance import certified_radius, distance_to_boundary
+from convexnn.certificates.distance_sdp import distance_by_sdp
+from convexnn.certificates.lipschitz import lipschitz
+from convexnn.certificates.quadratic_margins import certify_quadratic
+from convexnn.certificates.robustness import robustness_table
+from convexnn.exceptions import InvalidInputError
+from convexnn.quadratic.form import QuadraticForm
+
+
+def quadratic(rng, d=2, m=4, k=1) -> Network:
+    W, b, V = rng.standard_normal((m, d)), rng.standard_normal(m), rng.standard_normal((k, m))
+    return Network.shallow(W, b, V, np.zeros(k), Polynomial(0.3, 0.5, 0.1))
+
+
+def test_a_margin_below_rounding_has_a_distance_and_no_proof():
+    parabola = Network.shallow([[1.0]], [0.0], [1.0], -1.0, Polynomial(1.0, 0.0, 0.0))  # x^2 - 1
+    for margin, proved in ((1e-6, True), (1e-14, False)):
+        X = [[1.0 + margin]]
+        assert distance_to_boundary(parabola, X, [1])[0] == pytest.approx(margin, rel=1e-1)
+        assert bool(certified_radius(parabola, X, [1])[0] > 0) is proved
+    form = QuadraticForm.of_network(parabola)
+    np.testing.assert_array_equal(distance_by_sdp(form, [[2.0], [0.5]], [-1.0, 1.0]), 0.0)  # on the wrong side
+
+
+def test_radii_grow_to_the_ball_only_where_the_ball_was_asked_about(rng):
+    net = Network.shallow(rng.standard_normal((6, 2)), rng.standard_normal(6), rng.standard_normal(6), 0.0)
+    X = rng.standard_normal((40, 2))
+    y = (net(X) > 0).astype(int)
+    whole, clipped = (certify_classification(net, X, y, LInfBall(0.05, clip)) for clip in (None, (-9.0, 9.0)))
+    boxed = certify_classification(net, X, y, Box(-0.05 * np.ones(2), 0.05 * np.ones(2)))
+    assert whole.certified.any()
+    assert (whole.radii[whole.certified] >= 0.05).all()
+    assert (clipped.radii <= whole.radii).all()
+    np.testing.assert_array_equal(clipped.radii, boxed.radii)
+    with pytest.raises(InvalidInputError, match="threat must be"):
+        certify_classification(net, X, y, 0.05)
+
+
+def test_branching_decides_what_multipliers_leave_open(rng):
+    """An offset inside of the gap between relaxation and truth: the relaxation cannot tell, branching can."""
+    net, X, threat = quadratic(rng, d=5, m=9), rng.uniform(-1, 1, (40, 5)), LInfBall(0.8)
+    loose, exact = (certify_quadratic(net, X, np.ones(40), threat, method=name) for name in ("diagonal", "exact"))
+    gap = loose.margins - exact.margins
+    assert (gap >= -1e-9).all()
+    i = int(np.argmax(gap))
+    assert gap[i] > 1e-3
+    middle = exact.margins[i] + 0.5 * gap[i]
+    moved = Network.shallow(net.W, net.b, net.v, [middle], net.activation)  # margins of the label 1 fall by this
+    plain, decided = (certify_quadratic(moved, X[[i]], [1], threat, method=name) for name in ("diagonal", "auto"))
+    assert not plain.certified[0]
+    assert not plain.broken[0]
+    assert decided.certified[0]
+    assert decided.reached[0] <= decided.margins[0] < 0 < plain.margins[0]
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_tables_of_quadratic_models_are_exact_in_l2_and_bounds_in_linf(rng, task):
+    net, X = quadratic(rng), rng.standard_normal((6, 2))
+    y = net(X) + 0.1 if task == "regression" else np.where(net(X) > 0, 1.0, -1.0)
+    tables = {norm: robustness_table({"q": net}, X, y, [0.1, 0.3], norm=norm, task=task) for norm in ("l2", "linf")}
+    for table in tables.values():
+        assert (table.attacked <= table.certified).all()
+        assert np.isinf(table.lipschitz).all()
+    np.testing.assert_allclose(tables["l2"].attacked, tables["l2"].certified, rtol=1e-4, atol=1e-6)
+    assert (tables["l2"].certified <= tables["linf"].certified + 1e-12).all()  # the ball is in the box
+    if task == "classification":
+        l2, linf = (tables[norm].certified_radii for norm in ("l2", "linf"))
+        assert (linf <= l2).all()
+        np.testing.assert_allclose(linf * np.sqrt(2), l2, rtol=1e-9)
+
+
+def test_tables_of_smooth_models_and_certificates_of_other_norms(rng):
+    net = Network.shallow(rng.standard_normal((4, 2)), np.zeros(4), rng.standard_normal(4), 0.0, "tanh")
+    X = rng.standard_normal((5, 2))
+    given = {"X": X, "y": net(X) + 0.2, "radii": [0.1], "task": "regression"}
+    table = robustness_table({"net": net}, **given)
+    assert (table.attacked <= table.certified).all()
+    assert "net; l2 radii 0.1; 5 samples" in repr(table)
+    with pytest.raises(InvalidInputError, match=r"bounds lipschitz \(linf\)"):
+        robustness_table({"net": net}, **given, certificates={"net": lipschitz(net, norm=np.inf)})
+    with pytest.raises(InvalidInputError, match="norm must be one of"):
+        robustness_table({"net": net}, **given, norm="l7")
+    with pytest.raises(InvalidInputError, match="No models"):
+        robustness_table({}, **given)
+
+
+def test_a_ball_of_no_size_is_the_sample(rng):
+    net, X = quadratic(rng), rng.standard_normal((4, 2))
+    y = (net(X) > 0).astype(int)
+    found = certify_quadratic(net, X, y, L2Ball(0.0))
+    np.testing.assert_allclose(found.margins, found.clean, atol=1e-12)
