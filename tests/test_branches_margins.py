@@ -15,6 +15,7 @@ from convexnn.certificates.quadratic_margins import certify_quadratic
 from convexnn.certificates.robustness import robustness_table
 from convexnn.exceptions import InvalidInputError
 from convexnn.quadratic.form import QuadraticForm
+from convexnn.restrictions.robust_relu_dual import into_ball
 
 
 def quadratic(rng, d=2, m=4, k=1) -> Network:
@@ -99,3 +100,14 @@ def test_a_ball_of_no_size_is_the_sample(rng):
     y = (net(X) > 0).astype(int)
     found = certify_quadratic(net, X, y, L2Ball(0.0))
     np.testing.assert_allclose(found.margins, found.clean, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", [2.0, np.inf])
+def test_attacks_of_any_length_end_in_the_ball_and_short_ones_stay(rng, norm):
+    unit = rng.standard_normal((30, 3))
+    unit /= np.linalg.norm(unit, norm, axis=1, keepdims=True)
+    for size in (0.0, 1e-300, 0.1, 0.99, 1.01, 1e200):
+        moved = into_ball(0.5 * size * unit, 0.5, norm)
+        assert (np.linalg.norm(moved, norm, axis=1) <= 0.5).all()
+        if size < 1.0:
+            np.testing.assert_allclose(moved, 0.5 * size * unit, rtol=1e-12)
