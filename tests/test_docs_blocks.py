@@ -1,18 +1,16 @@
 """Code blocks of README.md and docs/: Python blocks of a page run one after the other, shell blocks are parsed.
 
-A block is left out by a comment on the line before it, with the reason: ``<!-- not run: needs a GPU -->``. Running
-them takes minutes of training, so `make docs-blocks` does; that they compile is tested always.
+A block is left out by a comment on the line before it, with the reason: ``<!-- not run: needs a GPU -->``. Names that a
+page takes for granted (data, a network) are made by a comment before the block: ``<!-- setup``, code, ``-->``.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from convexnn.cli.parser import build_parser
@@ -25,6 +23,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"] + sorted(
 FENCE = re.compile(
     r"(?:<!-- not run: (?P<reason>[^>]+?) -->\n)?```(?P<kind>python|bash|console|sh)\n(?P<code>.*?)```", re.S
 )
+SETUP = re.compile(r"<!-- setup\n(?P<code>.*?)-->", re.S)
 PROGRAMS = {"make", "pip", "python", "python3", "git", "source", "cd", "cat", "export", "convexnn"}
 
 
@@ -41,7 +40,8 @@ def blocks(page: Path, *kinds: str) -> list[Block]:
     found = [
         Block(m["kind"], m["code"], text[: m.start("code")].count("\n"), m["reason"]) for m in FENCE.finditer(text)
     ]
-    return [block for block in found if block.kind in kinds]
+    found += [Block("setup", m["code"], text[: m.start("code")].count("\n"), None) for m in SETUP.finditer(text)]
+    return sorted((block for block in found if block.kind in kinds), key=lambda block: block.line)
 
 
 def name(page: Path) -> str:
@@ -74,7 +74,7 @@ def test_commands_of_shell_blocks_are_understood(page) -> None:
 
 @pytest.mark.parametrize("page", PYTHONS, ids=name)
 def test_python_blocks_compile(page) -> None:
-    for block in blocks(page, "python"):
+    for block in blocks(page, "python", "setup"):
         compile(block.code, f"{name(page)}:{block.line}", "exec")
 
 
@@ -88,20 +88,12 @@ def test_blocks_are_left_out_with_a_reason(page) -> None:
     )
 
 
-def prepared() -> dict[str, object]:
-    """Names that pages take for granted."""
-    import convexnn
-
-    return {"convexnn": convexnn, "np": np, "__name__": "__main__"}
-
-
 @pytest.mark.slow
-@pytest.mark.skipif("CONVEXNN_DOCS" not in os.environ, reason="minutes of training: `make docs-blocks` runs it")
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("page", PYTHONS, ids=name)
 def test_python_blocks_run(page, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    space = prepared()
-    for block in blocks(page, "python"):
+    space: dict[str, object] = {"__name__": "__main__"}
+    for block in blocks(page, "python", "setup"):
         if block.reason is None:
             exec(compile(block.code, f"{name(page)}:{block.line}", "exec"), space)
