@@ -10,6 +10,7 @@ import numpy as np
 
 from convexnn.certificate import Certificate
 from convexnn.certificates.region import QUANTITY, certified_regions, checked_output
+from convexnn.certificates.region_polytope import EXACT, METHOD, certified_polytope
 from convexnn.cli.codes import DONE
 from convexnn.cli.data import load_network
 from convexnn.cli.describe import network_record
@@ -94,6 +95,8 @@ def _checked(path: Path, network: Network, exact: bool) -> tuple[str, dict[str, 
 
 def region_words(certificate: Certificate, network: Network) -> list[str]:
     """What a certificate over regions is about, from its own arrays: a smaller region would be another statement."""
+    if certificate.method in (METHOD, EXACT):
+        return ["about f_0 of 1 outputs, on", f"  {region_line(certified_polytope(certificate))}"]
     weights = checked_output(network, certificate.multiplier)
     terms = "".join(f"{'+' if weights[k] > 0 else '-'} f_{k} " for k in weights.nonzero()[0]).removeprefix("+ ")
     regions = [region_line(one) for one in certified_regions(certificate)]

@@ -251,7 +251,7 @@ class _Run:
             if not isinstance(self.frame, PolytopeFrame) or (frame := self.frame.refined(U)) is self.frame:
                 break
             self.frame = frame
-        return self.frame.normalized(U), Y
+        return self.frame.snapped(U) if isinstance(self.frame, PolytopeFrame) else U, Y
 
     def lower(self, network: Network, rng: np.random.Generator) -> float:
         """Largest value that is met on the region."""

@@ -74,6 +74,19 @@ class PolytopeFrame:
         h = (U * self.touched(U)).sum(axis=1)
         return np.asarray(U / np.maximum(h, np.finfo(float).tiny)[:, None])
 
+    def snapped(self, U: Array) -> Array:
+        """Rows moved to the facet of the known hull through the d vertices they touch most, where that is a facet."""
+        found, d = self.normalized(U), U.shape[1]
+        for k, u in enumerate(found):
+            touched = self.vertices[np.argsort(self.vertices @ u)[-d:]]
+            if np.linalg.matrix_rank(touched, tol=1e-6) < d:
+                continue
+            normal = np.linalg.solve(touched, np.ones(d))
+            heights = self.vertices @ normal
+            if heights.max() <= 1.0 + NEW and np.sum(heights >= 1.0 - NEW) >= d:
+                found[k] = normal
+        return self.normalized(found)
+
     def refined(self, U: Array) -> PolytopeFrame:
         """The frame with the vertices of the polytope in the given directions; itself when there is none beyond."""
         met = self.into(self.polytope.vertices(U @ self.scale.T))
