@@ -176,7 +176,7 @@ def test_extract_takes_torch_modules(rng) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (50, 1), (50, 3)])
 def test_distinct_rows_are_those_of_numpy(shape, rng) -> None:
-    X = rng.integers(-2, 3, shape) * rng.choice([1e-300, 1.0, -1e300, -0.0], size=shape)
+    X = rng.integers(-2, 3, shape) * rng.choice([1e-300, 1.0, -1e149, -0.0], size=shape)
     rows, inverse = distinct(X)
     np.testing.assert_array_equal(rows, np.unique(X + 0.0, axis=0))
     np.testing.assert_array_equal(rows[inverse], X)

@@ -732,7 +732,7 @@ def test_bad_input_is_a_sentence(program):
         (X[:0], y[:0], patterns, {}, "X has shape"),
         (X, y[:-1], patterns, {}, "y has shape"),
         (X, np.where(y > 0, np.inf, y), patterns, {}, "y holds NaN"),
-        (X, [["a"]] * len(y), patterns, {}, "cannot be read"),
+        (X, [["a"]] * len(y), patterns, {}, "must hold numbers"),
         (X[:-1], y[:-1], patterns, {}, "patterns have 40 rows and X has 39"),
         (X, y, patterns.D, {}, "expected ActivationPatterns"),
         (X, y, patterns, {"lam": 0.0}, "lam=0.0"),
