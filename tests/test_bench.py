@@ -75,3 +75,20 @@ def test_failures_are_reported_and_the_others_run(bench, monkeypatch, tmp_path, 
 def test_what_hangs_is_stopped(bench, tmp_path) -> None:
     (tmp_path / "hangs.py").write_text("import time\ntime.sleep(600)\n")
     assert bench.run("hangs", [], 0.3).status == "stopped after 0.3 s"
+
+
+def test_an_unfinished_run_is_gone_on_with(bench, monkeypatch, tmp_path, capfd) -> None:
+    monkeypatch.setattr(bench, "SCRIPTS", {name: ([], []) for name in ("first", "second")})
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.py").write_text(f"print({TWO!r})\n")
+    call = ["--quick", "--output", str(tmp_path)]
+    assert bench.main([*call, "--only", "first"]) == 0
+    (tmp_path / "second.py").write_text(f"# other bytes\nprint({TWO!r})\n")
+    assert "Not measured yet: second." in (tmp_path / "bench.md").read_text()
+    capfd.readouterr()
+    assert bench.main(call) == 0  # as after an interrupt: only what is left
+    assert capfd.readouterr().out.startswith("first: done in an earlier call\nsecond: done, 3 rows")
+    assert "with\n2 states of the sources" in (tmp_path / "bench.md").read_text()
+    assert bench.main(call) == 0  # all are done: anew
+    assert capfd.readouterr().out.startswith("first: done, 3 rows")
+    assert "with\nthe same sources" in (tmp_path / "bench.md").read_text()

@@ -4,10 +4,12 @@ Every benchmark, one JSON and one table
 
 Runs each benchmark of this folder in a process of its own, reads the tables that it prints, and writes every figure to
 ``bench_output/bench.json`` with the facts of the machine, and all of them as one table to ``bench_output/bench.md``.
-A benchmark that fails or exceeds its time is reported, with what it had printed; the others run all the same. With
-``--only`` the figures of the others stay, if they were measured in the same mode with the same versions.
+A benchmark that fails or exceeds its time is reported, with what it had printed; the others run all the same. Both
+files are written after each benchmark: the next call in the same mode goes on where one was interrupted, and begins
+anew once all are done. With ``--only`` the named ones are measured again and the figures of the others stay, if they
+were measured in the same mode with the same versions.
 
-    python examples/benchmarks/bench.py                  # everything: hours
+    python examples/benchmarks/bench.py                  # everything: hours; interrupt and call again as you like
     python examples/benchmarks/bench.py --quick          # small cases: some minutes
     python examples/benchmarks/bench.py --quick --write docs/results/benchmarks.md
 """
@@ -15,6 +17,7 @@ A benchmark that fails or exceeds its time is reported, with what it had printed
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -62,6 +65,7 @@ class Result:
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
     load: float = 0.0
+    sources: str = ""
     tables: list[dict[str, list]] = field(default_factory=list)
 
 
@@ -96,7 +100,7 @@ def tables(text: str) -> list[dict[str, list]]:
 
 def run(name: str, options: list[str], limit: float) -> Result:
     """One benchmark; its whole group of processes ends with it."""
-    result, began = Result(name, options), time.monotonic()
+    result, began = Result(name, options, sources=sources()), time.monotonic()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
         given = [option.replace("TABLE", f"{folder}/table") for option in options]
@@ -125,6 +129,14 @@ def run(name: str, options: list[str], limit: float) -> Result:
     if result.status == "done" and not result.tables:
         result.status = "failed: it printed no table"
     return result
+
+
+def sources() -> str:
+    """Digest of the package and of the benchmarks, so that a page can say whether its parts saw the same code."""
+    digest = hashlib.sha256()
+    for path in sorted([*(ROOT / "convexnn").rglob("*.py"), *HERE.rglob("*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def machine() -> dict[str, object]:
@@ -170,14 +182,18 @@ def page(results: list[Result], quick: bool) -> str:
         f"{result.wall_seconds:.0f} s on the clock"
         for result in results
     )
+    states = len({result.sources for result in results})
+    same = "the same sources" if states == 1 else f"{states} states of the sources, as work on them went on"
+    absent = sorted(set(SCRIPTS) - {result.name for result in results})
+    left = f"Not measured yet: {', '.join(absent)}.\n" if absent else ""
     body = "\n".join(line for result in results for line in lines(result))
     return f"""# All benchmarks in one table
 
 Written by `{command}`, {mode}. Load average after each benchmark {min(loads)} to {max(loads)} on {os.cpu_count()} cores
-(other jobs ran), one thread each: CPU seconds are comparable within a benchmark, wall seconds are not. What the
-columns mean stands in the head of each script in `examples/benchmarks` and on its own page of results. Machine:
-{facts}.
-The same figures as numbers: `bench_output/bench.json`.
+(other jobs ran), one thread each: CPU seconds are comparable within a benchmark, wall seconds are not. Measured with
+{same}. What the columns mean stands in the head of each script in `examples/benchmarks` and on its own page of
+results. Machine: {facts}.
+{left}The same figures as numbers: `bench_output/bench.json`.
 
 {ends}
 
@@ -187,28 +203,38 @@ The same figures as numbers: `bench_output/bench.json`.
 """
 
 
-def kept(source: Path, mode: str, again: list[str]) -> list[Result]:
-    """What an earlier run of the same mode, on the same machine and versions, measured and this one does not."""
+def kept(source: Path, mode: str) -> list[Result]:
+    """What an earlier run of the same mode, on the same machine and versions, measured."""
     if not source.exists():
         return []
     record = json.loads(source.read_text(encoding="utf-8"))
     if (record["mode"], record["machine"]) != (mode, machine()):
         return []
-    return [Result(**one) for one in record["benchmarks"] if one["name"] not in again]
+    return [Result(**one) for one in record["benchmarks"] if one["name"] in SCRIPTS]
+
+
+def planned(earlier: list[Result], only: list[str] | None) -> list[str]:
+    """What to measure: what was asked for, or else what an unfinished run left, or else everything."""
+    done = {result.name for result in earlier if result.status == "done"}
+    return only or sorted(set(SCRIPTS) - done) or sorted(SCRIPTS)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run all, write after each; 1 when a benchmark failed."""
     parser = argparse.ArgumentParser(description="Every benchmark, one JSON and one table", allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="small cases, minutes")
-    parser.add_argument("--only", nargs="+", choices=sorted(SCRIPTS), default=sorted(SCRIPTS))
+    parser.add_argument("--only", nargs="+", choices=sorted(SCRIPTS), help="measure these again")
     parser.add_argument("--output", type=Path, default=ROOT / "bench_output", help="folder of bench.json and bench.md")
     parser.add_argument("--write", type=Path, help="write the table to this page as well")
     given = parser.parse_args(arguments)
     given.output.mkdir(parents=True, exist_ok=True)
     mode = "quick" if given.quick else "full"
-    results = kept(given.output / "bench.json", mode, given.only)
-    for name in given.only:
+    results = kept(given.output / "bench.json", mode)
+    names = planned(results, given.only)
+    results = [result for result in results if result.name not in names]
+    for result in results:
+        print(f"{result.name}: {result.status} in an earlier call", flush=True)
+    for name in names:
         found = run(name, SCRIPTS[name][not given.quick], QUICK_SECONDS if given.quick else FULL_SECONDS)
         rows = sum(len(table["rows"]) for table in found.tables)
         print(f"{name}: {found.status}, {rows} rows, {found.cpu_seconds:.0f} CPU s", flush=True)
