@@ -1,9 +1,11 @@
-"""Sphinx configuration. Nothing is fetched while the pages are built."""
+"""Sphinx configuration. Nothing is fetched while the pages are built, nor when they are read."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -37,6 +39,24 @@ numpydoc_show_class_members = False  # the class template lists them
 # Markdown
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
+
+# Formulas: MathJax from the wheel of sphinx-mathjax-offline, without the 20 MB that pages do not load
+mathjax_path = "mathjax/tex-chtml.js"
+mathjax3_config = {"options": {"enableMenu": False}}
+
+
+def copy_mathjax(app, error):
+    if error is None and app.builder.format == "html":
+        source = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax"
+        target = Path(app.outdir) / "_static" / "mathjax"
+        for folder in ("output/chtml/fonts/woff-v2", "input/tex/extensions"):
+            shutil.copytree(source / folder, target / folder, dirs_exist_ok=True)
+        shutil.copy(source / "tex-chtml.js", target)
+
+
+def setup(app):
+    app.connect("build-finished", copy_mathjax)
+
 
 # Gallery: plot_*.py are run and shown, everything else in examples/ is left alone
 sphinx_gallery_conf = {
