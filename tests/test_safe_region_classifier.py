@@ -19,7 +19,8 @@ from convexnn.certificate import Certificate
 from convexnn.datasets import make_adversarial_spheres
 from convexnn.estimators.safe_region_fit import proved_regions, samples
 from convexnn.exceptions import CertificateError, InvalidInputError
-from convexnn.regions import ellipsoid, rotated_box
+from convexnn.network import Network
+from convexnn.regions import Polytope, ellipsoid, rotated_box
 from convexnn.regions.region import as_region
 
 
@@ -105,6 +106,36 @@ def test_a_box_and_a_ball_of_threats_are_regions(spheres) -> None:
     cube = small(Box([-0.2, -0.2, 0.0], [0.2, 0.3, 0.4]), safe_class=0).fit(X[y == 1], y[y == 1])
     assert cube.check() < 0
     assert small(LInfBall(0.5)).fit(X, y).check() < 0
+
+
+def test_a_polytope_is_a_region(tmp_path) -> None:
+    """The triangle ``{x >= 0, x_0 + x_1 <= 1}`` has three facets: three units accept what lies outside."""
+    rng = np.random.default_rng(3)
+    corner = Polytope(np.vstack([-np.eye(2), np.ones((1, 2))]), [0.0, 0.0, 1.0])
+    X = rng.uniform(-1.0, 2.0, (200, 2))
+    y = np.where(corner.contains(X), "in", "out")
+    plain = small(corner, hidden_units=3, safe_class="in", max_iter=0)
+    model = clone(plain).set_params(batch_size=32).fit(X, y)
+    assert model.get_params()["region"] == corner
+    assert "Polytope" in repr(model)
+    assert model.check() == model.region_bound_ < 0
+    vertices = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    grid = corner.sample(500, rng)
+    assert model.decision_function(np.vstack([vertices, grid])).max() <= model.region_bound_ + 1e-13
+    assert model.start_accuracy_ < 0.7
+    assert model.score(X, y) > 0.97
+    assert proved_regions(model.region_certificate_) == (corner,)
+    again = Certificate.load(model.region_certificate_.save(tmp_path / "proof.npz"))  # without pickle
+    network = Network.load(model.safe_network_.save(tmp_path / "net.npz"))
+    assert again.check(network) < 0
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).decision_function(X), network(X))
+    for region, method, named in (
+        ([corner, corner], "auto", "alone"),
+        (Polytope(np.vstack([-np.eye(3), np.ones((1, 3))]), [0.0, 0.0, 0.0, 1.0]), "auto", "3 coordinates"),
+        (corner, "pairs", "polytope came"),
+    ):
+        with pytest.raises(InvalidInputError, match=named):
+            clone(plain).set_params(region=region, method=method).fit(X, y)
 
 
 @pytest.mark.slow

@@ -14,9 +14,17 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from convexnn.activations import Activation
 from convexnn.estimators.callbacks import CallbackSupport, Stages, tells_callbacks
 from convexnn.estimators.regressor import checked_weights
-from convexnn.estimators.safe_region_fit import Sides, inside, negative, proved_bound, samples, trained, trainer_name
+from convexnn.estimators.safe_region_fit import (
+    Sides,
+    given_regions,
+    inside,
+    negative,
+    proved_bound,
+    samples,
+    trained,
+    trainer_name,
+)
 from convexnn.exceptions import InvalidInputError
-from convexnn.regions.region import as_regions
 from convexnn.training.data import refuse_overflow
 from convexnn.training.options import require_count
 from convexnn.training.region_options import RegionTraining
@@ -50,16 +58,17 @@ class SafeRegionClassifier(CallbackSupport, ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    region : Region, L2Ball, LInfBall or Box, or a list of these
+    region : Region, L2Ball, LInfBall, Box or Polytope, or a list of these
         Where the safe class is guaranteed, in the units of the ``X`` that ``fit`` sees: a ball of radius r is around
         the origin, other centers and shapes by :func:`convexnn.regions.ellipsoid` and
-        :func:`convexnn.regions.rotated_box`. A list is a union. Must be given.
+        :func:`convexnn.regions.rotated_box`, ``{x : A x <= b}`` is a :class:`convexnn.regions.Polytope`. A list is a
+        union (of balls and ellipsoids). Must be given.
     hidden_units : int, optional
         By default three an input.
     method : {"auto", "pairs", "dense", "facets"}, default="auto"
         "pairs" (balls and ellipsoids): parallel units that share a majorant. "dense" (the same regions): units of their
-        own, with the semidefinite bound of Soletskyi & Dalrymple (2024). "facets" (boxes, also rotated): directions
-        that find the facets. "auto" takes "pairs" or "facets". Unions are for balls and ellipsoids.
+        own, with the semidefinite bound of Soletskyi & Dalrymple (2024). "facets" (boxes, also rotated, and polytopes):
+        directions that find the facets. "auto" takes "pairs" or "facets". Unions are for balls and ellipsoids.
     hidden_layers : sequence of int, optional
         Units of one or two hidden layers, in place of ``hidden_units``. Two layers are for balls and ellipsoids: every
         unit is its own, bounds go through a chain of quadratics.
@@ -209,12 +218,7 @@ class SafeRegionClassifier(CallbackSupport, ClassifierMixin, BaseEstimator):
         refuse_overflow(inputs, "X")
         weight = checked_weights(sample_weight, len(inputs))
         sides = Sides.of(targets, weight, self.safe_class)
-        if self.region is None:
-            raise InvalidInputError(
-                "A region is needed, e.g. SafeRegionClassifier(L2Ball(1.0)): the set of inputs on which the safe class "
-                "is to be proved."
-            )
-        regions = as_regions(self.region, inputs.shape[1])
+        regions = given_regions(self.region, inputs.shape[1])
         name = trainer_name(self.method, regions)
         used = np.ones(len(inputs), dtype=bool) if weight is None else weight > 0
         unreachable = int(inside(inputs[sides.accept & used], regions).sum())

@@ -15,9 +15,11 @@ from sklearn.utils.validation import column_or_1d
 
 from convexnn.certificate import Certificate
 from convexnn.certificates.region import certified_regions
+from convexnn.certificates.region_polytope import EXACT, METHOD, certified_polytope
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network
-from convexnn.regions.region import BALL, Region
+from convexnn.regions.polytope import Polytope
+from convexnn.regions.region import BALL, Region, as_regions
 from convexnn.restrictions.rows import distinct_rows
 from convexnn.training.region_facets import FacetOptions, train_region_facets
 from convexnn.training.region_options import RegionOptions, RegionTraining
@@ -94,8 +96,36 @@ def _with_safe(present: NDArray[Any], safe_class: Any) -> tuple[NDArray[Any], in
     return classes, classes.tolist().index(safe_class)
 
 
-def trainer_name(method: str, regions: Sequence[Region]) -> str:
-    """The trainer of a method: pairs for balls and ellipsoids, facets for a box.
+def given_regions(region: Any, n_inputs: int) -> tuple[Region, ...] | tuple[Polytope]:
+    """The regions that a classifier was given: the members of a union, or one polytope.
+
+    Raises
+    ------
+    InvalidInputError
+        Without one, and for what is no region of ``n_inputs`` inputs or a union with a polytope.
+    """
+    if region is None:
+        raise InvalidInputError(
+            "A region is needed, e.g. SafeRegionClassifier(L2Ball(1.0)): the set of inputs on which the safe class "
+            "is to be proved."
+        )
+    members = tuple(region) if isinstance(region, list | tuple) else (region,)
+    found = [one for one in members if isinstance(one, Polytope)]
+    if not found:
+        return as_regions(region, n_inputs)
+    if len(members) > 1:
+        raise InvalidInputError(f"A polytope is a region alone; it came in a union of {len(members)}.")
+    if found[0].n_inputs != n_inputs:
+        raise InvalidInputError(f"The polytope has {found[0].n_inputs} coordinates, X has {n_inputs} columns.")
+    return (found[0],)
+
+
+def _kind(region: Region | Polytope) -> str:
+    return "polytope" if isinstance(region, Polytope) else region.kind
+
+
+def trainer_name(method: str, regions: Sequence[Region | Polytope]) -> str:
+    """The trainer of a method: pairs for balls and ellipsoids, facets for a box or a polytope.
 
     Raises
     ------
@@ -104,27 +134,28 @@ def trainer_name(method: str, regions: Sequence[Region]) -> str:
     """
     if method not in METHODS:
         raise InvalidInputError(f"method={method!r} was given; expected one of {METHODS}.")
-    balls = all(region.kind == BALL for region in regions)
-    name = ("pairs" if balls else "facets") if method == "auto" else method
-    if name != "facets" and not balls:
-        raise InvalidInputError(f"method={name!r} is for balls and ellipsoids, and a box came. {SURROUND}")
-    if name == "facets" and (len(regions) > 1 or regions[0].kind == BALL):
+    kinds = {_kind(region) for region in regions}
+    name = ("pairs" if kinds == {BALL} else "facets") if method == "auto" else method
+    if name != "facets" and kinds != {BALL}:
+        other = sorted(kinds - {BALL})[0]
+        raise InvalidInputError(f"method={name!r} is for balls and ellipsoids, and a {other} came. {SURROUND}")
+    if name == "facets" and (len(regions) > 1 or kinds == {BALL}):
         raise InvalidInputError(
-            f"method='facets' is for one box or rotated box; {len(regions)} region(s) of the kinds "
-            f"{sorted({region.kind for region in regions})} came. {SURROUND}"
+            f"method='facets' is for one box, rotated box or polytope; {len(regions)} region(s) of the kinds "
+            f"{sorted(kinds)} came. {SURROUND}"
         )
     return name
 
 
 def trained(
-    name: str, regions: Sequence[Region], drawn: tuple[Any, Any], settings: Mapping[str, Any]
+    name: str, regions: Sequence[Region | Polytope], drawn: tuple[Any, Any], settings: Mapping[str, Any]
 ) -> RegionTraining:
     """Outcome of a trainer.
 
     Parameters
     ----------
     name : {"pairs", "dense", "facets"}
-    regions : sequence of Region
+    regions : sequence of Region, or one Polytope in it
     drawn : pair
         Of :func:`samples`.
     settings : mapping
@@ -135,7 +166,9 @@ def trained(
     if name == "facets" and settings.get("hidden_layers") is not None:
         checked = RegionOptions(hidden_units=settings["hidden_units"], hidden_layers=settings["hidden_layers"])
         if checked.is_deep:
-            raise InvalidInputError(f"hidden_layers={settings['hidden_layers']!r}: boxes have one layer. {SURROUND}")
+            raise InvalidInputError(
+                f"hidden_layers={settings['hidden_layers']!r}: boxes and polytopes have one layer. {SURROUND}"
+            )
         settings["hidden_units"] = checked.units(regions[0].n_inputs)
     known = {field.name for field in fields(kind)}
     options = kind(**{key: value for key, value in settings.items() if key in known and value is not None})
@@ -152,12 +185,14 @@ def trained(
     return result
 
 
-def proved_regions(certificate: Certificate) -> tuple[Region, ...]:
-    """The regions that a certificate of a trainer is about."""
+def proved_regions(certificate: Certificate) -> tuple[Region, ...] | tuple[Polytope]:
+    """The regions that a certificate of a trainer is about: of a polytope's, the polytope."""
+    if certificate.method in (METHOD, EXACT):
+        return (certified_polytope(certificate),)
     return certified_regions(certificate)
 
 
-def proved_bound(training: RegionTraining, regions: Sequence[Region]) -> float:
+def proved_bound(training: RegionTraining, regions: Sequence[Region | Polytope]) -> float:
     """The largest bound on the regions, recomputed from the network and the certificates alone: negative.
 
     Raises
@@ -180,7 +215,7 @@ def negative(network: Network) -> Network:
     return Network((*hidden, (-W, -b)), network.activation)
 
 
-def inside(X: Array, regions: Sequence[Region]) -> NDArray[np.bool_]:
+def inside(X: Array, regions: Sequence[Region | Polytope]) -> NDArray[np.bool_]:
     """Whether rows (n, d) lie in one of the regions, shape (n,)."""
     found = np.zeros(len(X), dtype=bool)
     for region in regions if len(X) else ():
