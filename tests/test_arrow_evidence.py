@@ -17,10 +17,9 @@ from convexnn.propagation.layer_bounds import crown_bounds
 from convexnn.propagation.query import Effort, Query
 from convexnn.relaxations.arrow import SDP
 from convexnn.relaxations.arrow.certifier import propose_sdp
-from convexnn.relaxations.arrow.definiteness import lack_of_definiteness
 from convexnn.relaxations.arrow.evidence import Reader, linear_bounds
 from convexnn.relaxations.arrow.targets import Strengthening
-from convexnn.rigorous import is_psd_exact
+from convexnn.rigorous import is_psd_exact, lack_of_definiteness
 from convexnn.threats import L2Ball, LInfBall
 from tests._arrow_instances import SETS, random_query, sampled_maximum
 

@@ -62,7 +62,7 @@ def test_truths_are_compared_without_rounding() -> None:
 NAMED = [
     ("convexnn.rigorous:round_up", "math.nextafter(x, math.inf)", "x"),
     ("convexnn.rigorous:max_eigenvalue", "scaled + error", "scaled - error"),
-    ("convexnn.rigorous:_proved_eigenvalue", "lam + shift", "lam - shift"),
+    ("convexnn.rigorous.eigenvalues:_proved_eigenvalue", "lam + shift", "lam - shift"),
     ("convexnn.rigorous:is_psd_exact", "pivot < 0", "pivot >= 0"),
     ("convexnn.certificate:Certificate.check", "self.lower > self.bound", "self.lower <= self.bound"),
     ("convexnn.certificate:Certificate.check", "network.fingerprint() != self.fingerprint",

@@ -20,13 +20,12 @@ from convexnn.exceptions import CertificateError
 from convexnn.propagation.layer_bounds import LayerBounds, read_bounds
 from convexnn.propagation.query import Query
 from convexnn.relaxations.arrow.chart import chart_of
-from convexnn.relaxations.arrow.definiteness import lack_of_definiteness
 from convexnn.relaxations.arrow.forms import compose
 from convexnn.relaxations.arrow.problem import ArrowProblem, Relaxation
 from convexnn.relaxations.arrow.products import read_products, spliced
 from convexnn.relaxations.prices import priced_bounds, read_prices, slope_prices
 from convexnn.relaxations.support import refuse_smooth_units
-from convexnn.rigorous import UNIT, gamma, product_up, sum_up
+from convexnn.rigorous import UNIT, gamma, lack_of_definiteness, product_up, sum_up
 
 Array = NDArray[np.float64]
 #: Multipliers of inputs that are not positive are replaced by this share of the largest.
