@@ -188,6 +188,11 @@ class Network:
         (row, offset), (other_row, other_offset) = self._output(i), self._output(j)
         return self._with_output(row - other_row, offset - other_offset)
 
+    def __neg__(self) -> Network:
+        """The network of ``-f``: the output layer with the other sign, exact in floating point."""
+        *hidden, (W, b) = self.layers
+        return Network((*hidden, (-W, -b)), self.activation)
+
     def fold_scaling(self, scaler: Any) -> Network:
         """The network on raw inputs, given that this one expects scaled inputs.
 

@@ -112,6 +112,9 @@ def test_margins_and_selections(sizes, rng) -> None:
     np.testing.assert_allclose(network.select(2)(X), values[:, 2])
     np.testing.assert_allclose(network.margin(3, 1)(X), values[:, 3] - values[:, 1])
     assert network.margin(0, 1).n_outputs == 1
+    opposite = -network
+    assert np.array_equal(opposite(X), -values)
+    assert -opposite == network
     for call in (lambda: network.select(4), lambda: network.margin(0, 4), lambda: network.margin(-1, 0)):
         with pytest.raises(InvalidInputError, match="outputs 0 to 3"):
             call()

@@ -10,6 +10,8 @@ import pytest
 
 from convexnn.rigorous import (
     column_sums,
+    fraction_down,
+    fraction_up,
     gamma,
     gram_max_eigenvalue,
     is_psd_exact,
@@ -166,3 +168,18 @@ def test_spectral_norm_does_not_square_its_scale(rng, scale):
     assert spectral_norm_up(E) >= np.linalg.norm(E / scale, 2) * scale * (1 - 1e-12)
     assert spectral_norm_up(E) <= np.linalg.norm(E / scale, 2) * scale * (1 + 1e-10) + 1e-322
     assert spectral_norm_up(np.full((2, 2), math.nan)) == math.inf
+
+
+@pytest.mark.parametrize(
+    "x", [Fraction(1, 3), Fraction(-1, 3), Fraction(0), Fraction(2**53 + 1), Fraction(1, 3) * Fraction(2) ** -1074]
+)
+def test_fractions_are_rounded_to_the_floats_next_to_them(x):
+    up, down = fraction_up(x), fraction_down(x)
+    assert Fraction(down) <= x <= Fraction(up)
+    assert up == down if Fraction(float(x)) == x else up == math.nextafter(down, math.inf)
+
+
+def test_fractions_beyond_the_floats():
+    huge, largest = Fraction(10) ** 400, np.finfo(float).max
+    assert (fraction_up(huge), fraction_down(huge)) == (math.inf, largest)
+    assert (fraction_up(-huge), fraction_down(-huge)) == (-largest, -math.inf)

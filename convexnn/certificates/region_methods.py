@@ -27,7 +27,7 @@ from convexnn.regions.region import BALL, BOX, Region
 from convexnn.regions.ridges import COARSE, ridges
 from convexnn.regions.splits import splits_bound
 from convexnn.regions.splitting import split_region
-from convexnn.rigorous import sum_up
+from convexnn.rigorous import fraction_up, sum_up
 
 Array = NDArray[np.float64]
 Multiplier = Mapping[str, Array]
@@ -185,13 +185,7 @@ def exact_majorants(asked: Question, stored: Multiplier) -> Fraction | None:
 
 def rounded(found: Fraction | None) -> float:
     """A rational number rounded up once; None proves nothing."""
-    if found is None:
-        return np.inf
-    try:
-        bound = float(found)
-    except OverflowError:
-        return np.inf
-    return bound if Fraction(bound) >= found else float(np.nextafter(bound, np.inf))
+    return np.inf if found is None else fraction_up(found)
 
 
 def evaluated(asked: Question, stored: Multiplier) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.certificates.region import region_bound
-from convexnn.constraints.guarantees import negated, proved_slope
+from convexnn.constraints.guarantees import proved_slope
 from convexnn.constraints.layout import Layout, Point
 from convexnn.constraints.pieces import pieces_of
 from convexnn.constraints.repair import slope_unit, snapped
@@ -82,7 +82,7 @@ def _centred(layout: Layout, point: Point) -> Point:
 
 def cap_excess(network: Network, cap: Cap) -> float:
     """Proved ``max sign f - sign value`` over the region of a cap; at most zero where it is kept."""
-    return region_bound(network if cap.sign > 0 else negated(network), cap.region).bound - cap.sign * cap.value
+    return region_bound(network if cap.sign > 0 else -network, cap.region).bound - cap.sign * cap.value
 
 
 def _lacks(layout: Layout, point: Point, max_nodes: int) -> list[tuple[SlopeDemand | Cap, float]]:

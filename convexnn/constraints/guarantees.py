@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -36,6 +35,7 @@ from convexnn.decimals import DOWN, UP, exactly, written
 from convexnn.exceptions import CertificateError
 from convexnn.network import Network, as_network
 from convexnn.regions.region import as_regions
+from convexnn.rigorous import fraction_down, fraction_up
 from convexnn.threats import Box
 from convexnn.values import ByValue
 
@@ -131,7 +131,7 @@ class Guarantee(ByValue):
             raise CertificateError("The certificate is about other regions than the constraint.")
         if isinstance(constraint, UpperBound):
             return self.certificate.check(network)
-        return -self.certificate.check(negated(network))
+        return -self.certificate.check(-network)
 
     def __str__(self) -> str:
         """One line: the property, what is proved, by what."""
@@ -252,7 +252,7 @@ def _slopes(network: Network, pieces: Pieces, item: Monotone | SlopeBounds, max_
             claim = f"df/dx{item.feature} {relation} {exactly(sign * low)} {place}"
         quantity = f"{'smallest' if sign > 0 else 'largest'} slope in feature {bounds.feature}"
         yield Guarantee(
-            item, claim, quantity, sign * rounded_down(proved) + 0.0, relation, sign * low + 0.0, how,
+            item, claim, quantity, sign * fraction_down(proved) + 0.0, relation, sign * low + 0.0, how,
             network.fingerprint(),
         )  # fmt: skip
 
@@ -263,11 +263,11 @@ def _simple(network: Network, pieces: Pieces, item: Constraint) -> Guarantee:
         sign = 1 if isinstance(item, Convex) else -1
         least = min((sign * jump for jump in pieces.kinks.values()), default=Fraction(0))
         word = "convex" if sign > 0 else "concave"
-        bound = sign * rounded_down(least)
+        bound = sign * fraction_down(least)
         relation, name = (">=", "smallest") if sign > 0 else ("<=", "largest")
         return Guarantee(item, f"f is {word}", f"{name} kink", bound + 0.0, relation, 0.0, RATIONAL, mark)
     if isinstance(item, FixedValue):
-        bound = rounded_up(abs(pieces.at(item.point) - Fraction(item.value)))
+        bound = fraction_up(abs(pieces.at(item.point) - Fraction(item.value)))
         claim = f"f{_listed(item.point)} = {exactly(item.value)}"
         allowed = FIXED_TOLERANCE * (1.0 + abs(item.value))
         return Guarantee(item, claim, "deviation of the value", bound, "<=", allowed, RATIONAL, mark)
@@ -277,7 +277,7 @@ def _simple(network: Network, pieces: Pieces, item: Constraint) -> Guarantee:
         off = max(max(abs(a - w), abs(b - w)) for a, b, w in zip(low, high, wanted, strict=True))
         claim = f"grad f{_listed(item.point)} = {_listed(item.gradient)}"
         allowed = FIXED_TOLERANCE * (1.0 + float(np.abs(item.gradient).max()))
-        return Guarantee(item, claim, "deviation of the gradient", rounded_up(off), "<=", allowed, RATIONAL, mark)
+        return Guarantee(item, claim, "deviation of the gradient", fraction_up(off), "<=", allowed, RATIONAL, mark)
     return _symmetry(network, pieces, item)
 
 
@@ -298,7 +298,7 @@ def _symmetry(network: Network, pieces: Pieces, item: Constraint) -> Guarantee:
 
 
 def _over_region(network: Network, item: UpperBound | LowerBound) -> Guarantee:
-    asked = network if isinstance(item, UpperBound) else negated(network)
+    asked = network if isinstance(item, UpperBound) else -network
     return _about_region(network, item, region_bound(asked, item.region))
 
 
@@ -311,26 +311,6 @@ def _about_region(network: Network, item: Any, certificate: Certificate) -> Guar
         item, claim, f"{word} value on the region", bound, relation, float(item.value), certificate.method,
         network.fingerprint(), certificate,
     )  # fmt: skip
-
-
-def negated(network: Network) -> Network:
-    """The network of ``-f``."""
-    (W, b), (V, c) = network.layers
-    return Network(((W, b), (-V, -c)), network.activation)
-
-
-def rounded_down(x: Fraction) -> float:
-    """Largest float at most x."""
-    try:
-        value = float(x)
-    except OverflowError:
-        return sys.float_info.max if x > 0 else -math.inf
-    return value if Fraction(value) <= x else math.nextafter(value, -math.inf)
-
-
-def rounded_up(x: Fraction) -> float:
-    """Smallest float at least x."""
-    return -rounded_down(-x)
 
 
 def _listed(values: Iterable[float]) -> str:

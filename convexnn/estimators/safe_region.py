@@ -18,7 +18,6 @@ from convexnn.estimators.safe_region_fit import (
     Sides,
     given_regions,
     inside,
-    negative,
     proved_bound,
     samples,
     trained,
@@ -256,7 +255,7 @@ class SafeRegionClassifier(CallbackSupport, ClassifierMixin, BaseEstimator):
     def _store(self, training: RegionTraining, sides: Sides) -> None:
         self.classes_, self.safe_class_ = sides.classes, sides.classes[sides.safe]
         self.safe_network_ = training.network
-        self.network_ = training.network if sides.safe == 0 else negative(training.network)
+        self.network_ = training.network if sides.safe == 0 else -training.network
         self.region_certificates_ = tuple(training.certificates)
         self.region_certificate_ = training.certificate
         self.training_, self.history_ = training, [dict(row) for row in training.history]

@@ -17,7 +17,6 @@ from convexnn.certificate import Certificate
 from convexnn.certificates.region import certified_regions
 from convexnn.certificates.region_polytope import EXACT, METHOD, certified_polytope
 from convexnn.exceptions import CertificateError, InvalidInputError
-from convexnn.network import Network
 from convexnn.regions.polytope import Polytope
 from convexnn.regions.region import BALL, Region, as_regions
 from convexnn.restrictions.rows import distinct_rows
@@ -207,12 +206,6 @@ def proved_bound(training: RegionTraining, regions: Sequence[Region | Polytope])
     if not bound < 0:
         raise CertificateError(f"The proof of the trained network gives the bound {bound:.6g}, which is not negative.")
     return bound
-
-
-def negative(network: Network) -> Network:
-    """``-f``: the output layer with the other sign, exact in floating point."""
-    *hidden, (W, b) = network.layers
-    return Network((*hidden, (-W, -b)), network.activation)
 
 
 def inside(X: Array, regions: Sequence[Region | Polytope]) -> NDArray[np.bool_]:

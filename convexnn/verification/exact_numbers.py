@@ -7,7 +7,6 @@ float64 is a dyadic rational, so nothing is lost on the way in; on the way out n
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from convexnn.rigorous import fraction_up
 
 Array = NDArray[np.float64]
 Rationals = NDArray[np.object_]
@@ -63,12 +64,7 @@ def fraction(x: Any) -> Fraction:
 
 def float_up(x: Any) -> float:
     """The smallest float64 that is at least x (``inf`` beyond the largest)."""
-    exact = fraction(x)
-    try:
-        near = exact.numerator / exact.denominator
-    except OverflowError:
-        return math.inf if exact > 0 else -sys.float_info.max
-    return near if Fraction(near) >= exact else math.nextafter(near, math.inf)
+    return fraction_up(fraction(x))
 
 
 def floats_up(values: Rationals) -> Array:
