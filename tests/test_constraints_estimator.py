@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, KFold
 
-from convexnn.constraints import Convex, FixedValue, Monotone
-from convexnn.estimators import SafeSNNRegressor
+from convexnn.certificate import Certificate
+from convexnn.constraints import Convex, FixedValue, Monotone, UpperBound, guarantees
+from convexnn.estimators import SafeSNNClassifier, SafeSNNRegressor, SafeSNNRegressorCV
 from convexnn.exceptions import InvalidInputError
+from convexnn.network import Network
+from convexnn.threats import Box
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:
@@ -70,3 +73,81 @@ def test_settings_that_constraints_would_not_follow_are_refused() -> None:
             model(monotonic_cst=[1, 0], solver=solver).fit(X, y)
     with pytest.raises(InvalidInputError, match="pattern_search=2"):
         model(monotonic_cst=[1, 0], pattern_search=2).fit(X, y)
+
+
+def asked_cv(**settings: object) -> SafeSNNRegressorCV:
+    return SafeSNNRegressorCV(4, regularizer="l2", lams=[1e-1, 1e-3], cv=2, start="random", random_state=0, **settings)
+
+
+def test_settings_survive_clones_and_are_refused_where_nothing_follows_them() -> None:
+    X, y = data()
+    for made in (asked_cv(), SafeSNNClassifier(4, regularizer="l2", start="random", random_state=0)):
+        asked = clone(made).set_params(monotonic_cst=[1, 0], constraints=(Convex(),))
+        assert clone(asked).get_params()["constraints"] == (Convex(),)
+        with pytest.raises(InvalidInputError, match="pass regularizer='l2'"):
+            asked.set_params(regularizer="gated").fit(X, y > 0)
+    three = SafeSNNClassifier(4, regularizer="l2", start="random", random_state=0, monotonic_cst=[1, 0])
+    with pytest.raises(InvalidInputError, match="two classes"):
+        three.fit(X, np.arange(len(X)) % 3)
+
+
+@pytest.mark.slow
+def test_every_scored_network_is_trained_with_the_constraints_and_so_is_the_final_one() -> None:
+    """Two roads: scores are those of the regressor with these constraints, fitted on each fold by hand."""
+    X, y = data()
+    start = model().fit(X, y).network_
+    folds = KFold(2)
+    chosen = asked_cv(monotonic_cst=[1, -1]).set_params(start=start, cv=folds).fit(X, y)
+    assert chosen.guarantees_.hold
+    chosen.guarantees_.check(chosen.network_)
+    slopes = chosen.network_.gradient(np.random.default_rng(1).standard_normal((500, 2)) * 3)
+    assert slopes[:, 0].min() >= 0 >= slopes[:, 1].max()
+    alone = model(monotonic_cst=[1, -1]).set_params(start=start, lam=chosen.lam_).fit(X, y)
+    np.testing.assert_array_equal(alone.predict(X), chosen.predict(X))
+    for i, (train, test) in enumerate(folds.split(X)):
+        for k, lam in enumerate(chosen.lams_):
+            hand = model(monotonic_cst=[1, -1]).set_params(start=start, lam=lam).fit(X[train], y[train])
+            error = np.mean((hand.predict(X[test]) - y[test]) ** 2)
+            assert chosen.cv_results_[f"split{i}_test_score"][k] == pytest.approx(-error, rel=1e-12)
+    cut = asked_cv(monotonic_cst=[1, -1], time_limit=1e-6).set_params(start=start).fit(X, y)
+    assert cut.guarantees_.hold
+    assert np.isnan(cut.cv_results_["mean_test_score"][1])
+
+
+@pytest.mark.slow
+def test_scores_of_two_classes_are_monotone(tmp_path) -> None:
+    """The score, so the probability of the second class, on 400 segments; what is stored proves it again."""
+    rng = np.random.default_rng(2)
+    X = rng.uniform(-1, 1, (60, 2))
+    y = np.where(np.sin(5 * X[:, 0]) > X[:, 1], "yes", "no")
+    for loss in ("logistic", "squared_hinge"):
+        plain = SafeSNNClassifier(6, regularizer="l2", loss=loss, lam=1e-3, start="random", random_state=0)
+        free, asked = plain.fit(X, y), clone(plain).set_params(monotonic_cst=[1, 0]).fit(X, y)
+        low = rng.uniform(-3, 3, (400, 2))
+        high = low + rng.exponential(1.0, (400, 1)) * [1.0, 0.0]
+        assert (free.decision_function(high) < free.decision_function(low) - 1e-6).any()
+        assert (asked.decision_function(high) >= asked.decision_function(low) - 1e-12).all()
+        assert asked.guarantees_.hold
+        assert not len(free.guarantees_)
+        assert asked.constrained_.lower_bound <= asked.objective_ * (1 + 1e-12)
+        assert asked.constrained_.free_lower_bound <= free.objective_
+        assert asked.score(X, y) > 0.6
+        stored = Network.load(asked.network_.save(tmp_path / "net.npz"))
+        assert guarantees(stored, Monotone(0)).hold
+        if loss == "logistic":
+            rise = asked.predict_proba(high)[:, 1] - asked.predict_proba(low)[:, 1]
+            assert rise.min() >= -1e-12
+
+
+@pytest.mark.slow
+def test_an_upper_bound_goes_through_the_estimators(tmp_path) -> None:
+    """Fitted, stored without pickle, proved again; corners of the box, where a convex function is largest, keep it."""
+    X, y = data()
+    box = Box([0.0, 0.0], [1.0, 1.0])
+    fitted = model(constraints=(UpperBound(box, 1.0), Convex())).fit(X, y)
+    corners = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    assert fitted.predict(corners).max() <= 1.0 + 1e-12
+    (bound,) = (item for item in fitted.guarantees_ if item.certificate is not None)
+    network = Network.load(fitted.network_.save(tmp_path / "net.npz"))
+    again = Certificate.load(bound.certificate.save(tmp_path / "proof.npz"))
+    assert again.check(network) <= 1.0

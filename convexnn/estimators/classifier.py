@@ -29,6 +29,7 @@ from convexnn.estimators.classifier_fit import (
     train_classifier,
 )
 from convexnn.estimators.cloning import KeepsTrainedModel
+from convexnn.estimators.constrained import asked_constraints
 from convexnn.estimators.labels import class_weights, encode_known, encode_labels
 from convexnn.estimators.regressor import checked_weights
 from convexnn.estimators.starts import Condensed, condense, load_trainer
@@ -97,20 +98,27 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
     random_state : int, RandomState or None, default=None
     verbose : int, default=0
     class_weight : dict, "balanced" or None, default=None
+    monotonic_cst : array-like of int, shape (n_features,), mapping of name to int, or None, default=None
+        As in scikit-learn: +1, the score of ``classes_[1]`` (so its probability) never falls in a feature, -1 it never
+        rises, 0 free; proved for all inputs. Two classes, ``regularizer="l2"``, no ``pattern_search``.
+    constraints : sequence of Constraint, default=()
+        Other properties of the score, see :func:`convexnn.constraints.train_constrained`; same settings.
 
     Attributes
     ----------
     network_ : Network
         The fitted network; takes raw inputs.
     solution_ : Solution or None
-        The last convex program over all hidden units; its gap concerns the program with ``patterns_``, not training as
-        a whole.
+        The last convex program over all hidden units (None with constraints); its gap concerns the program with
+        ``patterns_``, not training as a whole.
     start_objective_, objective_ : float
-        Training objective of the start and of ``network_``; never larger after than before.
+        Training objective of the start and of ``network_``; never larger after than before (without constraints).
     patterns_ : ActivationPatterns
         Patterns of that program on the distinct training rows.
     lipschitz_ : Certificate
         Upper bound on the l2 Lipschitz constant of ``network_`` (outputs in l2).
+    guarantees_, constrained_ : Guarantees, ConstrainedTraining or None
+        What is proved for ``monotonic_cst`` and ``constraints``, and what they cost on these cells.
     history_ : list of dict
         ``stage``, ``objective``, ``seconds``; the objective never rises after the start.
     n_iter_ : int
@@ -159,6 +167,8 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
         random_state: Any = None,
         verbose: int = 0,
         class_weight: Any = None,
+        monotonic_cst: Any = None,
+        constraints: Any = (),
     ) -> None:
         self.hidden_units = hidden_units
         self.regularizer = regularizer
@@ -177,6 +187,8 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
         self.random_state = random_state
         self.verbose = verbose
         self.class_weight = class_weight
+        self.monotonic_cst = monotonic_cst
+        self.constraints = constraints
 
     @tells_callbacks
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -200,6 +212,7 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
         weight = checked_weights(sample_weight, len(inputs))
         labels = encode_labels(targets, weight)
         self.classes_ = labels.classes
+        asked = asked_constraints(self, labels.n_classes)
         weight = class_weights(self.class_weight, labels, weight)
         rows = condense(inputs, labels.indices.astype(np.float64), weight)
         data = Condensed(rows.X, one_against_the_rest(rows.y.astype(np.intp), labels.n_classes), rows.weight)
@@ -211,7 +224,7 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
             start = start_of(self.start, data, options, labels.classes, int(self.hidden_units), seed)
             fitted["network_"] = start
         with stages.stage("convex program") as fitted:
-            found = train_classifier(start, data, options.left(began), seed)
+            found = train_classifier(start, data, options.left(began), seed, asked)
             fitted["network_"] = found.network
         self._store(found)
         stages.end()
@@ -222,6 +235,7 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
         self.start_objective_, self.objective_ = fitted.before, fitted.after
         self.patterns_, self.lipschitz_, self.history_ = fitted.patterns, fitted.certificate, fitted.history
         self.n_iter_ = 1 if fitted.solution is None else max(1, fitted.solution.iterations)
+        self.constrained_, self.guarantees_ = fitted.constrained, fitted.guarantees
         self._bounds: dict[str, Array] = {}
 
     # -- predictions --------------------------------------------------------------------------------
@@ -318,8 +332,7 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
 
     def _known(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.intp]]:
         check_is_fitted(self)
-        inputs = validate_data(self, X, reset=False, dtype=np.float64)
-        indices = encode_known(y, self.classes_)
+        inputs, indices = validate_data(self, X, reset=False, dtype=np.float64), encode_known(y, self.classes_)
         if len(indices) != len(inputs):
             raise InvalidInputError(f"X has {len(inputs)} rows but y has {len(indices)}; they must agree.")
         return inputs, indices

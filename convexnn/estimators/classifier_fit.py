@@ -14,6 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz
+from convexnn.constraints import ConstrainedTraining, Guarantees
+from convexnn.estimators.constrained import Asked, constrained_fit, constrained_history
 from convexnn.estimators.starts import Condensed, start_network
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network, as_network
@@ -24,6 +26,7 @@ from convexnn.refinement.core import CUT_SHORT
 from convexnn.refinement.options import REGULARIZERS
 from convexnn.refinement.vector import as_many_outputs
 from convexnn.restrictions.base import positive
+from convexnn.restrictions.group_lasso import ReluGroupLasso
 from convexnn.restrictions.loss_bounds import scalar_loss
 from convexnn.training import AdversarialTrainer, Trainer
 from convexnn.training.certified_margin import MarginOptions, train_certified_margin
@@ -79,6 +82,12 @@ class Fitted:
     patterns: ActivationPatterns
     certificate: Certificate
     history: list[dict[str, Any]]
+    constrained: ConstrainedTraining | None = None
+
+    @property
+    def guarantees(self) -> Guarantees:
+        """What is proved of the network; empty without constraints."""
+        return Guarantees(()) if self.constrained is None else self.constrained.guarantees
 
 
 def checked_options(model: Any) -> FitOptions:
@@ -149,8 +158,8 @@ def start_of(
     )
 
 
-def train_classifier(start: Network, data: Condensed, options: FitOptions, seed: int) -> Fitted:
-    """Train from a start network, never worse than it.
+def train_classifier(start: Network, data: Condensed, options: FitOptions, seed: int, asked: Asked = ()) -> Fitted:
+    """Train from a start network, never worse than it; with constraints on its cells.
 
     Parameters
     ----------
@@ -160,13 +169,27 @@ def train_classifier(start: Network, data: Condensed, options: FitOptions, seed:
     options : FitOptions
         With what is left of the time limit.
     seed : int
+    asked : tuple of Constraint
+        Of the score; only for weight decay.
     """
+    if asked:
+        return _constrained(start, data, options, asked)
     if options.regularizer in ROBUST:
         return _robust(start, data, options, seed)
     found = refine_network(start, data.X, data.y, options.refine, sample_weight=data.weight)
     return Fitted(
         found.network, found.before, found.after, found.solution, found.patterns, found.certificate, found.history
     )
+
+
+def _constrained(start: Network, data: Condensed, options: FitOptions, asked: Asked) -> Fitted:
+    began, refine = time.perf_counter(), options.refine
+    found = constrained_fit(data, start, asked, refine)
+    patterns = extract(start, data.X)
+    judge = ReluGroupLasso(data.X, data.y, patterns, refine.lam, sample_weight=data.weight, loss=refine.loss)
+    before = judge.network_objective(start)
+    rows = constrained_history(found, before, time.perf_counter() - began)
+    return Fitted(found.network, before, found.objective, None, patterns, lipschitz(found.network), rows, found)
 
 
 def _robust(start: Network, data: Condensed, options: FitOptions, seed: int) -> Fitted:

@@ -15,10 +15,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from convexnn.attacks import AttackResult, attack
 from convexnn.certificates.regression import CertifiedRegression, certified_interval, certify_regression
-from convexnn.constraints import Constraint, Guarantees
+from convexnn.constraints import Guarantees
 from convexnn.estimators.callbacks import CallbackSupport, Stages, tells_callbacks
 from convexnn.estimators.cloning import KeepsTrainedModel
-from convexnn.estimators.constrained import asked_constraints, fit_constrained
+from convexnn.estimators.constrained import Asked, asked_constraints, fit_constrained
 from convexnn.estimators.global_stage import GlobalStage, require_scope, train_on
 from convexnn.estimators.starts import Condensed, condense, load_trainer, start_network
 from convexnn.exceptions import InvalidInputError
@@ -190,19 +190,31 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
         inputs, targets = self._validated(X, y)
         data = condense(inputs, targets, checked_weights(sample_weight, len(inputs)))
         stages = Stages(self, {"X": X, "y": y, "sample_weight": sample_weight}, 3 if self.scope == "global" else 2)
-        asked = asked_constraints(self)
-        if asked:
-            return self._fit_asked(data, asked, self._seed(), stages)
-        return self._fit_at(self.lam, data, options, self._seed(), stages)
+        return self._fit_at(self.lam, data, options, self._seed(), stages, asked_constraints(self))
 
-    def _fit_at(self, lam: float, data: Condensed, options: RefineOptions, seed: int, stages: Stages) -> Self:
-        """Train a start network with weight ``lam``, refine it, go on to the global optimum if asked, store it all."""
+    def _fit_at(
+        self, lam: float, data: Condensed, options: RefineOptions, seed: int, stages: Stages, asked: Asked = ()
+    ) -> Self:
+        """Train a start network with weight ``lam``, then the one of the convex programs with that of ``options``."""
         load_trainer(self.start)
         began = time.perf_counter()
+        self.global_bound_, self.global_gap_ = -np.inf, np.inf
         with stages.stage("start") as fitted:
             start = fitted["network_"] = self._start(data, lam, seed)
+        if asked:  # the start is needed for its cells only
+            with stages.stage("constrained programs") as fitted:
+                fit_constrained(self, data, start, asked, self._remaining(options, began), began)
+                fitted["network_"] = self.network_
+        else:
+            self._refine(start, data, self._remaining(options, began), seed, stages)
+        stages.end()
+        return self
+
+    def _refine(self, start: Network, data: Condensed, options: RefineOptions, seed: int, stages: Stages) -> None:
+        """Refine a start network, go on to the global optimum if asked, store it all."""
+        began = time.perf_counter()
         with stages.stage("convex program") as fitted:
-            result = refine_network(start, data.X, data.y, self._remaining(options, began), sample_weight=data.weight)
+            result = refine_network(start, data.X, data.y, options, sample_weight=data.weight)
             fitted["network_"] = result.network
         stage = GlobalStage(result)
         if self.scope == "global" and not stages.stopped:
@@ -211,21 +223,6 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
                 fitted["network_"] = stage.refinement.network
         self.global_bound_, self.global_gap_ = stage.bound, stage.gap
         self._store(stage.refinement)
-        stages.end()
-        return self
-
-    def _fit_asked(self, data: Condensed, asked: tuple[Constraint, ...], seed: int, stages: Stages) -> Self:
-        """Train a start network for its cells, then the network with guarantees."""
-        load_trainer(self.start)
-        began = time.perf_counter()
-        with stages.stage("start") as fitted:
-            start = fitted["network_"] = self._start(data, self.lam, seed)
-        with stages.stage("constrained programs") as fitted:
-            fit_constrained(self, data, start, asked, began)
-            fitted["network_"] = self.network_
-        self.global_bound_, self.global_gap_ = -np.inf, np.inf
-        stages.end()
-        return self
 
     def _store(self, result: Refinement) -> None:
         self.guarantees_ = Guarantees(())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from convexnn.estimators.callbacks import Stages, tells_callbacks, without_callbacks
+from convexnn.estimators.constrained import Asked, asked_constraints, fold_networks
 from convexnn.estimators.global_stage import require_scope
 from convexnn.estimators.regressor import SafeSNNRegressor, checked_weights
 from convexnn.estimators.starts import Condensed, condense, load_trainer
@@ -68,6 +70,9 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         of the final fit only.
     scope, global_tol
         As in :class:`SafeSNNRegressor`, of the final fit only; scores are those of the convex programs of the folds.
+    monotonic_cst, constraints
+        As in :class:`SafeSNNRegressor`. Every network that is scored keeps them by proof, and the final one does; with
+        them there is no path: every weight of every fold is a training of its own, so give few ``lams``.
 
     Attributes
     ----------
@@ -82,7 +87,8 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         Of ``lam_`` in ``lams_``.
     best_score_ : float
         Mean score of ``lam_``.
-    network_, solution_, objective_, start_objective_, global_bound_, global_gap_, patterns_, lipschitz_, history_
+    network_, solution_, objective_, start_objective_, global_bound_, global_gap_, patterns_, lipschitz_, history_, \
+    guarantees_, constrained_
         Of the final fit, as in :class:`SafeSNNRegressor`.
 
     Examples
@@ -121,6 +127,8 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         verbose: int = 0,
         scope: str = "patterns",
         global_tol: float = 1e-3,
+        monotonic_cst: Any = None,
+        constraints: Any = (),
     ) -> None:
         self.hidden_units = hidden_units
         self.regularizer = regularizer
@@ -142,6 +150,8 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         self.verbose = verbose
         self.scope = scope
         self.global_tol = global_tol
+        self.monotonic_cst = monotonic_cst
+        self.constraints = constraints
 
     @tells_callbacks
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -162,12 +172,13 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         inputs, targets = self._validated(X, y)
         weights = checked_weights(sample_weight, len(inputs))
         seed = self._seed()
+        asked = asked_constraints(self)
         data = condense(inputs, targets, weights)
         stages = Stages(self, {"X": X, "y": y, "sample_weight": sample_weight}, 4 if self.scope == "global" else 3)
         with stages.stage("folds"):
             self.lams_ = self._grid(data, seed)
-            self._choose(_scores(self, self._folds(inputs, targets, weights, data, seed), seed))
-        return self._fit_at(float(self.lams_[-1]), data, self._options(self.lam_), seed, stages)
+            self._choose(_scores(self, self._folds(inputs, targets, weights, data, seed), seed, asked))
+        return self._fit_at(float(self.lams_[-1]), data, self._options(self.lam_), seed, stages, asked)
 
     def _require_options(self) -> None:
         if self.rule not in RULES:
@@ -248,22 +259,36 @@ def _largest_useful(model: SafeSNNRegressorCV, data: Condensed, seed: int) -> fl
     return lam_max(data.X, data.y, extract(start, data.X), regularizer=model.regularizer, sample_weight=data.weight)
 
 
-def _scores(model: SafeSNNRegressorCV, folds: list[tuple[Condensed, Condensed]], seed: int) -> Array:
+def _scores(model: SafeSNNRegressorCV, folds: list[tuple[Condensed, Condensed]], seed: int, asked: Asked) -> Array:
     """Scores of every fold and weight, shape (folds, k)."""
     if len(folds) < 1:
         raise InvalidInputError("cv gave no fold with samples of positive weight in train and test.")
     from joblib import Parallel, delayed
 
     plain = without_callbacks(model)
-    jobs = (delayed(_fold_scores)(plain, train, test, seed) for train, test in folds)
+    jobs = (delayed(_fold_scores)(plain, train, test, seed, asked) for train, test in folds)
     return np.array(Parallel(n_jobs=model.n_jobs)(jobs))
 
 
-def _fold_scores(model: SafeSNNRegressorCV, train: Condensed, test: Condensed, seed: int) -> Array:
+def _fold_scores(model: SafeSNNRegressorCV, train: Condensed, test: Condensed, seed: int, asked: Asked) -> Array:
     from sklearn.metrics import check_scoring
 
     load_trainer(model.start)
     start: Any = model._start(train, float(model.lams_[-1]), seed)
+    networks = (
+        fold_networks(train, start, asked, model._options(1.0), model.lams_.tolist())
+        if asked
+        else _path_networks(model, train, start)
+    )
+    scores = np.full(len(model.lams_), np.nan)
+    X, y, weights = _test_rows(test)
+    scorer = check_scoring(_Fitted(networks[0]), scoring=model.scoring or "neg_mean_squared_error")
+    for index, network in enumerate(networks):
+        scores[index] = scorer(_Fitted(network), X, y, **weights)
+    return scores
+
+
+def _path_networks(model: SafeSNNRegressorCV, train: Condensed, start: Any) -> Sequence[Network]:
     gated = model.regularizer == "gated"  # the relaxation is only the way: what is fitted has cones
     found = path(
         train.X,
@@ -277,12 +302,7 @@ def _fold_scores(model: SafeSNNRegressorCV, train: Condensed, test: Condensed, s
         solver=model.solver,
         time_limit=model.time_limit,
     )
-    scores = np.full(len(model.lams_), np.nan)
-    X, y, weights = _test_rows(test)
-    scorer = check_scoring(_Fitted(found.networks[0]), scoring=model.scoring or "neg_mean_squared_error")
-    for index, network in enumerate(found.networks):
-        scores[index] = scorer(_Fitted(network), X, y, **weights)
-    return scores
+    return found.networks
 
 
 def _test_rows(test: Condensed) -> tuple[Array, Array, dict[str, Array]]:
