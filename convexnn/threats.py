@@ -71,7 +71,7 @@ def _clip_pair(clip: Any) -> tuple[Array, Array]:
     return _checked_range(clip[0], clip[1], "clip")
 
 
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class _Ball(ByValue):
     """What the balls share: a radius, and a clip."""
 
@@ -82,6 +82,11 @@ class _Ball(ByValue):
         object.__setattr__(self, "radius", _checked_radius(radius))
         object.__setattr__(self, "clip", clip)
         self._clip_range()
+
+    def __repr__(self) -> str:
+        """As it is written in code."""
+        clip = "" if self.clip is None else f", clip={self.clip!r}"
+        return f"{type(self).__name__}({self.radius!r}{clip})"
 
     def bounding_box(self, X: Array) -> tuple[Array, Array]:
         """``x -+ radius``, clipped; two arrays of shape (n, d)."""
@@ -99,7 +104,7 @@ class _Ball(ByValue):
         return np.asarray(((Z >= low - size) & (Z <= high + size)).all(axis=1))
 
 
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class L2Ball(_Ball):
     """Euclidean ball ``|x' - x|_2 <= radius`` around each sample.
 
@@ -167,7 +172,7 @@ class L2Ball(_Ball):
         return self.project(X + length * direction, X)
 
 
-@dataclass(frozen=True, eq=False, init=False)
+@dataclass(frozen=True, eq=False, init=False, repr=False)
 class LInfBall(_Ball):
     """Box ``|x' - x|_inf <= radius`` around each sample.
 

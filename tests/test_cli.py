@@ -257,6 +257,8 @@ def test_fit_writes_a_network_whose_certificate_checks(table, capsys):
     assert main(["fit", "data.csv", *options, "--certificate", "cert.npz", "--report", "report.md"]) == 0
     shown = capsys.readouterr().out
     assert "verified relative gap" in shown
+    assert "standard deviations of the inputs" in shown
+    assert "No rows were held out" not in shown
     assert main(["check", "cert.npz", "network.npz"]) == 0
     X, y = table
     network = Network.load("network.npz")

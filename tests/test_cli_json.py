@@ -122,6 +122,12 @@ def test_attack_record_is_a_sandwich(ask) -> None:
     assert all(row["clean"] <= row["attacked"] <= row["certified"] for row in record["rows"])
 
 
+@pytest.mark.parametrize(("words", "held_out"), [("", False), ("--test-size 0.25", True)])
+def test_rows_that_were_not_held_out_are_not_called_so(ask, words, held_out) -> None:
+    record, _ = ask(f"fit data.npz --hidden-units 2 --start random --lam 1 --standardize {words}")
+    assert record["held_out"] is held_out
+
+
 def test_warnings_are_in_the_object_and_quiet_hides_them(capsys) -> None:
     for quiet in (False, True):
         output = Output(build_parser().parse_args(["solvers", "--json", *(["--quiet"] if quiet else [])]))

@@ -101,7 +101,7 @@ def test_results_print_what_was_found(rng):
     X = np.array([[1.0, 1.0], [2.0, 0.5]])
     found = attack(network, X, np.zeros(2), L2Ball(0.1), random_state=0)
     report = certify_regression(network, X, np.zeros(2), L2Ball(0.1), lipschitz(network))
-    assert str(found).startswith("pgd, L2Ball(clip=None, radius=0.1): mean 5.125 clean, at least")
+    assert str(found).startswith("pgd, L2Ball(0.1): mean 5.125 clean, at least")
     assert str(report).startswith("2 samples: mean squared error 5.125 clean, <= ")
     lower, upper = (float(str(text).split()[-2]) for text in (found, report))
     assert 5.125 < lower <= found.values.mean() <= report.certified_mse <= upper

@@ -66,6 +66,8 @@ def fit(arguments: Namespace, output: Output) -> int:
     _say_improvement(output, model.start_objective_, model.objective_, model.solution_)
     stage = Stage("fitted", model.network_, seconds, model.solution_)
     _report(arguments, output, [stage], train, test)
+    if scaler is not None:
+        output.say("Radii and Lipschitz bounds of the table are in standard deviations of the inputs.")
     network = model.network_ if scaler is None else model.network_.fold_scaling(scaler)
     _write_results(arguments, output, network, model.lipschitz_ if scaler is None else None)
     return 0
@@ -209,7 +211,8 @@ def _prepare(data: Data, arguments: Namespace) -> tuple[Rows, Rows, Any]:
     if not arguments.standardize:
         return train, test, None
     scaler = StandardScaler().fit(train[0])
-    return (scaler.transform(train[0]), train[1]), (scaler.transform(test[0]), test[1]), scaler
+    scaled = (scaler.transform(train[0]), train[1])
+    return scaled, scaled if test is train else (scaler.transform(test[0]), test[1]), scaler
 
 
 def _say_improvement(output: Output, before: float, after: float, solution: Solution | None) -> None:
