@@ -4,6 +4,9 @@
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
+# Compiled files are kept: without them each process that a test starts compiles torch and scipy again, and half of the time of
+# the suite goes there.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 VENV := .venv
