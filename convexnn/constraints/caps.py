@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import cvxpy
 
 Array = NDArray[np.float64]
+EPS = float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,16 @@ class CapDual:
 
 @dataclass(frozen=True)
 class Halfspace:
-    """``<H, U> + h_a'linear + h_c constant >= h_0`` for every feasible point, over all units."""
+    """``<H, U> + h_a'linear + h_c constant >= h_c level`` for every feasible point, over all units.
+
+    ``error`` (d + 1,) bounds the roundoff in the columns of H and, but for its last entry, in h_a; the rest is exact.
+    """
 
     H: Array
     h_a: Array
     h_c: float
-    h_0: float
+    level: float
+    error: Array
 
 
 @dataclass(frozen=True)
@@ -124,27 +129,34 @@ class CapProgram:
         """
         frame, adds = self.frame, np.flatnonzero(self.adds)
         r, m = frame.shape[1] - 1, len(adds)
-        if dual.matrix is None or np.shape(dual.matrix) != (r + 1 + m, r + 1 + m) or not np.isfinite(dual.matrix).all():
+        matrix = np.asarray(dual.matrix)
+        if matrix.shape != (r + 1 + m, r + 1 + m) or matrix.dtype.kind not in "biuf":
             return None
-        matrix = 0.5 * (dual.matrix + dual.matrix.T)
+        matrix = 0.5 * matrix.astype(np.float64) + 0.5 * matrix.T.astype(np.float64)
         weight = float(matrix[r, r])
-        if not weight > 0:
+        found = self._factors(matrix / weight, r) if 0 < weight < np.inf else None
+        if found is None:
             return None
-        values, vectors = np.linalg.eigh(matrix[: r + 1, : r + 1] / weight)
-        F = vectors * np.sqrt(np.maximum(values, 0.0))
-        last = float(np.linalg.norm(F[r]))
-        if not last > 0:
-            return None
-        F[r] /= last
-        sizes = np.linalg.norm(F[:r]) if self.cap.region.kind == BALL else np.linalg.norm(F[:r], axis=1, keepdims=True)
-        F[:r] /= np.maximum(sizes, 1.0) * (1 + 1e-14)
-        mu = F @ F[r]
-        W = np.linalg.lstsq(F, -2 * matrix[: r + 1, r + 1 :] / weight, rcond=None)[0]
-        W /= np.maximum(np.linalg.norm(W, axis=0), 1.0) * (1 + 1e-14)
+        F, W = found
+        mu = np.append(F[:r] @ F[r], 1.0)
         moments = np.zeros((n_units, r + 1))
         moments[adds] = 0.5 * (mu + (F @ W).T)
         rest = np.flatnonzero(~self.adds)
         moments[rest] = self.tau[rest, None] * mu
         factor = -weight * self.cap.sign
-        middle = factor * (frame @ mu)
-        return Halfspace(factor * moments @ frame.T, middle[:-1], float(middle[-1]), factor * self.cap.value)
+        error = 16 * (r + 16) * EPS * weight * np.abs(frame).sum(axis=1)  # no moment is above one
+        return Halfspace(factor * moments @ frame.T, factor * (frame @ mu)[:-1], factor, float(self.cap.value), error)
+
+    def _factors(self, matrix: Array, r: int) -> tuple[Array, Array] | None:
+        """Factor of moments of the region, last row normalized up to rounding, and vectors of norm at most one."""
+        try:
+            values, vectors = np.linalg.eigh(matrix[: r + 1, : r + 1])
+            F = vectors * np.sqrt(np.maximum(values, 0.0))
+            W = np.linalg.lstsq(F, -2 * matrix[: r + 1, r + 1 :], rcond=None)[0]
+        except np.linalg.LinAlgError:
+            return None
+        sizes = np.linalg.norm(F[:r]) if self.cap.region.kind == BALL else np.linalg.norm(F[:r], axis=1, keepdims=True)
+        F[:r] /= np.maximum(sizes, 1.0) * (1 + (F.size + 16) * EPS)
+        F[r] /= np.linalg.norm(F[r])
+        W /= np.maximum(np.linalg.norm(W, axis=0), 1.0) * (1 + (len(W) + 16) * EPS)
+        return (F, W) if np.isfinite(F).all() and np.isfinite(W).all() else None
