@@ -12,7 +12,7 @@ import subprocess
 import sys
 import types
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -85,7 +85,12 @@ class Import:
 
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
-each_file = pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
+
+
+def hold_everywhere(rule: Callable[[Path], Iterable[object]], advice: str, files: Iterable[Path] = FILES) -> None:
+    """One assertion for all files: a rule yields what is wrong in a file, and every offender is listed."""
+    wrong = [f"{path.relative_to(ROOT)}: {what}" for path in files for what in rule(path)]
+    assert not wrong, "\n".join([advice, *wrong])
 
 
 @cache
@@ -98,7 +103,8 @@ def member(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> Iterator[Import]:
+@cache
+def imports(path: Path) -> tuple[Import, ...]:
     """Every import of a file, also inside functions; `if TYPE_CHECKING:` does not run, but it points somewhere."""
 
     def visit(node: ast.AST, at_top: bool) -> Iterator[Import]:
@@ -107,22 +113,48 @@ def imports(path: Path) -> Iterator[Import]:
                 yield from (Import(alias.name, child.lineno, at_top) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
                 yield Import("." * child.level + (child.module or ""), child.lineno, at_top)
-            else:
-                runs = at_top and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            elif not isinstance(child, ast.expr):
+                runs = at_top and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
                 yield from visit(child, runs and not _is_type_checking(child))
 
-    yield from visit(tree(path), True)
+    return tuple(visit(tree(path), True))
 
 
 def _is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
 
-def calls(path: Path) -> Iterator[tuple[tuple[str, ...], ast.Call]]:
-    """Every call of a file with the dotted name it calls."""
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Call):
-            yield tuple(ast.unparse(node.func).split(".")), node
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree(path)))
+
+
+@cache
+def calls(path: Path) -> tuple[tuple[tuple[str, ...], ast.Call], ...]:
+    """Every call of a file with the dotted name it calls; what is no name, as `f().g`, begins with a `()`."""
+    return tuple((_dotted(node.func), node) for node in nodes(path) if isinstance(node, ast.Call))
+
+
+def _dotted(node: ast.AST) -> tuple[str, ...]:
+    if isinstance(node, ast.Attribute):
+        return (*_dotted(node.value), node.attr)
+    return (node.id,) if isinstance(node, ast.Name) else ("()",)
+
+
+def test_names_are_read_from_the_source(tmp_path: Path) -> None:
+    """The readers themselves: what they would overlook, no rule would see."""
+    path = tmp_path / "example.py"
+    path.write_text(
+        "import a.b\nif x:\n    import c\ndef f():\n    from d import e\n    np.random.seed(g(1).h(print()))\n"
+    )
+    assert [(item.target, item.line, item.at_top) for item in imports(path)] == [
+        ("a.b", 1, True),
+        ("c", 3, True),
+        ("d", 5, False),
+    ]
+    assert {name for name, _ in calls(path)} == {("np", "random", "seed"), ("()", "h"), ("g",), ("print",)}
+    with pytest.raises(AssertionError, match="advice\n.*__init__.py: 7"):
+        hold_everywhere(lambda _: [7], "advice", [PACKAGE / "__init__.py"])
 
 
 def test_every_module_has_a_rank() -> None:
@@ -130,17 +162,15 @@ def test_every_module_has_a_rank() -> None:
     assert not unknown, f"no place in the arrows for {sorted(unknown)}: give each a rank in tests/test_architecture.py"
 
 
-@each_file
-def test_arrows_point_one_way(path: Path) -> None:
-    here = member(path)
-    if here == "__init__":
-        pytest.skip("the public page imports what it re-exports")
-    wrong = [
-        f"line {item.line}: {here} imports {item.target}"
-        for item in imports(path)
-        if item.target.startswith("convexnn.") and not _may_import(here, item.target.split(".")[1])
-    ]
-    assert not wrong, "\n".join(wrong)
+def test_arrows_point_one_way() -> None:
+    def against(path: Path) -> Iterator[str]:
+        here = member(path)
+        for item in imports(path):
+            if item.target.startswith("convexnn.") and not _may_import(here, item.target.split(".")[1]):
+                yield f"line {item.line}: {here} imports {item.target}"
+
+    # the public page imports what it re-exports
+    hold_everywhere(against, "the order of imports:", [path for path in FILES if member(path) != "__init__"])
 
 
 def _may_import(here: str, there: str) -> bool:
@@ -153,80 +183,95 @@ def _may_import(here: str, there: str) -> bool:
     return RANK.get(there, len(ARROWS)) < RANK.get(here, -1)
 
 
-@each_file
-def test_imports_are_absolute_and_name_the_module(path: Path) -> None:
-    wrong = [
-        f"line {item.line}: {item.target}"
-        for item in imports(path)
-        if item.target == "convexnn" or item.target.startswith(".")
-    ]
-    assert not wrong, f"write `from convexnn.module import Name`: {wrong}"
+def test_imports_are_absolute_and_name_the_module() -> None:
+    def vague(path: Path) -> Iterator[str]:
+        for item in imports(path):
+            if item.target == "convexnn" or item.target.startswith("."):
+                yield f"line {item.line}: {item.target}"
+
+    hold_everywhere(vague, "write `from convexnn.module import Name`:")
 
 
-@each_file
-def test_heavy_packages_are_imported_inside_functions(path: Path) -> None:
-    heavy = HEAVY - HEAVY_AT_TOP.get(member(path), set())
-    wrong = [
-        f"line {item.line}: {item.target}"
-        for item in imports(path)
-        if item.at_top and item.target.partition(".")[0] in heavy
-    ]
-    assert not wrong, f"import these where they are used: {wrong}"
+def test_heavy_packages_are_imported_inside_functions() -> None:
+    def heavy_at_top(path: Path) -> Iterator[str]:
+        heavy = HEAVY - HEAVY_AT_TOP.get(member(path), set())
+        for item in imports(path):
+            if item.at_top and item.target.partition(".")[0] in heavy:
+                yield f"line {item.line}: {item.target}"
+
+    hold_everywhere(heavy_at_top, "import these where they are used:")
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if member(path) == "datasets"], ids=lambda path: path.name)
-def test_datasets_stand_apart(path: Path) -> None:
+def test_datasets_stand_apart() -> None:
     allowed = DATASETS_MAY_IMPORT | {"convexnn"} | set(sys.stdlib_module_names)
-    wrong = {item.target for item in imports(path) if item.target.partition(".")[0] not in allowed}
-    assert not wrong, f"datasets need only {sorted(DATASETS_MAY_IMPORT)}, not {sorted(wrong)}"
+
+    def foreign(path: Path) -> set[str]:
+        return {item.target for item in imports(path) if item.target.partition(".")[0] not in allowed}
+
+    datasets = [path for path in FILES if member(path) == "datasets"]
+    assert datasets
+    hold_everywhere(foreign, f"datasets need only {sorted(DATASETS_MAY_IMPORT)}:", datasets)
 
 
-@each_file
-def test_files_stay_short(path: Path) -> None:
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= MAX_LINES, f"{lines} lines: look for the second idea"
+def test_files_stay_short() -> None:
+    def excess(path: Path) -> list[str]:
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        return [f"{lines} lines"] if lines > MAX_LINES else []
+
+    hold_everywhere(excess, "look for the second idea in these files:")
 
 
-@each_file
-def test_library_code_does_not_print(path: Path) -> None:
-    if member(path) in MAY_PRINT:
-        pytest.skip("this is where values are shown")
-    wrong = [node.lineno for name, node in calls(path) if name == ("print",)]
-    assert not wrong, f"return values and let report show them; prints at lines {wrong}"
+def test_library_code_does_not_print() -> None:
+    def prints(path: Path) -> list[int]:
+        return [node.lineno for name, node in calls(path) if name == ("print",)]
+
+    library = [path for path in FILES if member(path) not in MAY_PRINT]
+    hold_everywhere(prints, "return values and let report show them; prints at lines", library)
 
 
-@each_file
-def test_nothing_is_unpickled(path: Path) -> None:
-    imported = [item.target for item in imports(path) if item.target.partition(".")[0] in PICKLES]
-    assert not imported, f"store arrays and JSON, not {imported}"
-    for name, node in calls(path):
-        options = {key.arg: ast.unparse(key.value) for key in node.keywords}
-        if name == ("torch", "load"):
-            assert options.get("weights_only") == "True", f"line {node.lineno}: torch.load needs weights_only=True"
-        assert options.get("allow_pickle", "False") == "False", f"line {node.lineno}: allow_pickle stays False"
-        assert name[0] != "joblib" or name[-1] != "load", f"line {node.lineno}: joblib.load unpickles"
+def test_nothing_is_unpickled() -> None:
+    def unsafe(path: Path) -> Iterator[str]:
+        for item in imports(path):
+            if item.target.partition(".")[0] in PICKLES:
+                yield f"store arrays and JSON, not {item.target}"
+        for name, node in calls(path):
+            options = {
+                key.arg: ast.unparse(key.value) for key in node.keywords if key.arg in {"weights_only", "allow_pickle"}
+            }
+            if name == ("torch", "load") and options.get("weights_only") != "True":
+                yield f"line {node.lineno}: torch.load needs weights_only=True"
+            if options.get("allow_pickle", "False") != "False":
+                yield f"line {node.lineno}: allow_pickle stays False"
+            if name[0] == "joblib" and name[-1] == "load":
+                yield f"line {node.lineno}: joblib.load unpickles"
+
+    hold_everywhere(unsafe, "files of others are data, not code:")
 
 
-@each_file
-def test_errors_are_named(path: Path) -> None:
-    handlers = [node for node in ast.walk(tree(path)) if isinstance(node, ast.ExceptHandler)]
-    wrong = [
-        node.lineno
-        for node in handlers
-        if node.type is None or {"Exception", "BaseException"} & set(ast.unparse(node.type).strip("()").split(", "))
-    ]
-    assert not wrong, f"name the errors that are expected at lines {wrong}"
+def test_errors_are_named() -> None:
+    def unnamed(path: Path) -> Iterator[int]:
+        for node in nodes(path):
+            if isinstance(node, ast.ExceptHandler):
+                names = ast.unparse(node.type).strip("()").split(", ") if node.type else ["Exception"]
+                if {"Exception", "BaseException"} & set(names):
+                    yield node.lineno
+
+    hold_everywhere(unnamed, "name the errors that are expected at lines")
 
 
-@each_file
-def test_global_state_is_left_alone(path: Path) -> None:
-    wrong = [f"line {node.lineno}: {'.'.join(name)}" for name, node in calls(path) if name in GLOBAL_STATE]
-    assert not wrong or member(path) in {"cli", "__main__"}, f"these change the caller's world: {wrong}"
+def test_global_state_is_left_alone() -> None:
+    def changes(path: Path) -> list[str]:
+        return [f"line {node.lineno}: {'.'.join(name)}" for name, node in calls(path) if name in GLOBAL_STATE]
+
+    library = [path for path in FILES if member(path) not in {"cli", "__main__"}]
+    hold_everywhere(changes, "these change the caller's world:", library)
 
 
-@each_file
-def test_every_module_says_what_it_is(path: Path) -> None:
-    assert ast.get_docstring(tree(path)), "start the file with one sentence"
+def test_every_module_says_what_it_is() -> None:
+    def silent(path: Path) -> list[str]:
+        return [] if ast.get_docstring(tree(path)) else ["no docstring"]
+
+    hold_everywhere(silent, "start the file with one sentence:")
 
 
 def test_the_links_at_the_root_point_into_the_package() -> None:
