@@ -27,7 +27,10 @@ print(Certificate.load(sys.argv[1]).check(Network.load(sys.argv[2])))
 def test_every_module_that_registers_a_check_is_a_home() -> None:
     found = set()
     for path in PACKAGE.rglob("*.py"):
-        calls = (node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+        text = path.read_text(encoding="utf-8")
+        if "register_check" not in text:
+            continue
+        calls = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call))
         if any(isinstance(call.func, ast.Name) and call.func.id == "register_check" for call in calls):
             found.add(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
     assert found == set(HOMES)
