@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tomllib
 from importlib.util import find_spec
@@ -59,6 +60,17 @@ def setup(app):
 
 
 # Gallery: plot_*.py are run and shown, everything else in examples/ is left alone
+class ReadingOrder:
+    """The tutorials as examples/README.rst lists them, then the other examples by name."""
+
+    def __init__(self, folder):
+        text = (Path(folder) / "README.rst").read_text(encoding="utf-8")
+        self.listed = [f"plot_{name}.py" for name in re.findall(r"sphx_glr_auto_examples_plot_(\w+)\.py", text)]
+
+    def __call__(self, name):
+        return (self.listed.index(name) if name in self.listed else len(self.listed), name)
+
+
 sphinx_gallery_conf = {
     "examples_dirs": ["../examples"],
     "gallery_dirs": ["auto_examples"],
@@ -66,12 +78,16 @@ sphinx_gallery_conf = {
     "ignore_pattern": r"(/|^)(?!plot_)[^/]*\.py$",
     "download_all_examples": False,
     "show_memory": False,
+    "within_subsection_order": ReadingOrder,
+    "write_computation_times": False,
     "min_reported_time": 5,
     "remove_config_comments": True,
 }
 
 # Pages
 html_theme = "pydata_sphinx_theme"
+html_static_path = ["_static"]
+html_css_files = ["convexnn.css"]
 html_title = f"convexnn {version}"
 html_show_sourcelink = False
 html_sidebars = {

@@ -93,6 +93,7 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
     time_limit : float, optional
         Seconds for the whole fit; the best network found so far is kept.
     solver : {"auto", "interior_point", "first_order", "clarabel", "scs", "mosek"}, default="auto"
+        Who solves the convex programs; see :doc:`/guide/which_solver`.
     device : str, default="auto"
         Device of the torch trainers.
     random_state : int, RandomState or None, default=None

@@ -52,6 +52,7 @@ class ActivationPatternTransformer(TransformerMixin, KeepsTrainedModel):
     sparse_output : bool, default=False
         Return a ``scipy.sparse.csr_array`` instead of a dense array; about half of the entries are zero.
     random_state : int, RandomState, Generator or None, default=None
+        Seed; an integer makes fits repeatable.
 
     Attributes
     ----------

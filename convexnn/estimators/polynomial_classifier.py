@@ -60,6 +60,7 @@ class PolynomialSNNClassifier(ClassifierMixin, PolynomialEstimator):
     method : {"column_generation", "sdp"}, default="column_generation"
         ``"sdp"`` is the semidefinite program of the paper through cvxpy, for small data.
     class_weight : dict, "balanced" or None, default=None
+        As in scikit-learn: multiplies the weights of the samples of a class.
     standardize : bool, default=False
         Train on ``z = (x - mean) / std``. The radius stays in the units of ``X``: its ball is an ellipsoid in z, and
         the program takes it as that, exactly. In a Pipeline with a scaler the radius would be in scaled units.
@@ -74,6 +75,7 @@ class PolynomialSNNClassifier(ClassifierMixin, PolynomialEstimator):
     random_state : int, RandomState or None, default=None
         Seeds the random starts of :meth:`attack`, where it is not exact. Training has no randomness.
     verbose : int, default=0
+        1 shows progress on the terminal.
 
     Attributes
     ----------

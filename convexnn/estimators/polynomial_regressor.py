@@ -61,6 +61,7 @@ class PolynomialSNNRegressor(RegressorMixin, PolynomialEstimator):
     random_state : int, RandomState or None, default=None
         Seeds the random starts of :meth:`attack`, where it is not exact. Training has no randomness.
     verbose : int, default=0
+        1 shows progress on the terminal.
 
     Attributes
     ----------

@@ -67,10 +67,13 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
     time_limit : float, optional
         Seconds for the whole fit; the best network found so far is kept.
     solver : {"auto", "interior_point", "first_order", "clarabel", "scs", "mosek"}, default="auto"
+        Who solves the convex programs; see :doc:`/guide/which_solver`.
     device : str, default="auto"
         Device of the torch start trainer.
     random_state : int, RandomState or None, default=None
+        Seed; an integer makes fits repeatable.
     verbose : int, default=0
+        1 shows progress on the terminal.
     scope : {"patterns", "global"}, default="patterns"
         ``"global"``: go on by column generation until no network of any width can be better by more than
         ``global_tol``, or time is up; meant for few features (up to about seven for ``"l2"``, three for

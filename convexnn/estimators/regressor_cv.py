@@ -46,11 +46,14 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
     Parameters
     ----------
     hidden_units : int, default=100
+        Hidden units of a trained or sampled start.
     lams : array-like, optional
         Weights to choose from, positive; default ``n_lams`` from :func:`convexnn.lam_max` of all data down to
         ``lam_ratio`` times that.
     n_lams : int, default=20
+        Length of the path where ``lams`` is not given.
     lam_ratio : float, default=1e-5
+        Smallest weight of the path over the largest.
     cv : int, splitter, iterable of (train, test) or None, default=None
         An integer k (default 5): k folds of the distinct ``(X, y)`` rows, shuffled by ``random_state``, so that copies
         of a row are never in train and test at once and the order of the rows does not matter. Anything else is applied

@@ -91,6 +91,7 @@ class SafeRegionClassifier(CallbackSupport, ClassifierMixin, BaseEstimator):
     device : str, default="cpu"
         "cpu", "cuda", ..., or "auto"; "facets" always runs on the CPU.
     random_state : int, Generator, RandomState or None
+        Seed; an integer makes fits repeatable.
     verbose : int, default=0
         1 shows progress (not with "facets").
 

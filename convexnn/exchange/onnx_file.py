@@ -62,7 +62,7 @@ def require_onnx() -> Any:
     try:
         import onnx
     except ImportError as error:
-        raise InvalidInputError("ONNX files need the package onnx; run `pip install convexnn[onnx]`.") from error
+        raise InvalidInputError("ONNX files need the package onnx; run `pip install onnx`.") from error
     return onnx
 
 

@@ -87,7 +87,9 @@ def _errors(found: RobustnessTable | None) -> list[str]:
     percent = found.task == "classification"
     ranges = (0.0, xs[-1] or 1.0), (0.0, 1.06 * max(*upper, 0.05 if percent else 1e-12))
     name = "error" if percent else "mean squared error"
-    chart = Chart(*ranges, f"{name} against the radius", f"{found.norm} radius", name, percent=percent)
+    chart = Chart(
+        *ranges, f"{name} against the radius", f"{found.norm} radius (units of the inputs)", name, percent=percent
+    )
     chart.band(xs, lower, upper)
     chart.line(xs, lower, "attack", "attack", marks=True)
     if len(finite) == len(upper):

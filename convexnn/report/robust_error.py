@@ -137,7 +137,8 @@ class RobustErrorReport(ByValue):
             for j, radius in enumerate(self.radii.tolist()):
                 low = self.attack_error[i, j]
                 certified_errors = [self._share(high, UP) for high in self.certified_error[i, j]]
-                errors = [f"{self.clean_error[i]:.3f}", self._share(low, DOWN), *certified_errors]
+                # the clean error is rounded as the attack's is: what reads clean <= attack is so in print
+                errors = [self._share(self.clean_error[i], DOWN), self._share(low, DOWN), *certified_errors]
                 rows.append((name, f"{radius:g}", *errors, str(self.n_unknown[i, j])))
         notes = (
             "The robust error, of the worst perturbations, lies between the attack error and every certified error.",

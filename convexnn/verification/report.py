@@ -126,8 +126,8 @@ class CertificationReport(ByValue):
 
     @property
     def decided_by(self) -> dict[str, int]:
-        """Number of decided samples by the method that decided."""
-        return dict(Counter(verdict.method for verdict in self.verdicts if verdict.status != "unknown"))
+        """Number of decided samples by the method that decided, most first."""
+        return dict(Counter(verdict.method for verdict in self.verdicts if verdict.status != "unknown").most_common())
 
     def label_of(self, verdict: Verdict) -> Any:
         """Label of the class of a sample."""
