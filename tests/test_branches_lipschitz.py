@@ -13,8 +13,10 @@ from convexnn import Network, rigorous
 from convexnn.certificates import lipschitz_lmi, lipschitz_lower
 from convexnn.certificates.deep_lipschitz import deep_lmi_value
 from convexnn.certificates.lipschitz import _estimate, check_lipsdp, lipschitz
+from convexnn.conic import run
 from convexnn.exceptions import InvalidInputError, SolverError
 from convexnn.lipsdp import multiplier_from_t_vector
+from convexnn.rigorous import eigenvalues
 
 
 def shallow(rng, m=4, d=3, k=1) -> Network:
@@ -22,16 +24,18 @@ def shallow(rng, m=4, d=3, k=1) -> Network:
 
 
 # -- eigenvalues ------------------------------------------------------------------------------------
-def test_without_a_factorization_the_row_sums_bound_the_eigenvalue(rng, monkeypatch):
-    monkeypatch.setattr(rigorous, "dpotrf", lambda A, **_: (A, 1))  # a library that never completes one
-    for n in (2, 7):
-        A = rng.standard_normal((n, n))
-        A = A + A.T
-        bound = rigorous.max_eigenvalue(A)
-        assert np.linalg.eigvalsh(A)[-1] <= bound <= np.abs(A).sum(axis=1).max() * 2.0 * (1.0 + 1e-12)
-    ones = rigorous.max_eigenvalue(np.ones((4, 4)))
-    assert 4.0 < ones < 4.0 * (1.0 + 1e-12)  # row sums are the eigenvalue
+@pytest.mark.parametrize("said", [-1e300, -1.0, 0.0, 3.0, 1e300, math.nan])
+def test_an_eigensolver_that_lies_proves_nothing_false(monkeypatch, said):
+    monkeypatch.setattr(eigenvalues, "eigvalsh", lambda A, **_: np.full(len(A), said))
+    for n in (2, 5):
+        assert rigorous.max_eigenvalue(np.ones((n, n))) >= n
     assert rigorous.spectral_norm_up(np.diag([3.0, -5.0])) >= 5.0
+
+
+def test_a_factorization_that_never_completes_proves_nothing(monkeypatch):
+    monkeypatch.setattr(eigenvalues, "dpotrf", lambda A, **_: (A, 1))
+    assert rigorous.max_eigenvalue(np.eye(3)) == math.inf == rigorous.spectral_norm_up(np.ones((2, 3)))
+    assert rigorous.lack_of_definiteness(np.eye(3)) == math.inf
 
 
 def test_no_number_is_no_bound():
@@ -86,6 +90,13 @@ def test_solvers_that_fail_are_named(rng, monkeypatch):
         lipschitz_lmi.lmi_reference(two)
     with pytest.raises(SolverError, match="found no value"):
         deep_lmi_value(deep)
+
+
+def test_a_solver_that_is_listed_and_has_no_licence_is_refused(rng, monkeypatch):
+    monkeypatch.setattr(cp, "installed_solvers", lambda: ["CLARABEL", "MOSEK"])
+    monkeypatch.setattr(run, "mosek_refusal", lambda: "no licence")
+    with pytest.raises(SolverError, match="no licence"):
+        lipschitz_lmi.lmi_reference(shallow(rng), "mosek")
 
 
 def test_a_diagonal_on_the_edge_of_the_inequality_is_moved_inside():

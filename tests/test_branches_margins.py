@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from convexnn import Box, L2Ball, LInfBall, Network
+from convexnn import Box, L2Ball, LInfBall, Network, region_bound
 from convexnn.activations import Polynomial
 from convexnn.certificates.classification import certify_classification
 from convexnn.certificates.distance import certified_radius, distance_to_boundary
 from convexnn.certificates.distance_sdp import distance_by_sdp
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.certificates.quadratic_margins import certify_quadratic
+from convexnn.certificates.region_polytope import certified_polytope
 from convexnn.certificates.robustness import robustness_table
-from convexnn.exceptions import InvalidInputError
+from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.quadratic.form import QuadraticForm
+from convexnn.regions import Polytope
 from convexnn.restrictions.robust_relu_dual import into_ball
 
 
@@ -45,6 +49,34 @@ def test_radii_grow_to_the_ball_only_where_the_ball_was_asked_about(rng):
     np.testing.assert_array_equal(clipped.radii, boxed.radii)
     with pytest.raises(InvalidInputError, match="threat must be"):
         certify_classification(net, X, y, 0.05)
+
+
+def test_deep_classifiers_are_bounded_by_their_lipschitz_constants_alone(rng):
+    """One input and positive weights: for x > 0 the output is x times the product of the matrices."""
+    W = [np.abs(rng.standard_normal(shape)) for shape in ((3, 1), (2, 3), (1, 2))]
+    net = Network([(A, np.zeros(len(A))) for A in W])
+    slope, radius = float((W[2] @ W[1] @ W[0]).item()), 0.25
+    found = certify_classification(net, [[1.0], [4.0]], [0, 1], L2Ball(radius))
+    worst = np.array([slope * (1.0 + radius), -slope * (4.0 - radius)])  # largest wrong minus right over the ball
+    assert (worst * (1.0 - 1e-12 * np.sign(worst)) <= found.margins).all()
+    assert (found.margins <= found.clean + radius * spectral_product(W) * (1.0 + 1e-9)).all()
+    assert found.certified.tolist() == [False, bool(found.margins[1] < 0)]
+
+
+def spectral_product(matrices) -> float:
+    return float(np.prod([np.linalg.norm(A, 2) for A in matrices]))
+
+
+def test_certificates_about_other_regions_describe_no_polytope(rng):
+    net = Network.shallow(rng.standard_normal((4, 2)), rng.standard_normal(4), rng.standard_normal(4), 0.0)
+    square = Polytope(np.vstack([np.eye(2), -np.eye(2)]), np.ones(4))
+    found = region_bound(net, square, method="facets")
+    assert certified_polytope(found).n_inputs == 2
+    with pytest.raises(CertificateError, match="is about no polytope"):
+        certified_polytope(lipschitz(net))
+    wide = Network.shallow(rng.standard_normal((4, 3)), rng.standard_normal(4), rng.standard_normal(4), 0.0)
+    with pytest.raises(CertificateError, match="2 coordinates, the network 3 inputs"):
+        replace(found, fingerprint=wide.fingerprint()).check(wide)
 
 
 def test_branching_decides_what_multipliers_leave_open(rng):

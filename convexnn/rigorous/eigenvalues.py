@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigvalsh
 from scipy.linalg.lapack import dpotrf
 
-from convexnn.rigorous.rounding import CHUNK, TINY, UNIT, gamma, ldexp_up, norm_up, power_of_two, product_up, sqrt_up
+from convexnn.rigorous.rounding import CHUNK, UNIT, gamma, ldexp_up, norm_up, power_of_two, product_up, sqrt_up
 
 
 def max_eigenvalue(G: ArrayLike, error: float = 0.0) -> float:
@@ -52,22 +52,31 @@ def max_eigenvalue(G: ArrayLike, error: float = 0.0) -> float:
 
 
 def _proved_eigenvalue(A: NDArray[np.float64]) -> float:
-    """Upper bound for a symmetric matrix with entries at most one."""
+    """Upper bound for a symmetric matrix with entries at most one; ``inf`` where no proposal is proved."""
     n, diagonal = A.shape[0], np.diagonal(A)
-    top = float(eigvalsh(A, lower=True, check_finite=False)[-1])
-    size = float(np.max(np.sum(np.abs(np.tril(A)), axis=1) + np.sum(np.abs(np.tril(A, -1)), axis=0)))
-    step = 2.0 * n * UNIT * max(size, TINY)
+    values = eigvalsh(A, lower=True, check_finite=False)  # proposed, never believed
+    top, step = float(values[-1]), 2.0 * n * UNIT * float(np.max(np.abs(values)))
     for _ in range(40):
         lam = top + step
         trial = -A
         trial[np.diag_indices(n)] = lam - diagonal
-        if dpotrf(trial, lower=1, clean=0, overwrite_a=1)[1] == 0:
-            relative = 2.0 * gamma(2 * n + 16)  # Rump's gamma/(1 - gamma), doubled, and the rounding of the trace
-            spread = float(np.sum(lam - diagonal)) + 4.0 * n * UNIT * (abs(lam) + 1.0)
-            shift = relative * max(spread, 0.0) + 4.0 * UNIT * (abs(lam) + 1.0) + n * n * TINY
-            return math.nextafter(lam + shift, math.inf)
+        lack = _lack_of(trial)
+        if lack < math.inf:
+            return math.nextafter(lam + lack, math.inf)
         step *= 4.0
-    return math.nextafter(size * (1.0 + 2.0 * gamma(n + 2)), math.inf)  # Gershgorin
+    return math.inf
+
+
+def _lack_of(trial: NDArray[np.float64]) -> float:
+    """How negative an eigenvalue can be of a matrix whose diagonal was rounded once, if its Cholesky factor exists.
+
+    The theorem asks for ``gamma/(1 - gamma) trace`` with n + 1 roundings; one more for reciprocals of pivots, one for
+    the diagonal and one for the trace make n + 4, and twice that is taken. Underflow is far below: entries of order one
+    leave a trace of at least 2**-60. ``inf`` when the factorization stops.
+    """
+    n, trace = len(trial), float(np.trace(trial))
+    completed = dpotrf(trial, lower=1, clean=0, overwrite_a=1)[1] == 0
+    return 2.0 * gamma(n + 4) * trace if completed else math.inf
 
 
 def gram_max_eigenvalue(E: ArrayLike, error: float = 0.0) -> float:
@@ -100,7 +109,7 @@ def gram_max_eigenvalue(E: ArrayLike, error: float = 0.0) -> float:
         block = A[start : start + CHUNK]
         G += block.T @ block
     n = min(CHUNK, A.shape[0]) + len(chunks)
-    forward = product_up(2.0 * gamma(n + 2), norm_up(A), norm_up(A)) + A.size * TINY if A.any() else 0.0
+    forward = product_up(gamma(n), norm_up(A), norm_up(A))
     square = max(max_eigenvalue(G, forward), 0.0)
     if error == 0.0:
         return ldexp_up(square, 2 * exponent)
@@ -154,11 +163,10 @@ def lack_of_definiteness(G: ArrayLike, error: float = 0.0) -> float:
     exponent = power_of_two(matrix)
     A, n = np.ldexp(matrix, -exponent), len(matrix)
     size = float(np.max(np.sum(np.abs(A), axis=1), initial=0.0))
-    for step in (n * UNIT * size, 64.0 * n * UNIT * size):
+    for step in (n * UNIT * size, 64.0 * n * UNIT * size) if n else ():
         trial = A.copy()
         trial[np.diag_indices(n)] += step
-        if n and dpotrf(trial, lower=1, clean=0, overwrite_a=1)[1] == 0:
-            spread = float(np.trace(A)) + n * (step + 4.0 * n * UNIT)
-            lack = step + 2.0 * gamma(2 * n + 16) * max(spread, 0.0) + 4.0 * UNIT * (step + 1.0) + n * n * TINY
-            return math.nextafter(ldexp_up(math.nextafter(lack, math.inf), exponent) + error, math.inf)
+        lack = _lack_of(trial)
+        if lack < math.inf:
+            return math.nextafter(ldexp_up(math.nextafter(step + lack, math.inf), exponent) + error, math.inf)
     return max(max_eigenvalue(-matrix, error), 0.0)
