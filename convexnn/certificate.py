@@ -31,8 +31,7 @@ FORMAT = "convexnn.certificate"
 VERSION = 1
 #: Modules that register checks: loaded when a method is not known yet, since nothing imports them before they are used.
 HOMES = (
-    "certificates.lipschitz", "certificates.region", "certificates.region_polytope", "certificates.split_regions",
-    "certificates.subjects",
+    "certificates.lipschitz", "certificates.region", "certificates.region_polytope", "certificates.subjects",
 )  # fmt: skip
 _CHECKS: dict[str, Check] = {}
 _CLAIMS: dict[str, tuple[str | None, str | None, str]] = {}

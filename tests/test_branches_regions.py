@@ -12,7 +12,6 @@ import pytest
 from convexnn.activations import Tanh
 from convexnn.certificates import region_methods as methods
 from convexnn.certificates.region import region_bound
-from convexnn.certificates.split_regions import split_bound
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network
 from convexnn.regions import ellipsoid, rotated_box
@@ -67,7 +66,7 @@ def test_rational_bounds_of_boxes_and_lifts_that_do_not_help(rng):
     assert best_on_a_grid(net, box, rng) <= exact.bound <= plain.bound + 1e-6
     asked = methods.Question(net, box, np.ones(1), "paired", True)
     stored = {key.removeprefix("0/"): a for key, a in exact.multiplier.items()}
-    out_of_reach = methods._exact_rho(asked, stored, plain.bound - 1.0)  # every lift is tried, the best one kept
+    out_of_reach = methods.exact_rho(asked, stored, plain.bound - 1.0)  # every lift is tried, the best one kept
     size = float(np.max(stored["rho"]))
     trials = [{**stored, "rho": stored["rho"] + lift * size} for lift in methods.LIFTS]
     found = [methods.rounded(methods.exact_majorants(asked, trial)) for trial in trials]
@@ -98,48 +97,3 @@ def test_questions_that_a_method_does_not_answer_are_no_certificates(rng):
     for groups in (np.zeros(3), np.full(4, 0.5), np.full(4, 9.0)):
         with pytest.raises(CertificateError, match="groups"):
             replace(found, multiplier={**found.multiplier, "0/groups": groups}).check(net)
-
-
-# -- split units ------------------------------------------------------------------------------------
-def test_every_end_of_the_search_is_said_and_proved(rng):
-    net, ball = network(rng, (2, 6, 1)), ellipsoid(np.zeros(2), np.ones(2))
-    top = best_on_a_grid(net, ball, rng)
-    ends = {"max_leaves": {"max_leaves": 1, "tol": 0.0}, "time_limit": {"time_limit": 0.0, "tol": 0.0}}
-    for status, options in ends.items():
-        found = split_bound(net, ball, **options)
-        assert (found.details["status"], found.details["leaves"]) == (status, 1.0)
-        assert top <= found.check(net) == found.bound
-    linear = Network.shallow([[1.0, 0.3]], [5.0], [1.0], 0.0)  # active everywhere: exact, and nothing to split
-    found = split_bound(linear, rotated_box(np.zeros(2), np.ones(2)), tol=0.0)
-    assert found.details["status"] in ("no_kinks", "optimal")
-    assert 6.3 <= found.bound < 6.3 + 1e-6
-
-
-def test_a_maximum_in_the_centre_points_nowhere(rng):
-    valley = Network.shallow([[1.0], [-1.0]], [0.0, 0.0], [-1.0, -1.0], 0.0)  # -|x|
-    for region in (ellipsoid([0.0], [1.0]), rotated_box([0.0], [1.0]), ellipsoid([0.0], [0.0])):
-        found = split_bound(valley, region, max_leaves=4, tol=0.0)
-        assert found.lower <= 0.0 <= found.bound < 1e-6
-
-
-def test_trees_and_regions_that_do_not_fit(rng):
-    net, ball = network(rng), ellipsoid(np.zeros(2), np.ones(2))
-    found, top = split_bound(net, ball, max_leaves=1), best_on_a_grid(net, ball, rng)
-
-    def checked(**changes) -> float:
-        arrays = {**found.multiplier, **{f"0/{key}": np.asarray(value, dtype=float) for key, value in changes.items()}}
-        return replace(found, bound=np.inf, lower=np.nan, multiplier=arrays).check(net)
-
-    for changes, message in (
-        ({"center": np.zeros(3), "axes": np.ones(3)}, "does not fit"),
-        ({"groups": np.full(4, 7.0)}, "do not number"),
-        ({"groups": np.zeros(3)}, "do not number"),
-        ({"tree": [[0, 0, 1, 1], [0, 0, 2, 2], [-1, 0, 0, 0]]}, "a row twice"),
-        ({"tree": [[99, 0, 1, 1], [-1, 0, 0, 0]]}, "leads nowhere"),
-        ({"tree": [[-1, 5, 0, 0]]}, "no majorants"),
-    ):
-        with pytest.raises(CertificateError, match=message):
-            checked(**changes)
-    # the same kink twice: one of the three leaves is empty, and what is left is still everything
-    twice = [[0, 0, 1, 2], [0, 0, 3, 4], [-1, 0, 0, 0], [-1, 0, 0, 0], [-1, 0, 0, 0]]
-    assert top <= checked(tree=twice) <= found.bound + 1e-9

@@ -141,7 +141,7 @@ def _majorants(asked: Question, tol: float, deadline: float) -> Proposal:
     stored = {"groups": units.groups.astype(float), "curvature": found.curvature, "slope": found.slope,
               "rho": found.rho}  # fmt: skip
     if asked.exact:
-        stored["rho"] = _exact_rho(asked, stored, found.bound)
+        stored["rho"] = exact_rho(asked, stored, found.bound)
     details = {"status": found.status, "iterations": float(found.iterations), "gap": found.gap}
     return Proposal(stored, details, found.point[None])
 
@@ -159,8 +159,17 @@ def _splits(asked: Question, tol: float, deadline: float) -> Proposal:
     return Proposal({"groups": units.groups.astype(float), **found.evidence}, details, found.point[None])
 
 
-def _exact_rho(asked: Question, stored: dict[str, Array], known: float) -> Array:
-    """Multipliers of the region with which the rational proof succeeds, lifted as little as possible."""
+def exact_rho(asked: Question, stored: Multiplier, known: float) -> Array:
+    """Multipliers of the region with which the rational proof succeeds, lifted as little as possible.
+
+    Parameters
+    ----------
+    asked : Question
+    stored : mapping
+        Majorants: "groups", "curvature", "slope", "rho".
+    known : float
+        Their bound in float64: once it is reached, no more is tried.
+    """
     rho = stored["rho"]
     if asked.region.kind == BALL:
         V = asked.region.first_layer(*asked.network.layers[0])[0]

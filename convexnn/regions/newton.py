@@ -67,20 +67,26 @@ class Majorants(ByValue):
     second_moments: Array = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
 
 
+def variation(parts: Ridges) -> float:
+    """By how much all groups can vary together: the size of the values."""
+    exists = parts.exists
+    bent = np.abs(np.where(exists, parts.curves, 0.0)).max(axis=1) * parts.reach**2
+    steep = np.where(exists, np.abs(parts.slopes), 0.0).max(axis=1) * parts.reach
+    size = float(steep.sum() + bent.sum())
+    return size if size > 0 else 1.0
+
+
 def _optimized(parts: Ridges) -> tuple[NDArray[np.intp], float]:
     """Groups worth optimizing, and the size of the values."""
     exists = parts.exists
     high, low = (np.where(exists, s * parts.slopes, -np.inf).max(axis=1) for s in (1.0, -1.0))
-    variation = np.where(exists.any(axis=1), (high + low) * parts.reach, 0.0)
-    bent = np.abs(np.where(exists, parts.curves, 0.0)).max(axis=1) * parts.reach**2
-    steep = np.where(exists, np.abs(parts.slopes), 0.0).max(axis=1) * parts.reach
-    size = float(steep.sum() + bent.sum())
+    own, size = np.where(exists.any(axis=1), (high + low) * parts.reach, 0.0), variation(parts)
     # where a range is cut off (parts of a region) the solver must hear of it, whatever the pieces
     cut = np.where(exists, parts.lower, np.inf).min(axis=1) > -parts.reach
     cut |= np.where(exists, parts.upper, -np.inf).max(axis=1) < parts.reach
-    worth = variation > NEGLIGIBLE * size / max(len(variation), 1)
+    worth = own > NEGLIGIBLE * size / max(len(own), 1)
     rows = np.flatnonzero((parts.kinked & worth) | (cut & exists.any(axis=1) & (parts.reach > 0)))
-    return rows, size if size > 0 else 1.0
+    return rows, size
 
 
 def best_majorants(
@@ -91,6 +97,7 @@ def best_majorants(
     deadline: float = np.inf,
     start: tuple[Array, Array] | None = None,
     stop_below: float = -np.inf,
+    share: float = 0.0,
 ) -> Majorants:
     """The majorants that minimize :func:`~convexnn.regions.check.proved_bound`, to a relative gap of ``tol``.
 
@@ -109,6 +116,8 @@ def best_majorants(
         Arrays (G,): known majorants; the result proves no more than they do.
     stop_below : float
         A bound that is good enough.
+    share : float
+        Where the bound is above that, a gap of this part of the distance is small enough.
     """
     rows, size = _optimized(parts)
     G, r = parts.directions.shape
@@ -117,7 +126,7 @@ def best_majorants(
     variance, second = np.zeros(G), np.zeros((r, r))
     if len(rows) or parts.kind != BALL:
         enough = (stop_below - parts.offset) / size
-        program, found = _solved(parts, rows, size, Limits(tol, max_iter, deadline, enough))
+        program, found = _solved(parts, rows, size, Limits(tol, max_iter, deadline, enough, share))
         if found is not None:
             y, status, steps = found.unknowns, found.status, found.iterations
             al[rows], be[rows] = y.al * size / program.reach**2, y.be * size / program.reach

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, eigvalsh, solve_triangular
-from scipy.linalg.lapack import dpotri
+from scipy.linalg import LinAlgError
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs, dsygst
 
 from convexnn.regions.program import Blocks, Program, Unknowns
 
@@ -31,23 +31,33 @@ class Outcome:
 
 @dataclass(eq=False)
 class _Point:
-    """A strictly feasible point: unknowns y, their slacks S with inverses, moments X."""
+    """A strictly feasible point: unknowns y, their slacks S with inverses, moments X, factors of both big matrices."""
 
     y: Unknowns
     S: Blocks
     X: Blocks
-    factor: Array  # of the big slack
+    factor: Array
     inverse: Blocks
+    factor_x: Array
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop: relative gap, steps, ``time.monotonic()``, and a value that is good enough."""
+    """When to stop: relative gap, steps, ``time.monotonic()``, a value that is good enough, and where that is far.
+
+    ``share``: a gap that is at most this part of the distance to ``stop_below`` is small enough.
+    """
 
     tol: float = 1e-7
     max_iter: int = 100
     deadline: float = np.inf
     stop_below: float = -np.inf
+    share: float = 0.0
+
+    def enough(self, value: float, gap: float, floor: float) -> bool:
+        """Whether a value and its gap need no further step."""
+        far = self.share * (value - self.stop_below) if self.share > 0 and np.isfinite(self.stop_below) else 0.0
+        return gap < max(self.tol * max(abs(value), floor), far)
 
 
 def minimize(program: Program, start: Unknowns, limits: Limits, floor: float = 0.0) -> Outcome:
@@ -70,10 +80,10 @@ def minimize(program: Program, start: Unknowns, limits: Limits, floor: float = 0
         gap = _gap(program, point, constants)
         if gap <= best[0]:
             best = (gap, point.X)
-        if gap < limits.tol * max(abs(program.value(point.y)), floor):
+        if limits.enough(value := program.value(point.y), gap, floor):
             status = "optimal"
             break
-        if program.value(point.y) < limits.stop_below:
+        if value < limits.stop_below:
             status = "below"
             break
         if step == limits.max_iter or time.monotonic() >= limits.deadline:
@@ -96,7 +106,7 @@ def _opened(program: Program, start: Unknowns) -> _Point:
     factor, inverse = _inverse(program, S)
     level = 1.0 / float(inverse.big[0, 0])
     X = Blocks(level * inverse.big, level * inverse.small, level * inverse.n, level * inverse.rho)
-    return _Point(start, S, X, factor, inverse)
+    return _Point(start, S, X, factor, inverse, lower_factor(X.big))
 
 
 def _gap(program: Program, point: _Point, constants: Blocks) -> float:
@@ -107,12 +117,20 @@ def _gap(program: Program, point: _Point, constants: Blocks) -> float:
 
 
 def _inverse(program: Program, S: Blocks) -> tuple[Array, Blocks]:
-    factor = cholesky(S.big, lower=True, check_finite=False)
+    factor = lower_factor(S.big)
     inverse = dpotri(factor, lower=1)[0]
     inverse = np.tril(inverse) + np.tril(inverse, -1).T
     a, b, c = S.small
     small = np.stack([b, a, -c]) / (a * b - c * c) * program.cones.exists
     return factor, Blocks(inverse, small, program.cones.bounded / S.n, 1.0 / S.rho)
+
+
+def lower_factor(A: Array) -> Array:
+    """The Cholesky factor of a symmetric matrix."""
+    factor, info = dpotrf(A, lower=1, clean=1)
+    if info:
+        raise LinAlgError
+    return np.asarray(factor)
 
 
 def _iterate(program: Program, point: _Point) -> _Point | None:
@@ -138,7 +156,8 @@ def _iterate(program: Program, point: _Point) -> _Point | None:
             ps *= 0.8
             continue
         if (inverse.small[:2] >= 0).all() and (S.n > 0).all() and (S.rho > 0).all():
-            return _Point(y, S, point.X.plus(dX, px), factor, inverse)
+            X = point.X.plus(dX, px)
+            return _Point(y, S, X, factor, inverse, lower_factor(X.big))
         ps *= 0.8
     return None
 
@@ -149,16 +168,16 @@ def _longest_s(point: _Point, dS: Blocks) -> float:
 
 
 def _longest_x(point: _Point, dX: Blocks) -> float:
-    """The same for the moments; a matrix that is not positive definite by rounding gives none."""
-    factor = cholesky(point.X.big, lower=True, check_finite=False)
-    return min(1.0, big_step(factor, dX.big), _plane_step(point.X, dX))
+    """The same for the moments."""
+    return min(1.0, big_step(point.factor_x, dX.big), _plane_step(point.X, dX))
 
 
 def big_step(factor: Array, change: Array) -> float:
     """Largest step from ``factor factor'`` along a symmetric matrix that stays positive semidefinite."""
-    half = solve_triangular(factor, change, lower=True, check_finite=False)
-    scaled = solve_triangular(factor, half.T, lower=True, check_finite=False)
-    least = float(eigvalsh(0.5 * (scaled + scaled.T), subset_by_index=[0, 0], check_finite=False)[0])
+    scaled, info = dsygst(change, factor, lower=1)  # in its lower half
+    if info:
+        raise LinAlgError
+    least = float(np.linalg.eigvalsh(scaled)[0])
     return -1.0 / least if least < 0 else np.inf
 
 
@@ -220,8 +239,8 @@ class _System:
         inner = np.einsum("gij,gj->gi", self.inner, local)
         moved = np.einsum("gij,gi->gj", self.cross, inner)
         b = np.concatenate([right.al - moved[:, 0], right.be - moved[:, 1], right.rho, right.tau])
-        y = self.scale * cho_solve(self.factor, self.scale * b, check_finite=False)
-        y += self.scale * cho_solve(self.factor, self.scale * (b - self.H @ y), check_finite=False)
+        y = self.scale * dpotrs(self.factor, self.scale * b, lower=1)[0]
+        y += self.scale * dpotrs(self.factor, self.scale * (b - self.H @ y), lower=1)[0]
         if not np.isfinite(y).all():
             raise FloatingPointError
         al, be = y[:G], y[G : 2 * G]
@@ -229,15 +248,14 @@ class _System:
         return Unknowns(al, be, inner[:, 0], inner[:, 1:] * self.program.cones.bounded, y[2 * G : -1], y[-1:])
 
 
-def _ridged(scaled: Array) -> tuple[Array, bool]:
+def _ridged(scaled: Array) -> Array:
     for ridge in (0.0, 1e-15, 1e-13, 1e-11, 1e-9):
         trial = scaled.copy()
         trial[np.diag_indices(len(trial))] += ridge
         try:
-            factor: tuple[Array, bool] = cho_factor(trial, lower=True, overwrite_a=True, check_finite=False)
+            return lower_factor(trial)
         except LinAlgError:
             continue
-        return factor
     raise LinAlgError
 
 

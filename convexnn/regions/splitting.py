@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.regions.check import majorant_offsets
-from convexnn.regions.newton import Majorants, best_majorants
+from convexnn.regions.newton import ZERO, Majorants, best_majorants, variation
 from convexnn.regions.ridges import Ridges
 from convexnn.regions.splits import LEAF, Range, divided, restricted
 
 Array = NDArray[np.float64]
 
-MAX_LEAVES = 4000
+MAX_LEAVES = 20_000
 EDGE = 0.05  # of a range: splits of smooth units keep away from its ends
+NOISE = 1e-3  # of the gap, all groups together: heights that no split is worth
+SHARE = 0.5  # of the distance to the target: a part that is far above it will be split, whatever its exact bound
 
 
 @dataclass(eq=False)
 class _Part:
-    """A node of the search: ranges, the best majorants on them, and its two parts with where they meet."""
+    """A node of the search: ranges, the best majorants on them, where it was split, and its two parts (indices)."""
 
     ranges: Range
     found: Majorants
+    sharp: bool = False  # the majorants are as good as the solver can
     split: tuple[int, float] = (LEAF, 0.0)
-    below: _Part | None = None
-    above: _Part | None = None
+    parts: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,57 +64,104 @@ def split_region(
     attack : callable
         Largest value found from a point of the unit variable (r,), in float64.
     tol : float
-        On the gap, relative to the size of the bound.
+        On the gap, relative to the size of the bound (at least 1e-4 of what all groups can vary by).
     deadline : float
         ``time.monotonic()``.
     max_leaves : int
     """
-    G = len(coarse.reach)
-
-    def bounded(ranges: Range, target: float) -> _Part:
-        part = restricted(coarse, ranges)
-        found = best_majorants(part, tol=0.1 * tol, deadline=deadline, stop_below=target)
-        return _Part(ranges, found)
-
-    edge = np.full(G, np.inf)
-    root = bounded((-edge, edge), -np.inf)
-    best = attack(root.found.point), root.found.point
-    heap, count, leaves = [(-root.found.bound, 0, root)], 1, 1
-    while True:
-        bound, top = -heap[0][0], heap[0][2]
-        gap = tol * max(abs(bound), 1e-12)
-        if bound <= best[0] + gap or leaves >= max_leaves or time.monotonic() >= deadline:
-            break
-        heapq.heappop(heap)
-        split = _choose(coarse, fine, top)
-        if split is None:
-            heapq.heappush(heap, (-bound, count, top))
-            break
-        top.split = split
-        parts = [bounded(ranges, best[0] + 0.5 * gap) for ranges in divided(top.ranges, *split)]
-        top.below, top.above = parts
-        for part in parts:
-            best = max(best, (attack(part.found.point), part.found.point), key=lambda pair: pair[0])
-            heapq.heappush(heap, (-min(bound, part.found.bound), count, part))
-            count += 1
-        leaves += 1
-    status = "optimal" if bound <= best[0] + gap else ("time_limit" if time.monotonic() >= deadline else "max_iter")
-    return Splitting(_evidence(root), bound, *best, leaves, status)
+    search = _Search(coarse, fine, attack, tol, deadline, ZERO * variation(coarse))
+    status = search.run(max_leaves)
+    return Splitting(evidence(search.parts), search.bound, search.lower, search.point, search.leaves, status)
 
 
-def _choose(coarse: Ridges, fine: Ridges, part: _Part) -> tuple[int, float] | None:
-    """The group whose majorant lies highest above its function at the relaxed maximizer, and where to split it."""
-    al, be, point = part.found.curvature, part.found.slope, part.found.point
+@dataclass(eq=False)
+class _Search:
+    """All parts in the order in which they were made, those that are whole by their bounds, and the best value."""
+
+    coarse: Ridges
+    fine: Ridges
+    attack: Callable[[Array], float]
+    tol: float
+    deadline: float
+    floor: float  # size below which bounds count as zero
+    parts: list[_Part] = field(default_factory=list)
+    heap: list[tuple[float, int]] = field(default_factory=list)
+    lower: float = -np.inf
+    point: Array = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def bound(self) -> float:
+        """Of the whole region, as found."""
+        return -self.heap[0][0]
+
+    @property
+    def gap(self) -> float:
+        """Between bound and attack, small enough."""
+        return self.tol * max(abs(self.bound), self.floor)
+
+    @property
+    def leaves(self) -> int:
+        """Parts that are whole."""
+        return len(self.heap)
+
+    def run(self, max_leaves: int) -> str:
+        """Split the worst part until something ends it; what it was."""
+        edge = np.full(len(self.coarse.reach), np.inf)
+        self._keep(self._solved((-edge, edge), sharp=True), np.inf)
+        while self.bound > self.lower + self.gap:
+            if time.monotonic() >= self.deadline:
+                return "time_limit"
+            if self.leaves >= max_leaves:
+                return "max_leaves"
+            bound, number = -self.heap[0][0], self.heap[0][1]
+            part = self.parts[number]
+            split = _choose(self.coarse, self.fine, part, NOISE * self.gap)
+            if split is None and part.sharp:
+                return "stalled"
+            heapq.heappop(self.heap)
+            if split is None:
+                again = self._solved(part.ranges, sharp=True)
+                part.found, part.sharp = min(part.found, again.found, key=lambda found: found.bound), True
+                heapq.heappush(self.heap, (-min(bound, part.found.bound), number))
+                continue
+            target = self.lower + 0.5 * self.tol * max(abs(bound), self.floor)
+            part.split, part.parts = split, (len(self.parts), len(self.parts) + 1)
+            for ranges in divided(part.ranges, *split):
+                self._keep(self._solved(ranges, part.found, target), bound)
+        return "optimal"
+
+    def _solved(
+        self, ranges: Range, known: Majorants | None = None, target: float = -np.inf, *, sharp: bool = False
+    ) -> _Part:
+        start = None if known is None else (known.curvature, known.slope)
+        found = best_majorants(restricted(self.coarse, ranges), tol=0.1 * self.tol, deadline=self.deadline,
+                               start=start, stop_below=target, share=0.0 if sharp else SHARE)  # fmt: skip
+        return _Part(ranges, replace(found, second_moments=np.zeros((0, 0))), sharp)
+
+    def _keep(self, part: _Part, bound: float) -> None:
+        """Store a part, no worse than what it is a part of, and attack from its relaxed maximizer."""
+        heapq.heappush(self.heap, (-min(bound, part.found.bound), len(self.parts)))
+        self.parts.append(part)
+        value = self.attack(part.found.point)
+        if value > self.lower or not self.point.size:
+            self.lower, self.point = max(value, self.lower), part.found.point
+
+
+def _choose(coarse: Ridges, fine: Ridges, part: _Part, least: float) -> tuple[int, float] | None:
+    """The group whose majorant lies highest above its function on average, and where to split it.
+
+    The average is over two points with the moments of the relaxed maximizer. Heights below ``least`` do not count.
+    """
+    al, be = part.found.curvature, part.found.slope
     own = restricted(fine, part.ranges)
     low = np.maximum(np.where(own.exists, own.lower, np.inf).min(axis=1), -own.reach)
     high = np.minimum(np.where(own.exists, own.upper, -np.inf).max(axis=1), own.reach)
-    mean = np.clip(own.directions @ point, low, high)
-    a = mean[:, None]
-    inside = own.exists & (own.lower <= a) & (a <= own.upper)
-    values = np.where(inside, (own.curves * a + own.slopes) * a + own.intercepts, -np.inf).max(axis=1)
-    height = (al * mean + be) * mean + majorant_offsets(own, al, be) - values
-    height += al * np.maximum(part.found.variance, 0.0)
-    height = np.where((high > low) & np.isfinite(height), height, -np.inf)
+    mean = np.clip(own.directions @ part.found.point, low, high)
+    spread = np.sqrt(np.maximum(part.found.variance, 0.0))
+    with np.errstate(invalid="ignore"):
+        height = (al * mean + be) * mean + al * spread * spread + majorant_offsets(own, al, be)
+        height -= 0.5 * (_values(own, mean - spread) + _values(own, mean + spread))
+    height = np.where((high > low) & np.isfinite(height) & (height > least / len(height)), height, -np.inf)
     for g in np.argsort(-height):
         if not np.isfinite(height[g]):
             return None
@@ -127,19 +176,44 @@ def _choose(coarse: Ridges, fine: Ridges, part: _Part) -> tuple[int, float] | No
     return None
 
 
-def _evidence(root: _Part) -> dict[str, Array]:
-    """The tree in preorder; parts better than what they were divided into stay whole."""
+def _values(parts: Ridges, a: Array) -> Array:
+    """Values of the functions at numbers (G,); beyond their ranges the nearest pieces go on."""
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(np.clip(a[:, None], parts.lower, parts.upper) - a[:, None])
+    distance = np.where(parts.exists, distance, np.inf)
+    nearest = parts.exists & (distance <= distance.min(axis=1, keepdims=True))
+    values = (parts.curves * a[:, None] + parts.slopes) * a[:, None] + parts.intercepts
+    return np.asarray(np.where(nearest, values, -np.inf).max(axis=1))
+
+
+def evidence(parts: Sequence[_Part]) -> dict[str, Array]:
+    """The tree in preorder; parts better than what they were divided into stay whole.
+
+    Parameters
+    ----------
+    parts : sequence of _Part
+        The whole region first, every part before what it was divided into.
+    """
+    proved = [part.found.bound for part in parts]
+    whole = [True] * len(parts)
+    for i in range(len(parts) - 1, -1, -1):
+        below = parts[i].parts
+        if below is not None:
+            divided_bound = max(proved[j] for j in below)
+            whole[i] = proved[i] <= divided_bound
+            proved[i] = min(proved[i], divided_bound)
     rows: list[tuple[float, float]] = []
     leaves: list[Majorants] = []
-    stack = [root]
+    stack = [0]
     while stack:
-        part = stack.pop()
-        if part.below is None or part.above is None or _proved(part) == part.found.bound:
+        i = stack.pop()
+        below = parts[i].parts
+        if whole[i] or below is None:
             rows.append((LEAF, 0.0))
-            leaves.append(part.found)
-            continue
-        rows.append(part.split)
-        stack += [part.above, part.below]
+            leaves.append(parts[i].found)
+        else:
+            rows.append(parts[i].split)
+            stack += reversed(below)
     rho = np.array([leaf.rho for leaf in leaves])
     return {
         "tree": np.array(rows, dtype=np.float64).reshape(-1, 2),
@@ -147,10 +221,3 @@ def _evidence(root: _Part) -> dict[str, Array]:
         "slope": np.array([leaf.slope for leaf in leaves]),
         "rho": rho[:, :1] if (rho == rho[:, :1]).all() else rho,
     }
-
-
-def _proved(part: _Part) -> float:
-    """The smaller of the own bound and the larger one of both parts."""
-    if part.below is None or part.above is None:
-        return part.found.bound
-    return min(part.found.bound, max(_proved(part.below), _proved(part.above)))

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from convexnn.activations import LeakyReLU, ReLU
 from convexnn.certificate import Certificate
 from convexnn.certificates.region import QUANTITY, THREAT, region_bound
-from convexnn.certificates.split_regions import split_bound
+from convexnn.certificates.region_methods import Question, exact_rho
 from convexnn.exceptions import CertificateError
 from convexnn.network import Network
-from convexnn.regions.check import ball_multiplier
 from convexnn.regions.region import BOX, Region
 from convexnn.training.region_frame import UnitFrame
 from convexnn.training.region_majorants_torch import Groups
@@ -25,7 +24,6 @@ Array = NDArray[np.float64]
 MARGIN = 1e-9  # relative, of the shift: what its own rounding may cost
 TRIES = 8
 NEWTON = 1000  # groups up to which the majorants are optimized once more, by interior point steps
-LIFTS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6)
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def _best(network: Network, region: Region, raw: RawNetwork, own: Evidence, effo
     if effort.arithmetic == "exact":
         best = _exactly(network, region, best)
     if effort.finish == "branch_and_bound":
-        split = split_bound(network, region, time_limit=effort.seconds)
+        split = region_bound(network, region, method="splits", time_limit=effort.seconds)
         best = min(best, split, key=lambda certificate: certificate.bound)
     return best
 
@@ -168,17 +166,8 @@ def _about(certificate: Certificate, network: Network) -> Certificate:
 
 def _exactly(network: Network, region: Region, certificate: Certificate) -> Certificate:
     """The same majorants over the rational numbers, with a multiplier of the ball lifted until that succeeds."""
-    stored = certificate.multiplier
-    leads = np.unique(stored["0/groups"], return_index=True)[1]
-    rows = region.first_layer(network.W[leads], network.b[leads])[0]
-    rho = ball_multiplier(rows, stored["0/curvature"], stored["0/slope"])
-    best = None
-    for lift in LIFTS:
-        lifted = {**stored, "0/rho": rho + lift * (float(np.max(rho)) or 1.0)}
-        draft = replace(certificate, method="region_paired_exact", arithmetic="exact", multiplier=lifted)
-        trial = _about(draft, network)
-        if best is None or trial.bound < best.bound:
-            best = trial
-        if best.bound <= certificate.bound + 1e-8 * abs(certificate.bound):
-            break
-    return best if best is not None else certificate
+    asked = Question(network, region, np.ones(1), "paired", True)
+    stored = {key.removeprefix("0/"): values for key, values in certificate.multiplier.items()}
+    multiplier = {**certificate.multiplier, "0/rho": exact_rho(asked, stored, certificate.bound)}
+    draft = replace(certificate, method="region_paired_exact", arithmetic="exact", multiplier=multiplier)
+    return _about(draft, network)
