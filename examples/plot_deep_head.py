@@ -9,6 +9,8 @@ A PreAct-ResNet-18 of small width is trained on handwritten digits of 8 x 8 pixe
 once with sharpness-aware minimization (SAM). Then the last layer of the plain model is replaced by a robust ReLU head
 and by a globally optimal polynomial head. Their radius is in FEATURE space: what they certify holds for perturbations
 of the features, not of the images. So the table attacks the images through the whole network.
+
+The architecture is in ``preact_resnet.py``, which lies beside this script in the folder ``examples`` of the repository.
 """
 
 # %%
