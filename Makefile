@@ -76,7 +76,7 @@ OLDEST := .venv-oldest
 OLD_SKLEARN := ignore:scipy.optimize:DeprecationWarning
 test-oldest:  ## The quick suite with the oldest supported versions, in an environment of its own
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r constraints-oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r constraints-oldest.txt -e .
 	$(OLDEST)/bin/python -m pip check --disable-pip-version-check
 	$(OLDEST)/bin/python -m pytest -n $(WORKERS) -m "not slow" -W $(OLD_SKLEARN)
 

@@ -2,6 +2,7 @@
 
 python .ci/dist_test.py            everything fresh: dependencies are installed into the new environment
 python .ci/dist_test.py --quick    the new environment sees the dependencies of the running one
+python .ci/dist_test.py --oldest   the oldest supported versions are installed into the new environment
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def look_inside(sdist: Path, wheel: Path, names: list[str]) -> None:
     print(f"{wheel.name}: {len(found)} files, {wheel.stat().st_size // 1024} KiB; {sdist.name}: {len(inside)} files")
 
 
-def install(wheel: Path, folder: Path, quick: bool) -> Path:
+def install(wheel: Path, folder: Path, quick: bool, constraints: Path) -> Path:
     """A fresh environment with the wheel; its Python."""
     home = folder / "venv"
     venv.create(home, with_pip=True)
@@ -104,7 +105,8 @@ def install(wheel: Path, folder: Path, quick: bool) -> Path:
         Path(site, "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
         run(*pip, "--no-deps", wheel, where=folder)
     else:
-        run(*pip, "-c", ROOT / "constraints.txt", f"{wheel}[onnx]", *TEST_PACKAGES, where=folder)
+        run(*pip, "-c", constraints, f"{wheel}[onnx]", *TEST_PACKAGES, where=folder)
+        run(python, "-m", "pip", "check", where=folder)
     return python
 
 
@@ -131,13 +133,16 @@ def use(python: Path, folder: Path) -> None:
 def main() -> None:
     """Build, look inside, install, use."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="take the dependencies of the running environment")
-    quick = parser.parse_args().quick
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--quick", action="store_true", help="take the dependencies of the running environment")
+    kind.add_argument("--oldest", action="store_true", help="install the oldest supported versions")
+    options = parser.parse_args()
+    constraints = ROOT / ("constraints-oldest.txt" if options.oldest else "constraints.txt")
     with tempfile.TemporaryDirectory(prefix="convexnn-dist-") as name:
         folder = Path(name).resolve()
         sdist, wheel, names = build(folder)
         look_inside(sdist, wheel, names)
-        use(install(wheel, folder, quick), folder)
+        use(install(wheel, folder, options.quick, constraints), folder)
     print("the distributions are good")
 
 

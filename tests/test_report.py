@@ -25,6 +25,7 @@ from convexnn.report import (
     to_text,
     transposed,
 )
+from convexnn.report.versions import versions_text
 
 RADII = [0.05, 0.2, 0.8]
 FAST = {"steps": 5, "restarts": 1, "random_state": 0}
@@ -229,3 +230,8 @@ def test_bounds_are_written_on_the_side_on_which_they_stay_bounds(write):
     text = write(Sheet("", columns, (("a", two, two, third, two, third),)))
     numbers = [word for word in text.replace("|", " ").split() if word.startswith("0.") and len(word) == 6]
     assert numbers == ["0.6667", "0.6666", "0.3334", "0.6666", "0.3334"]
+
+
+def test_versions_name_what_runs_from_a_source_folder():
+    text = versions_text("numpy", "no-such-package")
+    assert text.startswith(f"numpy {np.__version__}, no-such-package (not installed), Python 3.")

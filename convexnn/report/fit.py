@@ -22,6 +22,7 @@ from convexnn.network import Network, as_network
 from convexnn.pages.document import written as write_page
 from convexnn.report.sheet import Cell, Sheet, to_text
 from convexnn.report.stages import robustness_sheet
+from convexnn.report.versions import versions_text
 from convexnn.values import ByValue
 
 
@@ -202,9 +203,6 @@ def _short(value: Any) -> str:
 
 
 def _facts(last: Any, table: RobustnessTable | None) -> Iterable[tuple[str, str]]:
-    import platform
-    from importlib.metadata import version
-
     network = getattr(last, "network_", None)
     if isinstance(network, Network):
         widths = " - ".join(str(len(W)) for W, _ in network.layers)
@@ -215,5 +213,4 @@ def _facts(last: Any, table: RobustnessTable | None) -> Iterable[tuple[str, str]
         yield from (("note", note) for note in solution.notes)
     if table is not None:
         yield "data under attack", f"{np.shape(table.clean)[-1]} rows"
-    packages = ", ".join(f"{name} {version(name)}" for name in ("convexnn", "numpy", "scipy", "scikit-learn"))
-    yield "versions", f"{packages}, Python {platform.python_version()}"
+    yield "versions", versions_text("convexnn", "numpy", "scipy", "scikit-learn")

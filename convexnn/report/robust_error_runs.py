@@ -13,6 +13,7 @@ from convexnn.attacks import attack
 from convexnn.attacks.registry import as_seed
 from convexnn.exceptions import InvalidInputError
 from convexnn.report.robust_error import RobustErrorReport
+from convexnn.report.versions import versions_text
 from convexnn.threats import L2Ball, LInfBall
 from convexnn.verification import CertificationReport, CertifyOptions, certify
 
@@ -196,11 +197,7 @@ def _clip_words(threat: Any) -> str:
 
 
 def _facts(every: Sequence[CertificationReport], reports: Mapping[str, Sequence[CertificationReport]]) -> Any:
-    import platform
-    from importlib.metadata import version
-
     first = every[0]
     facts = [("samples", f"{first.n_samples} with {first.n_inputs} inputs each, SHA-256 {first.data_digest[:16]}")]
     facts += [(f"network of {name}", f"SHA-256 {runs[0].network_fingerprint[:16]}") for name, runs in reports.items()]
-    packages = ", ".join(f"{name} {version(name)}" for name in ("convexnn", "numpy", "scipy"))
-    return (*facts, ("versions", f"{packages}, Python {platform.python_version()}"))
+    return (*facts, ("versions", versions_text("convexnn", "numpy", "scipy")))
