@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import as_number
 
 Array = NDArray[np.float64]
 
@@ -74,7 +75,7 @@ class LeakyReLU(Activation):
 
     def __post_init__(self) -> None:
         """Refuse slopes for which the function is not ``max(z, slope z)``."""
-        if not 0 <= self.slope < 1:
+        if not 0 <= as_number(self.slope, "slope") < 1:
             raise InvalidInputError(f"LeakyReLU needs a slope in [0, 1), got {self.slope!r}.")
 
     @property
@@ -115,7 +116,7 @@ class Polynomial(Activation):
 
     def __post_init__(self) -> None:
         """Refuse coefficients that are not finite."""
-        if not all(math.isfinite(value) for value in self.parameters):
+        if not all(math.isfinite(as_number(value, "a coefficient")) for value in self.parameters):
             raise InvalidInputError(f"Polynomial needs finite coefficients, got {self.parameters}.")
 
     @property

@@ -31,6 +31,21 @@ def as_floats(values: Any, name: str, *, largest: float = LARGEST) -> NDArray[np
     InvalidInputError
         For sparse, complex, ragged or textual data, and for numbers whose squares overflow.
     """
+    array = real_array(values, name)
+    size = np.abs(array)
+    if np.isfinite(size).all() and size.max(initial=0.0) > largest:
+        raise InvalidInputError(f"{name} holds numbers above {largest:g}, whose squares overflow; rescale it")
+    return array
+
+
+def real_array(values: Any, name: str) -> NDArray[np.float64]:
+    """Real numbers of any size and shape as float64: :func:`as_floats` without a largest one.
+
+    Raises
+    ------
+    InvalidInputError
+        For sparse, complex, ragged or textual data, numbers written as text included.
+    """
     if issparse(values):
         raise InvalidInputError(f"{name} is a sparse matrix; expected a dense array, such as its toarray()")
     try:
@@ -39,14 +54,29 @@ def as_floats(values: Any, name: str, *, largest: float = LARGEST) -> NDArray[np
         raise InvalidInputError(f"{name} has rows of different lengths; expected an array of numbers") from error
     if np.iscomplexobj(array):
         raise InvalidInputError(f"{name} holds complex numbers; expected real ones")
+    text = next((x for x in array.flat if isinstance(x, str | bytes)), None) if array.dtype.kind in "OSUT" else None
+    if text is not None:
+        raise InvalidInputError(f"{name} must hold numbers, not text such as {str(text)[:30]!r}; convert it first")
+    if array.dtype.kind not in "biufO":
+        raise InvalidInputError(f"{name} must hold numbers; got an array of dtype {array.dtype}")
     try:
-        array = array.astype(np.float64) if array.dtype != np.float64 else array
-    except (TypeError, ValueError) as error:
+        return array.astype(np.float64, copy=False)
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"{name} must hold numbers; no array of floats: {error}") from error
-    size = np.abs(array)
-    if np.isfinite(size).all() and size.max(initial=0.0) > largest:
-        raise InvalidInputError(f"{name} holds numbers above {largest:g}, whose squares overflow; rescale it")
-    return array
+
+
+def as_number(value: Any, name: str) -> float:
+    """One real number; NaN and infinity pass.
+
+    Raises
+    ------
+    InvalidInputError
+        For anything else, numbers written as text and arrays of one number included.
+    """
+    array = real_array(value, name)
+    if array.ndim:
+        raise InvalidInputError(f"{name} must be a number, got {value!r:.60}.")
+    return float(array)
 
 
 def class_indices(labels: Any, n_outputs: int, *, n: int | None = None, present: int = 1) -> NDArray[np.intp]:

@@ -8,29 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import real_array
 
 Array = NDArray[np.float64]
 
 
-def as_floats(values: ArrayLike, label: str) -> Array:
-    """Real numbers as float64.
-
-    Raises
-    ------
-    InvalidInputError
-        Names the array by its label.
-    """
-    try:
-        array = np.asarray(values)
-        if array.dtype.kind not in "biufO":
-            raise InvalidInputError(f"{label} must be real numbers, got an array of dtype {array.dtype}.")
-        return array.astype(np.float64, copy=False)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{label} cannot be read as an array of real numbers: {error}") from error
-
-
 def _frozen(values: ArrayLike, ndim: int, label: str) -> Array:
-    array = as_floats(values, label).copy()
+    array = real_array(values, label).copy()
     if array.ndim != ndim or 0 in array.shape:
         raise InvalidInputError(f"{label} must have {ndim} dimension(s), none empty, got shape {array.shape}.")
     if not np.isfinite(array).all():

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import as_number
 from convexnn.monotone import increasing_root
 
 Array = NDArray[np.float64]
@@ -127,7 +128,7 @@ class Huber(Loss):
 
     def __post_init__(self) -> None:
         """Refuse a threshold that is no positive finite number."""
-        if not (math.isfinite(self.delta) and self.delta > 0):
+        if not 0 < as_number(self.delta, "delta") < math.inf:
             raise InvalidInputError(f"delta={self.delta!r} was given; expected a finite number > 0")
 
     def value(self, f: Array, y: Array) -> Array:
@@ -138,8 +139,7 @@ class Huber(Loss):
 
     def gradient(self, f: Array, y: Array) -> Array:
         """``2 (f - y)`` clipped at ``2 delta``."""
-        slope: Array = 2 * np.clip(f - y, -self.delta, self.delta)
-        return slope
+        return np.asarray(2 * np.clip(f - y, -self.delta, self.delta))
 
     def conjugate(self, nu: Array, y: Array) -> Array:
         """``nu y + nu^2 / 4`` for ``|nu| <= 2 delta``."""

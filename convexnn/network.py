@@ -17,6 +17,7 @@ from convexnn.activations import Activation, get_activation
 from convexnn.archive import read_archive, write_archive
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.exchange import layers_from_onnx, write_onnx
+from convexnn.inputs import real_array
 from convexnn.interop import (
     is_sklearn_mlp,
     is_skorch_net,
@@ -25,7 +26,7 @@ from convexnn.interop import (
     layers_to_torch,
     skorch_module,
 )
-from convexnn.layer_arrays import as_floats, checked_layers
+from convexnn.layer_arrays import checked_layers
 from convexnn.sklearn_mlp import layers_from_sklearn, layers_to_sklearn, scaler_arrays
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ class Network:
         c : float or array, shape (k,)
         activation : str or Activation
         """
-        outer = np.atleast_2d(as_floats(v, "v"))
-        offset = as_floats(c, "c")
+        outer = np.atleast_2d(real_array(v, "v"))
+        offset = real_array(c, "c")
         if offset.ndim == 0:
             offset = np.full(len(outer), offset)
         return cls(((W, b), (outer, offset)), activation)
@@ -136,7 +137,7 @@ class Network:
 
     # -- evaluation -------------------------------------------------------------------------------
     def _inputs(self, X: ArrayLike) -> Array:
-        array = as_floats(X, "X")
+        array = real_array(X, "X")
         if array.ndim != 2 or array.shape[1] != self.n_inputs:
             raise InvalidInputError(f"Expected inputs of shape (n, {self.n_inputs}), got {array.shape}.")
         return array

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import as_number, real_array
 from convexnn.values import ByValue
 
 Array = NDArray[np.float64]
@@ -44,20 +45,14 @@ class Threat(Protocol):
 
 
 def _checked_radius(radius: Any) -> float:
-    try:
-        value = float(radius)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"The radius must be a number, got {radius!r}.") from error
+    value = as_number(radius, "The radius")
     if not (np.isfinite(value) and value >= 0):
         raise InvalidInputError(f"The radius must be finite and nonnegative, got {radius!r}.")
     return value
 
 
 def _checked_range(low: Any, high: Any, label: str) -> tuple[Array, Array]:
-    try:
-        lower, upper = np.array(low, dtype=float), np.array(high, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{label} cannot be read as two arrays of floats: {error}") from error
+    lower, upper = real_array(low, label).copy(), real_array(high, label).copy()
     if lower.ndim > 1 or upper.ndim > 1 or (lower.ndim == upper.ndim == 1 and lower.shape != upper.shape):
         raise InvalidInputError(f"{label} needs two numbers or (d,) arrays, got {lower.shape} and {upper.shape}.")
     if np.isnan(lower).any() or np.isnan(upper).any() or np.any(lower > upper):

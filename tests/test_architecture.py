@@ -25,7 +25,8 @@ PACKAGE = ROOT / "convexnn"
 # Later may import earlier; members of one row do not import each other. A sub-package is one member.
 ARROWS: tuple[tuple[str, ...], ...] = (
     ("exceptions", "values", "monotone", "decimals"),
-    ("activations", "losses", "threats", "rigorous", "archive", "inputs", "memory", "threads", "pages"),
+    ("inputs",),
+    ("activations", "losses", "threats", "rigorous", "archive", "memory", "threads", "pages"),
     ("lipsdp", "interop", "sklearn_mlp", "layer_arrays", "exchange"),
     ("network",),
     ("quadratic", "propagation"),

@@ -268,8 +268,8 @@ BAD_LAYERS = [
     (((np.ones((2, 0)), np.ones(2)), OUT), "none empty"),
     (((np.ones((0, 3)), np.ones(0)), (np.ones((1, 0)), np.ones(1))), "none empty"),
     (((np.ones((2, 3)) * 1j, np.ones(2)), OUT), "complex"),
-    ((([["a", "b"]], [1.0]), OUT), "real numbers"),
-    ((([[1.0], [1.0, 2.0]], [1.0, 1.0]), OUT), "real numbers"),
+    ((([["a", "b"]], [1.0]), OUT), "not text such as 'a'"),
+    ((([[1.0], [1.0, 2.0]], [1.0, 1.0]), OUT), "rows of different lengths"),
     (((np.ones((2, 3)),), OUT), "pair"),
 ]
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import real_array
 from convexnn.threats import Box
 from convexnn.values import ByValue
 
@@ -22,10 +23,7 @@ Array = NDArray[np.float64]
 
 
 def _vector(values: ArrayLike, name: str, ndim: int = 1) -> Array:
-    try:
-        array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{name} cannot be read as an array of floats: {error}") from error
+    array = real_array(values, name).copy()
     if array.ndim != ndim or not array.size or not np.isfinite(array).all():
         raise InvalidInputError(f"{name} must be a finite array with {ndim} dimension(s), got shape {array.shape}.")
     array.flags.writeable = False
@@ -162,7 +160,7 @@ class Invariant(Constraint):
     matrices: Array
 
     def __init__(self, matrices: ArrayLike) -> None:
-        given = np.array(matrices, dtype=np.float64)
+        given = real_array(matrices, "matrices")
         stack = _vector(given[None] if given.ndim == 2 else given, "matrices", 3)
         signed = np.isin(stack, (-1.0, 0.0, 1.0)).all() and stack.shape[1] == stack.shape[2]
         if not signed or (np.abs(stack).sum(axis=1) != 1).any() or (np.abs(stack).sum(axis=2) != 1).any():

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import real_array
 from convexnn.threats import Box, L2Ball, LInfBall
 from convexnn.values import ByValue
 
@@ -20,10 +21,7 @@ BALL, BOX = "ball", "box"
 
 def read_only(values: ArrayLike, label: str) -> Array:
     """A copy of finite floats that nobody can change; ``label`` names them in errors."""
-    try:
-        array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{label} cannot be read as an array of floats: {error}") from error
+    array = real_array(values, label).copy()
     if not np.isfinite(array).all():
         raise InvalidInputError(f"{label} holds NaN or infinite values.")
     array.flags.writeable = False
