@@ -30,7 +30,9 @@ print(f"classes {model.classes_}, right on {model.score(X, y):.1%} of the sample
 print(model.region_certificate_)
 
 # %%
-# The boundary stays outside of the ellipse. The certificate is about all of its points.
+# The second line reads: at every point of the region the score is at most this negative number, by bounds for paired
+# units, computed in float64 with all rounding covered. It is close to zero by design, since ``B(g)`` is subtracted
+# exactly. The boundary stays outside of the ellipse.
 display = DecisionBoundaryDisplay.from_estimator(model, X, y)
 around = np.linspace(0, 2 * np.pi, 200)
 surface = region.image(np.column_stack([np.cos(around), np.sin(around)]))
@@ -60,8 +62,8 @@ print(safe.region_certificate_)
 _ = RegionScoreDisplay.from_estimator(safe, X_test[:300])
 
 # %%
-# During training the largest value on the ball lies between the best attack and the bound; where these meet, the
-# proof costs no accuracy.
+# During training the largest value of g on the ball lies between the best attack and the bound ``B(g)``, which is taken
+# away from g; where these meet, the proof costs no accuracy.
 _ = RegionTrainingDisplay.from_estimator(safe)
 
 # %%

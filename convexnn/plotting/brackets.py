@@ -147,6 +147,6 @@ class LipschitzDisplay:
         self.ax_.set_yticks(range(len(self.lower)), list(self.lower))
         self.ax_.set_ylim(len(self.lower) - 0.5, -0.5)
         self.ax_.grid(axis="x", color=GRAY, alpha=0.2, linewidth=0.6)
-        self.ax_.set_xlabel(f"Lipschitz constant ({NORMS.get(self.norm, 'ℓ₂')})")
+        self.ax_.set_xlabel(f"Lipschitz constant, output per input ({NORMS.get(self.norm, 'ℓ₂')})")
         self.ax_.set_ylabel("network")
         quiet(self.ax_)

@@ -206,7 +206,7 @@ class RegionTrainingDisplay:
         if self.panel == "bound" and spans_decades(np.concatenate([upper, lower])):
             self.ax_.set_yscale("log")
         self.ax_.set_xlabel("step")
-        self.ax_.set_ylabel("largest value on the region" if self.panel == "bound" else "accepted share")
+        self.ax_.set_ylabel("largest value of g on the region" if self.panel == "bound" else "accepted share")
         self.ax_.legend(frameon=False, fontsize="small")
         quiet(self.ax_)
         return self
