@@ -9,7 +9,17 @@ from itertools import product
 import numpy as np
 import pytest
 
-from convexnn.constraints import Convex, Even, FixedValue, Monotone, UpperBound, guarantees, monotone_constraints
+from convexnn.constraints import (
+    Convex,
+    Even,
+    FixedValue,
+    Monotone,
+    SlopeBounds,
+    UpperBound,
+    guarantees,
+    monotone_constraints,
+    vertices,
+)
 from convexnn.constraints.caps import CapDual, CapProgram
 from convexnn.constraints.evidence import ShapeDual, lower_bound
 from convexnn.constraints.layout import layout_of
@@ -19,7 +29,7 @@ from convexnn.constraints.rows import anchor_rows, joined, necessary_rows, worst
 from convexnn.constraints.shape import resolve, shape_of
 from convexnn.constraints.slopes import Search, all_patterns_slope, smallest_slope
 from convexnn.constraints.vertices import Arrangement
-from convexnn.exceptions import InvalidInputError, UnsupportedModelError
+from convexnn.exceptions import CertificateError, InvalidInputError, UnsupportedModelError
 from convexnn.network import Network
 from convexnn.patterns import sample_gates
 from convexnn.threats import Box
@@ -114,6 +124,21 @@ def test_guarantees_of_a_given_network() -> None:
     assert value.bound == 0.0
     with pytest.raises(UnsupportedModelError):
         guarantees(Network.shallow([[1.0]], [0.0], [1.0], activation="tanh"), Convex())
+
+
+def test_a_check_takes_as_much_effort_as_the_guarantee(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vertices, "MAX_WORK", 0)  # as in many inputs: only the search is left
+    net, wanted = network(7, 2, 1), SlopeBounds(0, low=5.0)
+    found = [guarantees(net, wanted, max_nodes=n)[0] for n in (1, 4, 400)]
+    assert found[0].bound < found[1].bound < found[2].bound
+    for item, effort in zip(found, (1, 4, 400), strict=True):
+        assert item.max_nodes == effort
+        assert item.check(net) == item.bound
+        assert item.check(net, max_nodes=5000) >= item.bound
+        with pytest.raises(CertificateError, match="not the claimed"):
+            replace(item, max_nodes=0).check(net)
+    with pytest.raises(CertificateError, match="not the claimed"):
+        found[2].check(net, max_nodes=4)
 
 
 def programs() -> list[tuple[object, Demands]]:

@@ -15,7 +15,7 @@ from convexnn.certificate import Certificate
 from convexnn.certificates.region import certified_regions, region_bound
 from convexnn.constraints.pieces import Pieces, pieces_of
 from convexnn.constraints.shape import resolve
-from convexnn.constraints.slopes import Search, smallest_slope
+from convexnn.constraints.slopes import MAX_NODES, Search, smallest_slope
 from convexnn.constraints.values import (
     Concave,
     Constraint,
@@ -69,6 +69,8 @@ class Guarantee(ByValue):
         Of the network.
     certificate : Certificate or None
         Of a bound over a region.
+    max_nodes : int
+        Effort of the search that proved a slope; the check allows as much.
     """
 
     constraint: Constraint
@@ -80,6 +82,7 @@ class Guarantee(ByValue):
     method: str
     fingerprint: str = field(repr=False)
     certificate: Certificate | None = field(default=None, repr=False)
+    max_nodes: int = field(default=MAX_NODES, repr=False)
 
     @property
     def holds(self) -> bool:
@@ -91,8 +94,14 @@ class Guarantee(ByValue):
         """All but the bound that the constraint alone decides: claim, quantity, relation, required."""
         return self.claim, self.quantity, self.relation, self.required
 
-    def check(self, network: Network) -> float:
+    def check(self, network: Network, *, max_nodes: int | None = None) -> float:
         """Recompute the bound from the weights of a network (and the multipliers of a region's certificate).
+
+        Parameters
+        ----------
+        network : Network
+        max_nodes : int, optional
+            Effort for slopes; by default as much as the guarantee took. Less may refuse a true guarantee.
 
         Returns
         -------
@@ -111,7 +120,8 @@ class Guarantee(ByValue):
             bound = self._region_bound(network)
             found = [replace(_about_region(network, self.constraint, self.certificate), bound=bound)]
         else:
-            found = list(guarantees(network, self.constraint))
+            effort = self.max_nodes if max_nodes is None else max_nodes
+            found = list(guarantees(network, self.constraint, max_nodes=effort))
         values = [item.bound for item in found if item.statement == self.statement]
         if not values:
             raise CertificateError("The guarantee states something else than its constraint asks for.")
@@ -172,7 +182,7 @@ class Guarantees(Sequence[Guarantee]):
 
 
 def guarantees(
-    model: Any, constraints: Any, *, feature_names: Sequence[str] | None = None, max_nodes: int = 5000
+    model: Any, constraints: Any, *, feature_names: Sequence[str] | None = None, max_nodes: int = MAX_NODES
 ) -> Guarantees:
     """Prove what can be proved of the constraints for a given shallow ReLU network with one output.
 
@@ -188,7 +198,8 @@ def guarantees(
     constraints : Constraint or sequence of them
     feature_names : sequence of str or None
     max_nodes : int, default 5000
-        Effort for slopes of networks with many inputs; less effort never gives a wrong bound.
+        Effort for slopes of networks with many inputs; less effort never gives a wrong bound. A guarantee carries it,
+        and its check takes as much.
 
     Returns
     -------
@@ -214,7 +225,7 @@ def _of(network: Network, pieces: Pieces, item: Constraint, max_nodes: int) -> I
 
 def proved_slope(
     pieces: Pieces, direction: Array, domain: Box | None, *, target: float = math.inf, keep: int = 1,
-    max_nodes: int = 5000,
+    max_nodes: int = MAX_NODES,
 ) -> tuple[Fraction, NDArray[np.bool_], str]:  # fmt: skip
     """Proved smallest slope, the active kinks of the pieces that have it, and how it was found.
 
@@ -253,7 +264,7 @@ def _slopes(network: Network, pieces: Pieces, item: Monotone | SlopeBounds, max_
         quantity = f"{'smallest' if sign > 0 else 'largest'} slope in feature {bounds.feature}"
         yield Guarantee(
             item, claim, quantity, sign * fraction_down(proved) + 0.0, relation, sign * low + 0.0, how,
-            network.fingerprint(),
+            network.fingerprint(), max_nodes=max_nodes,
         )  # fmt: skip
 
 
