@@ -63,7 +63,7 @@ def setup(app):
 class ReadingOrder:
     """The tutorials as examples/README.rst lists them, then the other examples by name."""
 
-    def __init__(self, src_dir):
+    def __init__(self, _):
         text = (ROOT / "examples" / "README.rst").read_text(encoding="utf-8")
         self.listed = [f"plot_{name}.py" for name in re.findall(r"sphx_glr_auto_examples_plot_(\w+)\.py", text)]
 
