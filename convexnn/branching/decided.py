@@ -142,8 +142,8 @@ def _over_ball(query: Query, piece: Piece, largest: float) -> tuple[Array, Array
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-10
     cones = [clarabel.NonnegativeConeT(count), clarabel.SecondOrderConeT(k + 1)]
     cost = np.append(-(piece.g @ scaled), largest)
-    nothing = sparse.csc_matrix((k + 1, k + 1))
-    A = sparse.csc_matrix(np.vstack(blocks))
+    nothing = sparse.csc_array((k + 1, k + 1))
+    A = sparse.csc_array(np.vstack(blocks))
     solver = clarabel.DefaultSolver(nothing, cost, A, np.concatenate(sides), cones, settings)
     found = solver.solve()
     multipliers, xi = np.array(found.z[:n]), np.array(found.x[:-1])

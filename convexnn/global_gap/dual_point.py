@@ -66,7 +66,7 @@ class Cuts(ByValue):
         e = np.arange(len(self.t))
         values = np.concatenate([-np.ones(len(e)), self.t, np.ones(len(e))])
         index = np.concatenate([self.i, self.j, n + e])
-        return sparse.csr_matrix((values, (index, np.tile(e, 3))), shape=(n + len(e), len(e)))
+        return sparse.csr_array((values, (index, np.tile(e, 3))), shape=(n + len(e), len(e)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +200,7 @@ class _Ball:
             whole = whole + coefficients @ self.pairs
         up = self.be - whole - cp.multiply(size, high)
         down = self.be + cp.multiply(size, low)
-        squares = sparse.csr_matrix(np.einsum("ij,ik->jki", Y, Y).reshape(d * d, N))
+        squares = sparse.csr_array(np.einsum("ij,ik->jki", Y, Y).reshape(d * d, N))
         K = rho * np.eye(d) - cp.reshape(squares @ self.al, (d, d), order="C")
         g = cp.reshape(Y.T @ self.be, (d, 1), order="C")
         corner = cp.reshape(limit - cp.sum(de) - rho, (1, 1), order="C")

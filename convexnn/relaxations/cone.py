@@ -41,13 +41,13 @@ class TriangleCone:
         self.solver: Any = None
         self.rows, self.sides = self._rows()
 
-    def _in_xi(self, rows: sparse.csr_matrix, sides: Array) -> tuple[sparse.csr_matrix, Array]:
+    def _in_xi(self, rows: sparse.csr_array, sides: Array) -> tuple[sparse.csr_array, Array]:
         """Rows over (x, rest) as rows over (xi, rest); the centre goes to the right side."""
         d, inputs = len(self.Q), self.model.query.inputs
-        first = sparse.csr_matrix(rows[:, :d] @ self.Q)
-        return sparse.csr_matrix(sparse.hstack([first, rows[:, d:]])), sides - rows[:, :d] @ inputs.centre
+        first = sparse.csr_array(rows[:, :d] @ self.Q)
+        return sparse.csr_array(sparse.hstack([first, rows[:, d:]])), sides - rows[:, :d] @ inputs.centre
 
-    def _rows(self) -> tuple[sparse.csc_matrix, Array]:
+    def _rows(self) -> tuple[sparse.csc_array, Array]:
         """``A v + slack = b``: equations, inequalities, the ball."""
         model, inputs = self.model, self.model.query.inputs
         equations = self._in_xi(model.equations, model.right_sides)
@@ -55,15 +55,15 @@ class TriangleCone:
         low, high = model.column_bounds
         low, high = low.copy(), high.copy()
         low[: len(self.Q)], high[: len(self.Q)] = inputs.lower, inputs.upper
-        unit = sparse.eye(model.n_columns, format="csr")
+        unit = sparse.eye_array(model.n_columns, format="csr")
         parts = [(-model.floors, np.zeros(model.floors.shape[0])), (chords, tops)]
         parts += [(unit[np.isfinite(high)], high[np.isfinite(high)]), (-unit[np.isfinite(low)], -low[np.isfinite(low)])]
-        both = [self._in_xi(sparse.csr_matrix(rows), sides) for rows, sides in parts]
+        both = [self._in_xi(sparse.csr_array(rows), sides) for rows, sides in parts]
         k, n = self.Q.shape[1], both[0][0].shape[1]
-        ball = sparse.csr_matrix(sparse.vstack([sparse.csr_matrix((1, n)), -sparse.eye(k, n)]))
+        ball = sparse.csr_array(sparse.vstack([sparse.csr_array((1, n)), -sparse.eye_array(k, n)]))
         self.counts = (len(equations[1]), sum(len(sides) for _, sides in both), k + 1)
         blocks = [equations, *both, (ball, np.concatenate([[1.0], np.zeros(k)]))]
-        A = sparse.csc_matrix(sparse.vstack([rows for rows, _ in blocks]))
+        A = sparse.csc_array(sparse.vstack([rows for rows, _ in blocks]))
         return A, np.concatenate([sides for _, sides in blocks])
 
     def _cost(self, row: int) -> Array:
@@ -82,7 +82,7 @@ class TriangleCone:
         zero, positive, ball = self.counts
         cones = [clarabel.ZeroConeT(zero), clarabel.NonnegativeConeT(positive), clarabel.SecondOrderConeT(ball)]
         n = len(cost)
-        return clarabel.DefaultSolver(sparse.csc_matrix((n, n)), cost, self.rows, self.sides, cones, settings)
+        return clarabel.DefaultSolver(sparse.csc_array((n, n)), cost, self.rows, self.sides, cones, settings)
 
     def __call__(self, row: int) -> tuple[Array | None, Array | None, str, int]:
         """Multipliers of the equations, the input at the optimum, status, iterations of a row."""

@@ -16,7 +16,7 @@ Ends = tuple[Array, Array]
 
 
 def highs_model(
-    rows: sparse.csr_matrix, row_ends: Ends, column_ends: Ends, costs: Array, integers: NDArray[np.intp] | None = None
+    rows: sparse.csr_array, row_ends: Ends, column_ends: Ends, costs: Array, integers: NDArray[np.intp] | None = None
 ) -> Any:
     """The model ``min costs'v`` with ``row_low <= rows v <= row_high`` and bounds on v, some of them integers."""
     import highspy

@@ -95,7 +95,7 @@ class _Simplex:
         self.model, self.effort = model, effort
         chords, tops = model.chords
         n_floors = model.floors.shape[0]
-        rows = sparse.csr_matrix(sparse.vstack([model.equations, model.floors, chords]))
+        rows = sparse.csr_array(sparse.vstack([model.equations, model.floors, chords]))
         low = np.concatenate([model.right_sides, np.zeros(n_floors), np.full(n_floors, -np.inf)])
         high = np.concatenate([model.right_sides, np.full(n_floors, np.inf), tops])
         self.costs = -model.objectives[0]

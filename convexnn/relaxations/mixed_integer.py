@@ -115,11 +115,15 @@ class _Program:
         self.model, self.effort = model, effort
         low, high = model.column_bounds
         m, n = model.floors.shape[0], model.n_columns
-        both = sparse.csr_matrix(sparse.vstack([model.equations, model.floors]))
+        both = sparse.csr_array(sparse.vstack([model.equations, model.floors]))
         bottom, top = model.ranges
-        z = sparse.csr_matrix((np.ones(m), (np.arange(m), np.concatenate(model.post_columns))), shape=(m, n))
-        blocks: list[list[Any]] = [[both, None], [z, -sparse.diags(top)], [model.floors, -sparse.diags(bottom)]]
-        rows = sparse.csr_matrix(sparse.bmat(blocks))
+        z = sparse.csr_array((np.ones(m), (np.arange(m), np.concatenate(model.post_columns))), shape=(m, n))
+        blocks: list[list[Any]] = [
+            [both, None],
+            [z, -sparse.diags_array(top)],
+            [model.floors, -sparse.diags_array(bottom)],
+        ]
+        rows = sparse.csr_array(sparse.block_array(blocks))
         b, zero, free = model.right_sides, np.zeros(m), np.full(m, np.inf)
         ends = np.concatenate([b, zero, -free, -free]), np.concatenate([b, free, zero, -bottom])
         columns = np.concatenate([low, np.zeros(m)]), np.concatenate([high, np.ones(m)])

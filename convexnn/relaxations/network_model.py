@@ -69,25 +69,25 @@ class NetworkModel:
         """Number of variables."""
         return int(self.post_columns[-1][-1] + 1 if len(self.post_columns[-1]) else self.pre_columns[-1][-1] + 1)
 
-    def _hidden(self, layer: int) -> sparse.csr_matrix:
+    def _hidden(self, layer: int) -> sparse.csr_array:
         """``h`` of a layer as rows over the variables."""
         units, own = len(self.bounds.lower[layer]), self.unstable[layer]
         weights = np.where(self.bounds.lower[layer] >= 0, 1.0, self.leak)
         rows = np.concatenate([np.arange(units), own])
         columns = np.concatenate([self.pre_columns[layer], self.post_columns[layer]])
         values = np.concatenate([weights, np.full(len(own), 1.0 - self.leak)])
-        return sparse.csr_matrix((values, (rows, columns)), shape=(units, self.n_columns))
+        return sparse.csr_array((values, (rows, columns)), shape=(units, self.n_columns))
 
     @cached_property
-    def equations(self) -> sparse.csr_matrix:
+    def equations(self) -> sparse.csr_array:
         """Rows ``W h - s``, layer after layer; they equal ``-b``."""
         d = self.query.network.n_inputs
-        previous, blocks = sparse.eye(d, self.n_columns, format="csr"), []
+        previous, blocks = sparse.eye_array(d, self.n_columns, format="csr"), []
         for layer, (W, _) in enumerate(self.query.network.layers[:-1]):
             own = _selection(self.pre_columns[layer], self.n_columns)
-            blocks.append(sparse.csr_matrix(W) @ previous - own)
+            blocks.append(sparse.csr_array(W) @ previous - own)
             previous = self._hidden(layer)
-        return sparse.csr_matrix(sparse.vstack(blocks))
+        return sparse.csr_array(sparse.vstack(blocks))
 
     @cached_property
     def right_sides(self) -> Array:
@@ -95,16 +95,18 @@ class NetworkModel:
         return -np.concatenate([b for _, b in self.query.network.layers[:-1]])
 
     @cached_property
-    def floors(self) -> sparse.csr_matrix:
+    def floors(self) -> sparse.csr_array:
         """Rows ``z - s >= 0`` of the unstable units."""
         return _selection(self._z, self.n_columns) - _selection(self._s, self.n_columns)
 
     @cached_property
-    def chords(self) -> tuple[sparse.csr_matrix, Array]:
+    def chords(self) -> tuple[sparse.csr_array, Array]:
         """Rows ``z - t s`` of the unstable units and their upper bounds ``-t l``, ``t = u / (u - l)``."""
         low, high = self.ranges
         t = high / (high - low)
-        return _selection(self._z, self.n_columns) - sparse.diags(t) @ _selection(self._s, self.n_columns), -t * low
+        return _selection(self._z, self.n_columns) - sparse.diags_array(t) @ _selection(
+            self._s, self.n_columns
+        ), -t * low
 
     @cached_property
     def ranges(self) -> tuple[Array, Array]:
@@ -144,7 +146,7 @@ class NetworkModel:
         yield from np.split(multipliers, np.cumsum([len(low) for low in self.bounds.lower])[:-1])
 
 
-def _selection(columns: Index, n: int) -> sparse.csr_matrix:
+def _selection(columns: Index, n: int) -> sparse.csr_array:
     """Rows that pick columns."""
     m = len(columns)
-    return sparse.csr_matrix((np.ones(m), (np.arange(m), columns)), shape=(m, n))
+    return sparse.csr_array((np.ones(m), (np.arange(m), columns)), shape=(m, n))
