@@ -83,7 +83,7 @@ test-oldest:  ## The quick suite with the oldest supported versions, in an envir
 dist-test: $(DEV)  ## Build sdist and wheel, install the wheel elsewhere, look inside, run the demo and some tests
 	$(BIN)/python .ci/dist_test.py $(DIST_OPTIONS)
 
-bench: $(RUN)  ## Every benchmark: bench_output/bench.json and one table (hours, goes on where it stopped; QUICK=1: some minutes)
+bench: $(RUN)  ## Every benchmark: bench_output/bench.json and one table (1.5 CPU hours, goes on where it stopped; QUICK=1: minutes)
 	$(BIN)/python examples/benchmarks/bench.py $(if $(QUICK),--quick) $(BENCH_OPTIONS)
 
 clean:  ## Remove what the commands wrote; the environment stays

@@ -9,7 +9,7 @@ files are written after each benchmark: the next call in the same mode goes on w
 anew once all are done. With ``--only`` the named ones are measured again and the figures of the others stay, if they
 were measured in the same mode with the same versions.
 
-    python examples/benchmarks/bench.py                  # everything: hours; interrupt and call again as you like
+    python examples/benchmarks/bench.py                  # everything: 1.5 CPU hours; interrupt as you like
     python examples/benchmarks/bench.py --quick          # small cases: some minutes
     python examples/benchmarks/bench.py --quick --write docs/results/benchmarks.md
 """
@@ -53,6 +53,9 @@ SCRIPTS: dict[str, tuple[list[str], list[str]]] = {
     "region_bounds": (["--alone"], []),
     "training": (["--quick", "--output", "TABLE.d", "--only", "diabetes joint"], ["--output", "TABLE.d"]),
 }
+#: CPU minutes of the full runs: measured for large_training and lipsdp, estimated from the pages of results for the others.
+FULL_MINUTES = {"certification": 15, "certifier_soundness": 12, "costs": 2, "large_training": 1.2, "lipsdp": 0.6}
+FULL_MINUTES |= {"polynomial": 5, "region_bounds": 3, "training": 40}
 
 
 @dataclass
@@ -187,7 +190,8 @@ def page(results: list[Result], quick: bool) -> str:
     absent = sorted(set(SCRIPTS) - {result.name for result in results})
     left = f"Not measured yet: {', '.join(absent)}.\n" if absent else ""
     body = "\n".join(line for result in results for line in lines(result))
-    return f"""# All benchmarks in one table
+    title = "All benchmarks in one table" if quick else "Benchmarks in full"
+    return f"""# {title}
 
 Written by `{command}`, {mode}. Load average after each benchmark {min(loads)} to {max(loads)} on {os.cpu_count()} cores
 (other jobs ran), one thread each: CPU seconds are comparable within a benchmark, wall seconds are not. Measured with
@@ -235,6 +239,8 @@ def main(arguments: list[str] | None = None) -> int:
     for result in results:
         print(f"{result.name}: {result.status} in an earlier call", flush=True)
     for name in names:
+        if not given.quick and name in FULL_MINUTES:
+            print(f"{name}: about {FULL_MINUTES[name]:g} CPU minutes", flush=True)
         found = run(name, SCRIPTS[name][not given.quick], QUICK_SECONDS if given.quick else FULL_SECONDS)
         rows = sum(len(table["rows"]) for table in found.tables)
         print(f"{name}: {found.status}, {rows} rows, {found.cpu_seconds:.0f} CPU s", flush=True)
