@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -199,10 +199,37 @@ def require_memory(problem: cvxpy.Problem, solver: str, instead: str) -> None:
     ------
     SolverError
     """
-    need, free = estimated_memory(problem, solver), available_memory()
+    need = estimated_memory(problem, solver)
+    if need > available_memory():
+        _require(need, max(map(len, _matrix_patterns(problem)), default=0), solver, instead)
+
+
+def require_room(entries: float, orders: Sequence[int], solver: str, instead: str) -> None:
+    """Raise before a program that is stated without cvxpy is handed to a solver that this machine could not hold.
+
+    Parameters
+    ----------
+    entries : float
+        Nonzeros of the constraint matrix.
+    orders : sequence of int
+        Of dense matrix inequalities.
+    solver, instead : str
+        As in :func:`require_memory`.
+
+    Raises
+    ------
+    SolverError
+    """
+    squares = 0.0 if solver.lower() == "scs" else PER_SQUARED_ENTRY
+    need = PER_NONZERO * entries
+    need += sum(PER_NONZERO * _triangle(order) + squares * _triangle(order) ** 2 for order in orders)
+    _require(need, max(orders, default=0), solver, instead)
+
+
+def _require(need: float, largest: int, solver: str, instead: str) -> None:
+    free = available_memory()
     if need <= free:
         return
-    largest = max(map(len, _matrix_patterns(problem)), default=0)
     why = f" (matrix inequalities up to order {largest})" if largest else ""
     raise SolverError(
         f"This program would take about {need / GIB:.2g} GiB in {solver.lower()}{why}; {free / GIB:.2g} GiB are free. "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.constraints.cones import FEWER, NONNEGATIVE, PSD, Block, Effort, minimized, triangle
 from convexnn.constraints.shape import Cap
 from convexnn.regions.region import BALL
 
@@ -108,15 +109,37 @@ class CapProgram:
 
     def best_tau(self, U: Array, linear: Array, constant: float) -> CapProgram:
         """The same cap with the slopes that bound given units best (one semidefinite program)."""
-        import cvxpy as cp
+        frame, adds = self.frame, np.flatnonzero(self.adds)
+        rest, r, m = np.flatnonzero(~self.adds), frame.shape[1] - 1, len(adds)
+        moved = self.cap.sign * (U @ frame)
+        h = self.cap.sign * (np.append(linear, constant) @ frame) + 0.5 * moved[adds].sum(axis=0)
+        rho = np.ones((r, 1)) if self.cap.region.kind == BALL else np.eye(r)
+        n_tau, n_rho, order = len(rest), rho.shape[1], r + 1 + m
+        rows, columns, factors = triangle(order)
+        line = np.flatnonzero(columns == r)  # (0, r), ..., (r, r)
+        diagonal = np.flatnonzero(rows == columns)
+        shares = np.append(np.full(r, -0.5), -1.0)
+        constants, A = np.zeros(len(rows)), np.zeros((len(rows), n_tau + 1 + m + n_rho))  # tau, value, kappa, rho
+        constants[line] = shares * h
+        if m:
+            constants[(columns > r) & (rows <= r)] = 0.5 * moved[adds].ravel()
+        A[line, :n_tau] = shares[:, None] * moved[rest].T
+        A[line[-1], n_tau:] = np.concatenate([[1.0], np.full(m, -0.25), -np.ones(n_rho)])
+        A[diagonal[r + 1 :], n_tau + 1 + np.arange(m)] = 1.0
+        A[diagonal[:r], n_tau + 1 + m :] = rho
+        size, bounded = A.shape[1], np.delete(np.eye(A.shape[1]), n_tau, axis=0)
+        blocks = [
+            Block("cap", PSD, factors[:, None] * A, factors * constants, order),
+            Block("positive", NONNEGATIVE, bounded, np.zeros(size - 1)),
+            Block("at most one", NONNEGATIVE, -np.eye(n_tau, size), np.ones(n_tau)),
+        ]
+        found = minimized(np.zeros(size), np.eye(size)[n_tau], blocks, Effort(), FEWER)
+        return self if found is None else CapProgram(self.cap, self.signs, np.clip(self._spread(found.z), 0.0, 1.0))
 
-        tau, value = cp.Variable(len(self.signs)), cp.Variable()
-        conditions = self._inequality(U, linear, constant, value, tau, "cap")
-        problem = cp.Problem(cp.Minimize(self.cap.sign * value), [*conditions, tau >= 0, tau <= 1])
-        problem.solve(solver="CLARABEL")
-        if tau.value is None:
-            return self
-        return CapProgram(self.cap, self.signs, np.clip(tau.value, 0.0, 1.0))
+    def _spread(self, z: Array) -> Array:
+        tau = self.tau.copy()
+        tau[~self.adds] = z[: int((~self.adds).sum())]
+        return tau
 
     def halfspace(self, dual: CapDual, n_units: int) -> Halfspace | None:
         """What a multiplier says about every feasible point: moments of the region, made admissible first.

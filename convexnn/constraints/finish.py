@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.certificate import Certificate
 from convexnn.certificates.region import region_bound
 from convexnn.constraints.guarantees import proved_slope
 from convexnn.constraints.layout import Layout, Point
 from convexnn.constraints.pieces import pieces_of
 from convexnn.constraints.repair import slope_unit, snapped
 from convexnn.constraints.shape import Cap, SlopeDemand
+from convexnn.exceptions import CertificateError
 from convexnn.network import Network
 from convexnn.regions.region import BALL
 
 Array = NDArray[np.float64]
+Proofs = dict[int, Certificate]  # by the number of the cap
 
 
 def finished(layout: Layout, point: Point, max_nodes: int) -> Network | None:
@@ -29,10 +33,11 @@ def finished(layout: Layout, point: Point, max_nodes: int) -> Network | None:
 
     Implements: docs/theory/shape_constraints.md, Lemma 3.
     """
-    point = snapped(layout, _centred(layout, point))
+    point, proofs = _centred(layout, point)
+    point = snapped(layout, point)
     goal: tuple[Array, float] | None = None
     for factor in (1.0, 2.0, 4.0):
-        lacks = _lacks(layout, point, max_nodes)
+        lacks = _lacks(layout, point, max_nodes, proofs)
         if not lacks:
             return exact_constant(layout, layout.decode(point))
         goal = goal or affine_goal(layout)
@@ -57,35 +62,59 @@ def exact_constant(layout: Layout, network: Network) -> Network:
     return Network((hidden, (V, np.array([float(Fraction(float(c[0])) + missing)]))), network.activation)
 
 
-def _centred(layout: Layout, point: Point) -> Point:
-    """The best constant, where nothing fixes it; caps are kept by moving it, when that is all that is wrong."""
+def _centred(layout: Layout, point: Point) -> tuple[Point, Proofs]:
+    """The best constant, where nothing fixes it; caps are kept by moving it, when that is all that is wrong.
+
+    What proves the caps before the move comes with it: the same multipliers serve after it.
+    """
     shape = layout.shape
     if shape.is_odd or shape.values:
-        return point
+        return point, {}
     if not shape.caps:
         s = layout.structure
         rest = layout.predictions(replace(point, constant=0.0))
         if s.is_squared:
-            return replace(point, constant=float(s.weight @ (s.y - rest)))
+            return replace(point, constant=float(s.weight @ (s.y - rest))), {}
         shift = s.sample_loss.best_constant(rest + point.constant, s.y, s.weight)
-        return replace(point, constant=point.constant + float(shift))
+        return replace(point, constant=point.constant + float(shift)), {}
     network = layout.decode(point)
-    excess = {sign: max((cap_excess(network, cap) for cap in shape.caps if cap.sign == sign), default=-math.inf)
-              for sign in (1.0, -1.0)}  # fmt: skip
-    up, down = excess[1.0], excess[-1.0]
+    proofs = {k: region_bound(_signed(network, cap), cap.region) for k, cap in enumerate(shape.caps)}
+    up, down = (_largest_excess(shape.caps, proofs, sign) for sign in (1.0, -1.0))
     shift = -up if up > 0 else down if down > 0 else 0.0
     if up > 0 and down > 0 or (shift and max(up + shift, down - shift) > 1e-9 * (1 + abs(shift))):
-        return point  # both sides are short of room: mix instead
-    slack = 1e-13 * (abs(shift) + abs(point.constant)) * float(np.sign(shift))
-    return replace(point, constant=point.constant + shift + slack)
+        return point, proofs  # both sides are short of room: mix instead
+    slack = 1e-12 * (abs(shift) + abs(point.constant) + max(abs(proof.bound) for proof in proofs.values()))
+    return replace(point, constant=point.constant + shift + slack * float(np.sign(shift))), proofs
 
 
-def cap_excess(network: Network, cap: Cap) -> float:
-    """Proved ``max sign f - sign value`` over the region of a cap; at most zero where it is kept."""
-    return region_bound(network if cap.sign > 0 else -network, cap.region).bound - cap.sign * cap.value
+def _signed(network: Network, cap: Cap) -> Network:
+    return network if cap.sign > 0 else -network
 
 
-def _lacks(layout: Layout, point: Point, max_nodes: int) -> list[tuple[SlopeDemand | Cap, float]]:
+def _largest_excess(caps: Sequence[Cap], proofs: Proofs, sign: float) -> float:
+    found = (proofs[k].bound - cap.sign * cap.value for k, cap in enumerate(caps) if cap.sign == sign)
+    return max(found, default=-math.inf)
+
+
+def cap_excess(network: Network, cap: Cap, known: Certificate | None = None) -> float:
+    """Proved ``max sign f - sign value`` over the region of a cap; at most zero where it is kept.
+
+    The multipliers of a certificate about a network that differs by a constant are tried first: that takes a
+    millisecond, and a bound that any multipliers give is proved.
+    """
+    asked, level = _signed(network, cap), cap.sign * cap.value
+    if known is not None:
+        moved = replace(known, bound=math.inf, lower=math.nan, fingerprint=asked.fingerprint())
+        try:
+            excess = moved.check(asked) - level
+        except CertificateError:  # other units: the multipliers do not fit
+            excess = math.inf
+        if excess <= 0:
+            return excess
+    return region_bound(asked, cap.region).bound - level
+
+
+def _lacks(layout: Layout, point: Point, max_nodes: int, proofs: Proofs) -> list[tuple[SlopeDemand | Cap, float]]:
     """Demands that a point does not keep, and by how much."""
     network = layout.decode(point)
     pieces = pieces_of(network)
@@ -94,7 +123,7 @@ def _lacks(layout: Layout, point: Point, max_nodes: int) -> list[tuple[SlopeDema
         bound, _, _ = proved_slope(pieces, demand.direction, demand.domain, target=demand.low, max_nodes=max_nodes)
         if bound < demand.low:
             found.append((demand, max(demand.low - float(bound), 1e-300)))
-    excesses = [(cap, cap_excess(network, cap)) for cap in layout.shape.caps]
+    excesses = [(cap, cap_excess(network, cap, proofs.get(k))) for k, cap in enumerate(layout.shape.caps)]
     return found + [(cap, excess) for cap, excess in excesses if not excess <= 0]
 
 

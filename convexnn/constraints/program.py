@@ -1,4 +1,4 @@
-"""The convex program of a constrained network on fixed cells, as the theory states it, by cvxpy; its evidence is ours.
+"""The convex program of a constrained network on fixed cells, as the theory states it; its evidence is ours.
 
 ::
 
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from convexnn.conic.run import OPTIONS, accuracy_of, require_usable, run_problem
 from convexnn.constraints.caps import CapDual, CapProgram
+from convexnn.constraints.cones import FEWER, Effort
+from convexnn.constraints.direct import solve_direct
 from convexnn.constraints.evidence import ShapeDual, lower_bound
 from convexnn.constraints.layout import Layout, Point
 from convexnn.constraints.rows import PieceRows, WorstRows
@@ -90,8 +92,26 @@ def solve_shape(
     """
     require_usable(solver)
     began = time.perf_counter()
+    accuracy = accuracy_of(tol, layout.base.scale)
+    if solver == "clarabel" and layout.structure.is_squared:
+        found = solve_direct(layout, demands, Effort(accuracy, 200, time_limit))
+    else:
+        found = solve_stated(layout, demands, solver, OPTIONS[solver](accuracy, 200, time_limit))
+    if found is None:
+        return None
+    point, dual = found
+    objective = layout.objective(point)
+    bound = lower_bound(layout, demands, dual)
+    gap = relative_gap(objective, bound, layout.base.scale)
+    return Solved(demands.name, point, objective, bound, gap, time.perf_counter() - began)
+
+
+def solve_stated(
+    layout: Layout, demands: Demands, solver: str, options: dict[str, Any]
+) -> tuple[Point, ShapeDual] | None:
+    """Point and multipliers of the program as :func:`stated`, by cvxpy; None when the solver finds it empty."""
     problem, variables = stated(layout, demands)
-    run_problem(problem, solver, OPTIONS[solver](accuracy_of(tol, layout.base.scale), 200, time_limit), 0)
+    run_problem(problem, solver, options, 0, FEWER)
     if str(problem.status).startswith("infeasible"):
         return None
     if problem.status not in ENDINGS or any(value.value is None for value in problem.variables()):
@@ -99,10 +119,7 @@ def solve_shape(
     a = np.zeros(layout.shape.n_inputs) if variables["a"] is None else layout.shape.projector @ variables["a"].value
     c = 0.0 if variables["c"] is None else float(variables["c"].value)
     point = Point(np.asarray(variables["U"].value), a, c)
-    objective = layout.objective(point)
-    bound = lower_bound(layout, demands, _read_dual(layout, demands, point, problem))
-    gap = relative_gap(objective, bound, layout.base.scale)
-    return Solved(demands.name, point, objective, bound, gap, time.perf_counter() - began)
+    return point, _read_dual(layout, demands, point, problem)
 
 
 def stated(layout: Layout, demands: Demands) -> tuple[cvxpy.Problem, dict[str, Any]]:

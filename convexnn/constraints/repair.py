@@ -8,7 +8,6 @@ arithmetic leaves is taken away by mixing with an affine function that keeps all
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from convexnn.constraints.layout import Layout, Point
 from convexnn.constraints.pieces import ZERO, Pieces, fractions, pieces_of
 from convexnn.constraints.rows import PieceRows, anchor_rows, joined, no_rows, slope_rows
 from convexnn.constraints.shape import SlopeDemand
-from convexnn.exceptions import SolverError
+from convexnn.constraints.sizes import Sizes
 
 Array = NDArray[np.float64]
 
@@ -104,47 +103,18 @@ def resized(layout: Layout, point: Point, rows: PieceRows) -> Point | None:
 
     Implements: docs/theory/shape_constraints.md, Proposition 6.
     """
-    import cvxpy as cp
-
-    s, lam, d = layout.structure, layout.base.lam, layout.shape.n_inputs
+    rows = joined(anchor_rows(layout), rows)
     lengths = np.linalg.norm(point.U, axis=1)
     alive = np.flatnonzero(lengths > 1e-9 * max(float(lengths.max(initial=0.0)), 1e-300))
-    unit = layout.spread(np.divide(point.U, lengths[:, None], out=np.zeros_like(point.U), where=lengths[:, None] > 0))
-    size = cp.Variable(len(alive), nonneg=True) if len(alive) else None
-    a, c = cp.Variable(d), cp.Variable()
-    every = anchor_rows(layout)
-    rows = joined(every, rows)
-
-    def along(A: Array, E: Array) -> Any:
-        """Values of rows as functions of the sizes, the linear term and the constant."""
-        columns = (A * (E @ unit.T)).reshape(len(A), len(layout.moves), layout.units).sum(axis=1)[:, alive]
-        return (columns @ size if size is not None else 0) + E[:, :-1] @ a + E[:, -1] * c
-
-    f = along(s.D, s.X)
-    conditions = [] if layout.skip else [a == 0]
-    conditions += [layout.shape.projector @ a == a] if len(layout.moves) > 1 and layout.skip else []
-    conditions += [c == 0] if layout.shape.is_odd else []
-    if len(rows):
-        values, low, high = along(rows.A, rows.E), np.isfinite(rows.low), np.isfinite(rows.high)
-        conditions += [values[low] >= rows.low[low]] if low.any() else []
-        conditions += [values[high] <= rows.high[high]] if high.any() else []
-    if s.is_squared:
-        loss = cp.sum_squares(cp.multiply(np.sqrt(s.weight), f - s.y))
-    else:
-        loss = s.weight @ s.sample_loss.cvxpy(f, s.y)
-    norms = (len(layout.moves) * cp.sum(size) if size is not None else 0) + 2 * cp.norm(a, 2)
-    problem = cp.Problem(cp.Minimize(loss + 2 * lam * norms), conditions)
-    try:
-        problem.solve(solver="CLARABEL")
-    except cp.SolverError as error:
-        raise SolverError(f"clarabel failed on the sizes of the units: {error}") from error
-    if problem.status not in ("optimal", "optimal_inaccurate") or a.value is None:
+    at = Sizes(layout, point.U[alive] / lengths[alive, None], alive)
+    found = at.best(rows) if layout.structure.is_squared else at.best_stated(rows)
+    if found is None:
         return None
+    size, a, c = found
     U = np.zeros_like(point.U)
-    if size is not None:
-        U[alive] = point.U[alive] * (np.maximum(size.value, 0.0) / lengths[alive])[:, None]
-    linear = layout.shape.projector @ a.value if layout.skip else np.zeros(d)
-    return Point(U, linear, 0.0 if layout.shape.is_odd else float(c.value))
+    U[alive] = point.U[alive] * (np.maximum(size, 0.0) / lengths[alive])[:, None]
+    linear = layout.shape.projector @ a if layout.skip else np.zeros(layout.shape.n_inputs)
+    return Point(U, linear, 0.0 if layout.shape.is_odd else c)
 
 
 def snapped(layout: Layout, point: Point) -> Point:

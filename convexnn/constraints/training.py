@@ -176,9 +176,10 @@ def train_constrained(
     run = _Run(layout, asked, chosen, began)
     free = run.solve(Demands("free", no_rows(free_layout)), free_layout)
     run.search()
-    if run.best is None:
+    found = run.proved()
+    if found is None:
         raise InvalidInputError(_refusal(run))
-    network, proofs, objective, source = run.best
+    network, proofs, objective, source = found
     return ConstrainedTraining(
         network, proofs, objective, min(run.lower, objective),
         math.inf if free is None else free.objective, -math.inf if free is None else free.lower_bound,
@@ -219,9 +220,23 @@ class _Run:
     ) -> None:
         self.layout, self.asked, self.options, self.began = layout, asked, options, began
         self.programs: list[Solved] = []
-        self.best: tuple[Network, Guarantees, float, str] | None = None
+        self.kept: list[tuple[Network, float, str]] = []  # every one better than the one before
         self.failed: list[Any] = []
         self.lower = -math.inf
+
+    @property
+    def best(self) -> float:
+        """Objective of the best network so far."""
+        return self.kept[-1][1] if self.kept else math.inf
+
+    def proved(self) -> tuple[Network, Guarantees, float, str] | None:
+        """The best network whose guarantees hold, as they are proved from its weights alone."""
+        for network, objective, source in reversed(self.kept):
+            proofs = guarantees(network, self.asked, max_nodes=self.options.max_nodes)
+            if proofs.hold:
+                return network, proofs, objective, source
+            self.failed = [item for item in proofs if not item.holds]
+        return None
 
     def solve(self, demands: Demands, layout: Layout | None = None) -> Solved | None:
         """Solve a program and keep its numbers."""
@@ -268,7 +283,7 @@ class _Run:
             solved = self.solve(Demands(name, anchors, worst_rows(layout), caps))
             if solved is None:
                 return
-            better = self.best is None or solved.objective < self.best[2] * (1 - self.options.close)
+            better = solved.objective < self.best * (1 - self.options.close)
             self._offer(solved.point, name)
             if not better or self._late():
                 return
@@ -291,22 +306,17 @@ class _Run:
         self._offer(current, source)
 
     def _offer(self, point: Point, source: str) -> None:
-        if self.best is not None and self.layout.objective(point) > self.best[2] * (1 + 1e-6):
+        if self.layout.objective(point) > self.best * (1 + 1e-6):
             return  # what is repaired is no better than what is not
         network = finished(self.layout, point, self.options.max_nodes)
         if network is None:
             return
         objective = self.layout.base.network_objective(network)
-        if self.best is not None and objective >= self.best[2]:
-            return
-        proofs = guarantees(network, self.asked, max_nodes=self.options.max_nodes)
-        if proofs.hold:
-            self.best = network, proofs, objective, source
-        else:
-            self.failed = [item for item in proofs if not item.holds]
+        if objective < self.best:
+            self.kept.append((network, objective, source))
 
     def _done(self) -> bool:
-        near = self.best is not None and self.best[2] - self.lower <= self.options.close * abs(self.best[2])
+        near = bool(self.kept) and self.best - self.lower <= self.options.close * abs(self.best)
         return near or self._late()
 
     def _late(self) -> bool:

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations, islice
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,6 +150,7 @@ class _Visit:
         self.best: dict[bytes, tuple[float, Bool]] = {}
         self.limit = np.inf
         self.exact_left = MAX_EXACT
+        self.whole: list[list[int]] | None = None  # rows times positive numbers, where they are asked for
 
     def run(self) -> Vertices | None:
         count, subsets = 0, combinations(range(len(self.a.rows)), self.a.dimension)
@@ -225,11 +227,12 @@ class _Visit:
 
     def _visit_exactly(self, subset: NDArray[np.intp]) -> None:
         """Sides at a vertex over the rational numbers; hyperplanes through it take their worse side."""
-        rows = [self.a.rows[h] for h in subset]
-        point = _solve([list(row) for row in rows])
+        if self.whole is None:
+            self.whole = [_whole(row) for row in self.a.rows]
+        point = _solve([list(self.whole[h]) for h in subset])
         if point is None:
             return  # no vertex
-        values = [dot(row[:-1], point) + row[-1] for row in self.a.rows]
+        values = [sum(map(mul, row, point)) for row in self.whole]
         if self.a.boxed and any(value < 0 for value in values[self.n_steps :]):
             return
         steps = self.a.steps
@@ -256,18 +259,28 @@ def _parallel_classes(rows: list[list[Fraction]]) -> NDArray[np.intp]:
     return np.array(found, dtype=np.intp)
 
 
-def _solve(rows: list[list[Fraction]]) -> list[Fraction] | None:
-    """Point where the hyperplanes ``n'x + b = 0`` meet, or None when they are dependent."""
-    d = len(rows)
-    for column in range(d):
-        line = next((r for r in range(column, d) if rows[r][column]), None)
+def _whole(row: list[Fraction]) -> list[int]:
+    """The row times the least positive number that makes all entries integers: the same hyperplane and sides."""
+    common = math.lcm(*(entry.denominator for entry in row))
+    return [entry.numerator * (common // entry.denominator) for entry in row]
+
+
+def _solve(rows: list[list[int]]) -> list[int] | None:
+    """Point where the hyperplanes ``n'x + b = 0`` meet, times a positive number, which is the last entry (d + 1).
+
+    None when they are dependent. Elimination without fractions (Bareiss): every division has no remainder.
+    """
+    d, before = len(rows), 1
+    for k in range(d):
+        line = next((r for r in range(k, d) if rows[r][k]), None)
         if line is None:
             return None
-        rows[column], rows[line] = rows[line], rows[column]
-        lead = rows[column][column]
-        rows[column] = [entry / lead for entry in rows[column]]
+        rows[k], rows[line] = rows[line], rows[k]
+        pivot, lead = rows[k], rows[k][k]
         for r in range(d):
-            if r != column and rows[r][column]:
-                factor = rows[r][column]
-                rows[r] = [a - factor * b for a, b in zip(rows[r], rows[column], strict=True)]
-    return [-row[-1] for row in rows]
+            if r != k:
+                factor = rows[r][k]
+                rows[r] = [(lead * a - factor * b) // before for a, b in zip(rows[r], pivot, strict=True)]
+        before = lead
+    sign = 1 if before > 0 else -1
+    return [-sign * row[-1] for row in rows] + [sign * before]
