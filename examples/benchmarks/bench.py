@@ -53,7 +53,7 @@ SCRIPTS: dict[str, tuple[list[str], list[str]]] = {
     "region_bounds": (["--alone"], []),
     "training": (["--quick", "--output", "TABLE.d", "--only", "diabetes joint"], ["--output", "TABLE.d"]),
 }
-#: CPU minutes of the full runs: measured for large_training and lipsdp, estimated from the pages of results for the others.
+#: CPU minutes of the full runs: two measured (large_training, lipsdp), the others estimated from the pages of results.
 FULL_MINUTES = {"certification": 15, "certifier_soundness": 12, "costs": 2, "large_training": 1.2, "lipsdp": 0.6}
 FULL_MINUTES |= {"polynomial": 5, "region_bounds": 3, "training": 40}
 
