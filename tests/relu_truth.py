@@ -80,13 +80,13 @@ def _over_ball(inputs: InputSet, row, offset, C, c) -> float:
     rows, sides = [-C, -np.eye(d)[np.isfinite(low)], np.eye(d)[np.isfinite(high)]], [c + TOL]
     sides += [-low[np.isfinite(low)], high[np.isfinite(high)], [inputs.radius + 1e-300], -inputs.centre]
     linear = sum(len(part) for part in rows)
-    A = sparse.csc_matrix(np.vstack([*rows, np.zeros((1, d)), -np.eye(d)]))
+    A = sparse.csc_array(np.vstack([*rows, np.zeros((1, d)), -np.eye(d)]))
     cones = [clarabel.NonnegativeConeT(linear)] if linear else []
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.max_threads = 1
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-10
-    solver = clarabel.DefaultSolver(sparse.csc_matrix((d, d)), -row, A, np.concatenate(sides),
+    solver = clarabel.DefaultSolver(sparse.csc_array((d, d)), -row, A, np.concatenate(sides),
                                     [*cones, clarabel.SecondOrderConeT(d + 1)], settings)  # fmt: skip
     found = solver.solve()
     return float(-found.obj_val + offset) if "Solved" in str(found.status) else -np.inf

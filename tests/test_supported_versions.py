@@ -19,10 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 NOT_TRIED = {
     "torch": "no small build of older versions",
     "mosek": "needs a licence",
-    **dict.fromkeys(("ruff", "mypy", "scipy-stubs", "pandas-stubs"), "judges the code, does not run it"),
+    **dict.fromkeys(
+        ("ruff", "mypy", "scipy-stubs", "pandas-stubs"),
+        "judges the code; as new as in constraints.txt, but for ruff, which agrees from its floor on",
+    ),
     **dict.fromkeys(
         ("sphinx", "numpydoc", "sphinx-gallery", "myst-parser", "pydata-sphinx-theme", "sphinx-mathjax-offline"),
-        "builds the pages, not needed by a test",
+        "builds the pages; as new as in constraints.txt",
     ),
 }
 
