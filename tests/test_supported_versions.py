@@ -21,7 +21,7 @@ NOT_TRIED = {
     "mosek": "needs a licence",
     **dict.fromkeys(
         ("ruff", "mypy", "scipy-stubs", "pandas-stubs"),
-        "judges the code; as new as in constraints.txt, but for ruff, which agrees from its floor on",
+        "judges the code, does not run it",
     ),
     **dict.fromkeys(
         ("sphinx", "numpydoc", "sphinx-gallery", "myst-parser", "pydata-sphinx-theme", "sphinx-mathjax-offline"),
