@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
@@ -188,6 +189,24 @@ def factorizations() -> Iterator[Claim]:
             )
             yield two_sided(f"factorization of {n}", lambda G=G: [rigorous.max_eigenvalue(G)], [true], [limit])
         yield from lacks(n)
+    yield almost_equal()
+
+
+def almost_equal() -> Claim:
+    """``[[d, e], [e, d]]``, e just above what is added to d: the worst factorization lets it pass, an ulp decides."""
+    d, t = 0.75, 2.0**-52
+    e = t * (1.0 + 2.0 * float(twice(2)) * (1.0 - 2.0**-40) // 2.0**-52 * 2.0**-52)
+
+    def bound() -> float:
+        told = np.full(2, d + t - 3.0 * 2.0**-53)  # the step adds 3 units in the last place
+        with (
+            mock.patch.object(eigenvalues, "dpotrf", worst_factorization),
+            mock.patch.object(eigenvalues, "eigvalsh", return_value=told),
+        ):
+            return rigorous.max_eigenvalue([[d, e], [e, d]])
+
+    true = Fraction(d) + Fraction(e)
+    return two_sided("an ulp above the proposal", lambda: [bound()], [true], [true + 4 * U])
 
 
 def bound_of_the_worst(G: np.ndarray) -> float:
@@ -223,6 +242,10 @@ def lacks(n: int) -> Iterator[Claim]:
     yield two_sided(f"lack of definiteness of {n}", lambda: [worst(s) for s in sizes], true, [max(limits)] * 8)
     whole = np.ones((n, n))
     yield two_sided(f"no lack of {n}", lambda: [rigorous.lack_of_definiteness(whole)], [Fraction(0)], limits[:1])
+    sunk = n * n * 2.0**-53  # less than an ulp of the error beside it
+    yield two_sided(f"small lack and an error of {n}",
+                    lambda: [rigorous.lack_of_definiteness(whole - sunk * np.eye(n), 2.0**20)],
+                    [Fraction(sunk) + 2**20], [Fraction(sunk) + 2**20 * (1 + 4 * U)])  # fmt: skip
     missing = 24 * n * n * 2.0**-53
     yield two_sided(f"some lack of {n}", lambda: [rigorous.lack_of_definiteness(whole - missing * np.eye(n))],
                     [Fraction(missing)], limits[1:2])  # fmt: skip
@@ -258,7 +281,8 @@ def statements(_evidence: Arrays) -> list[Any]:
         r.lack_of_definiteness(np.zeros((0, 0)), 2.0) == 2.0,
         not zeros[0].any() and not zeros[1].any(), not r.column_sums(np.ones((1, 2)))[1].any(),
         r.fraction_up(Fraction(10) ** 400) == inf, r.fraction_down(-(Fraction(10) ** 400)) == -inf,
-        r.fraction_up(-(Fraction(10) ** 400)) == -r.fraction_down(Fraction(10) ** 400) > -inf,
+        r.fraction_up(-(Fraction(10) ** 400)) == -sys.float_info.max,
+        r.fraction_down(Fraction(10) ** 400) == sys.float_info.max,
         r.fraction_up(Fraction(1, 4)) == 0.25 == r.fraction_down(Fraction(1, 4)),
         r.power_of_two([0.75, -0.5]) == 0, r.power_of_two([-1.0]) == 1,
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -16,38 +17,63 @@ from convexnn.verification.certificates import certificate_of
 from convexnn.verification.registry import get_certifier
 from tests import checker_claims as claims
 from tests.certifier_cases import random_network
+from tests.checker_edges import edge_claims
+from tests.checker_regions import region_claims
 from tests.checker_rigorous import rigorous_claims
+from tests.checker_rounding import sharp_claims
 from tests.checker_training import training_claims
 from tests.mutants import as_tests
 
 Tests = list[Callable[[], Iterator[str]]]
 
-R = "convexnn.rigorous:"
+R = "convexnn.rigorous."
 TARGETS: dict[str, tuple[str, ...]] = {
     **{
-        R + name: ("rigorous",)
+        R + name: ("rounding", "rigorous")
         for name in (
-            "gamma", "round_up", "sum_up", "product_up", "sqrt_up", "ldexp_up", "power_of_two", "norm_up",
-            "row_norms_up", "column_sums", "max_eigenvalue", "gram_max_eigenvalue",
-            "spectral_norm_up", "is_psd_exact",
+            "rounding:gamma", "rounding:round_up", "rounding:sum_up", "rounding:product_up", "rounding:sqrt_up",
+            "rounding:ldexp_up", "rounding:power_of_two", "rounding:norm_up", "rounding:row_norms_up",
+            "rounding:column_sums", "eigenvalues:max_eigenvalue", "eigenvalues:_proved_eigenvalue",
+            "eigenvalues:_lack_of", "eigenvalues:gram_max_eigenvalue", "eigenvalues:spectral_norm_up",
+            "eigenvalues:lack_of_definiteness", "rationals:fraction_up", "rationals:fraction_down",
+            "rationals:is_psd_exact",
         )
     },
-    "convexnn.rigorous.eigenvalues:_proved_eigenvalue": ("rigorous",),
     "convexnn.certificate:Certificate.check": ("tampering",),
     "convexnn.certificate:Certificate._refuse_other_claims": ("tampering",),
     "convexnn.verification.certificates:LocalCertificate.check": ("local tampering",),
-    "convexnn.certificates.lipschitz:check_lipsdp": ("lipschitz",),
-    "convexnn.certificates.lipschitz:check_product_l2": ("lipschitz",),
-    "convexnn.certificates.deep_lipschitz:check_deep_lipsdp": ("lipschitz",),
-    "convexnn.certificates.max_gradient:check_max_gradient": ("lipschitz",),
-    "convexnn.lipsdp.scalar:upper_bound": ("lipschitz",),
-    "convexnn.lipsdp.vector:upper_bound_vector": ("lipschitz",),
-    "convexnn.lipsdp.linf:upper_bound_linf": ("lipschitz",),
-    "convexnn.lipsdp.deep_bound:upper_bound_deep": ("lipschitz",),
-    "convexnn.regions.check:majorant_offsets": ("regions",),
-    "convexnn.regions.check:quadratic_maximum": ("regions",),
-    "convexnn.regions.check:_with_rho": ("regions",),
-    "convexnn.regions.check:proved_bound": ("regions",),
+    "convexnn.certificates.lipschitz:check_lipsdp": ("lipschitz/lipsdp",),
+    "convexnn.certificates.lipschitz:check_product_l2": ("lipschitz/product_l2",),
+    "convexnn.certificates.lipschitz:check_product_linf": ("lipschitz/product_linf",),
+    "convexnn.certificates.lipschitz:_body_norm": ("lipschitz/product",),
+    "convexnn.certificates.deep_lipschitz:check_deep_lipsdp": ("lipschitz/deep_lipsdp",),
+    "convexnn.certificates.max_gradient:check_max_gradient": ("lipschitz/max_gradient",),
+    "convexnn.lipsdp.scalar:upper_bound": ("lipschitz/lipsdp", "edges"),
+    "convexnn.lipsdp.vector:upper_bound_vector": ("lipschitz/lipsdp", "edges"),
+    "convexnn.lipsdp.linf:upper_bound_linf": ("lipschitz/max_gradient", "edges"),
+    "convexnn.lipsdp.deep_bound:upper_bound_deep": ("lipschitz/deep_lipsdp", "edges"),
+    "convexnn.regions.check:majorant_offsets": ("regions/region_paired", "regions/region_sdp"),
+    "convexnn.regions.check:quadratic_maximum": ("regions/region_paired", "regions/region_sdp"),
+    "convexnn.regions.check:_with_rho": ("regions/region_paired", "regions/region_sdp"),
+    "convexnn.regions.check:proved_bound": ("regions/region_paired", "regions/region_sdp"),
+    "convexnn.regions.exact:exact_bound": ("regions/region_paired_exact", "regions/region_sdp_tight_exact"),
+    "convexnn.regions.folding:folded_query": ("regions/region_crown", "regions/region_ibp", "regions/region_lp"),
+    "convexnn.propagation.backward:upper_bounds": ("regions/region_crown", "regions/region_ibp"),
+    "convexnn.propagation.crown:checked_rows": ("regions/region_crown", "regions/region_ibp"),
+    "convexnn.relaxations.arrow.evidence:check_arrow": ("regions/region_arrow",),
+    "convexnn.branching.check:check": ("regions/region_branch_and_bound",),
+    "convexnn.regions.chain:chain_bound": ("regions/region_chain",),
+    "convexnn.regions.chain:_proved": ("regions/region_chain",),
+    "convexnn.regions.splits:splits_bound": ("regions/region_splits",),
+    "convexnn.regions.splits:divided": ("regions/region_splits",),
+    "convexnn.regions.splits:exact_splits_bound": ("regions/region_splits_exact",),
+    "convexnn.regions.facets:sum_of_tops": ("regions/region_facets",),
+    "convexnn.regions.facets:_top": ("regions/region_facets",),
+    "convexnn.regions.facets:exact_sum_of_tops": ("regions/region_facets",),
+    "convexnn.regions.polytope_facets:polytope_value": ("regions/region_facets_polytope",),
+    "convexnn.regions.polytope_facets:exact_polytope_value": ("regions/region_facets_polytope_exact",),
+    "convexnn.regions.polytope_support:support_up": ("regions/region_facets_polytope",),
+    "convexnn.regions.polytope_support:exact_support": ("regions/region_facets_polytope_exact",),
     "convexnn.relaxations.prices:priced_bounds": ("certifiers",),
     "convexnn.relaxations.lipschitz_bounds:_check": ("certifiers",),
     "convexnn.relaxations.quadratic_outputs:check_quadratic": ("quadratic",),
@@ -66,23 +92,75 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "convexnn.global_gap.lipschitz_bound:DualBound.lower": ("global",),
 }  # fmt: skip
 
+_SHALLOW = tuple("convexnn.regions.check:" + name for name in ("majorant_offsets", "quadratic_maximum", "_with_rho",
+                                                               "proved_bound"))  # fmt: skip
+_LIPSDP = ("convexnn.certificates.lipschitz:check_lipsdp", "convexnn.lipsdp.scalar:upper_bound",
+           "convexnn.lipsdp.vector:upper_bound_vector")  # fmt: skip
+_LINES = ("convexnn.regions.folding:folded_query", "convexnn.propagation.backward:upper_bounds",
+          "convexnn.propagation.crown:checked_rows")  # fmt: skip
+_BODY = "convexnn.certificates.lipschitz:_body_norm"
+_FACETS = ("convexnn.regions.facets:sum_of_tops", "convexnn.regions.facets:_top")
+#: What of the targets every registered check stands on.
+CHECKERS: dict[str, tuple[str, ...]] = {
+    "lipsdp": _LIPSDP,
+    "lmi": _LIPSDP,
+    "deep_lipsdp": ("convexnn.certificates.deep_lipschitz:check_deep_lipsdp",
+                    "convexnn.lipsdp.deep_bound:upper_bound_deep"),
+    "product_l2": ("convexnn.certificates.lipschitz:check_product_l2", _BODY),
+    "product_linf": ("convexnn.certificates.lipschitz:check_product_linf", _BODY),
+    "max_gradient": ("convexnn.certificates.max_gradient:check_max_gradient",
+                     "convexnn.lipsdp.linf:upper_bound_linf"),
+    "unbounded_slopes": ("convexnn.certificate:Certificate._refuse_other_claims",),  # it proves nothing
+    "region_ibp": _LINES,
+    "region_crown": _LINES,
+    "region_alpha_crown": _LINES,
+    "region_lp": ("convexnn.regions.folding:folded_query", "convexnn.relaxations.prices:priced_bounds"),
+    "region_arrow": ("convexnn.relaxations.arrow.evidence:check_arrow",),
+    "region_branch_and_bound": ("convexnn.branching.check:check",),
+    "region_chain": ("convexnn.regions.chain:chain_bound", "convexnn.regions.chain:_proved"),
+    "region_sdp": _SHALLOW,
+    "region_sdp_tight": _SHALLOW,
+    "region_sdp_tight_exact": ("convexnn.regions.exact:exact_bound",),
+    "region_paired": _SHALLOW,
+    "region_paired_exact": ("convexnn.regions.exact:exact_bound",),
+    "region_splits": ("convexnn.regions.splits:splits_bound", "convexnn.regions.splits:divided"),
+    "region_splits_exact": ("convexnn.regions.splits:exact_splits_bound", "convexnn.regions.splits:divided"),
+    "region_facets": _FACETS,
+    "region_facets_exact": ("convexnn.regions.facets:exact_sum_of_tops",),
+    "region_facets_polytope": ("convexnn.regions.polytope_facets:polytope_value", *_FACETS,
+                               "convexnn.regions.polytope_support:support_up"),
+    "region_facets_polytope_exact": ("convexnn.regions.polytope_facets:exact_polytope_value",
+                                     "convexnn.regions.polytope_support:exact_support"),
+}  # fmt: skip
+
 SEEDS = (0, 1)
 MAKERS = {
     "rigorous": rigorous_claims,
+    "rounding": sharp_claims,
     "lipschitz": claims.lipschitz_claims,
-    "regions": claims.region_claims,
+    "regions": region_claims,
     "certifiers": claims.certifier_claims,
     "quadratic": claims.quadratic_claims,
     "programs": claims.program_claims,
     "training": training_claims,
     "global": claims.global_claims,
+    "edges": edge_claims,
 }
 
 
+@cache
+def claims_of(kind: str) -> tuple[claims.Claim, ...]:
+    """Claims of one kind, with evidence that the honest library has proposed."""
+    return tuple(claim for seed in SEEDS for claim in MAKERS[kind](np.random.default_rng(seed)))
+
+
 def found_by(name: str) -> Tests:
-    """Tests of one kind, with evidence that the honest library has proposed."""
-    if name in MAKERS:
-        return as_tests([claim for seed in SEEDS for claim in MAKERS[name](np.random.default_rng(seed))])
+    """Tests of one kind, or of those of a kind whose name starts with what stands behind a stroke."""
+    kind, _, start = name.partition("/")
+    if kind in MAKERS:
+        found = [claim for claim in claims_of(kind) if claim.name.startswith(start)]
+        assert found, f"no claim of {kind} starts with {start}"
+        return as_tests(found)
     return [tampering if name == "tampering" else local_tampering]
 
 

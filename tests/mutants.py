@@ -1,11 +1,13 @@
 """Do the tests of the checkers notice a wrong checker? Small mistakes are put into every checker, one at a time.
 
 A mutant is one function with one place of its syntax tree changed: a sign, a comparison, a minimum for a maximum, an
-absolute value or an outward rounding left out. It is killed when honest or corrupted evidence (tests/checker_*.py)
-brings out an answer below the truth, an answer that proves nothing, or an error that is no refusal.
+absolute value or an outward rounding left out, in ``convexnn.rigorous`` also a constant doubled or halved. It is
+killed when honest or corrupted evidence (tests/checker_*.py) brings out an answer below the truth, one above what its
+derivation adds, an answer that proves nothing, or an error that is no refusal. Survivors that change no valid bound are
+named, with the reason, in tests/mutant_equivalents.py; a name that no longer fits, or that is killed, is an error.
 
-    python -m tests.mutants                 every place of every checker, a table and the survivors
-    python -m tests.mutants rigorous        those whose name holds the word
+    python -m tests.mutants                     every place of every checker, a table and the survivors
+    python -m tests.mutants rigorous lipsdp     those whose place holds one of the words
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,7 @@ from tests.checkers import Claim, complaints
 #: these mutants are valid bounds all the same.
 ROUNDING = ("gamma(", "UNIT", "TINY", "nextafter", "2.0**-", "np.finfo", "error", "rounding")
 SECONDS = 20  # of one mutant: a loop that does not end is noticed, too
+CONSTANTS = "convexnn.rigorous"  # the only place where answers are held against limits that a factor of two exceeds
 SWAPPED = {"max": "min", "min": "max", "maximum": "minimum", "minimum": "maximum", "fmin": "fmax", "fmax": "fmin"}
 PLAIN = {"abs": 0, "absolute": 0, "nextafter": 0, "round_up": 0}  # calls that leave their argument when left out
 OPPOSITE = {
@@ -51,11 +54,17 @@ class Mutant:
     line: int
     text: str
     code: types.CodeType
+    source: str = ""
 
     @property
     def rounding(self) -> bool:
         """Whether the mistake is one of rounding."""
         return any(word in self.text.partition(" -> ")[0] for word in ROUNDING)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The change, alone and with its line."""
+        return self.text, f"{self.text} in: {self.source}"
 
     def __str__(self) -> str:
         """Place and change."""
@@ -78,7 +87,7 @@ def mutants(where: str) -> Iterator[Mutant]:
     tree = ast.parse("".join(_dedented(lines)))
     places = list(ast.walk(tree.body[0]))
     for place, node in enumerate(places):
-        for change in _changes(node):
+        for change in _changes(node, constants=where.startswith(CONSTANTS)):
             wrong = copy.deepcopy(tree)
             target = list(ast.walk(wrong.body[0]))[place]
             before = ast.unparse(node)
@@ -87,7 +96,8 @@ def mutants(where: str) -> Iterator[Mutant]:
                 wrong = _replace(wrong, target, replaced)
             after = ast.unparse(target if replaced is None else replaced)
             code = _compiled(wrong, function)
-            yield Mutant(where, start + getattr(node, "lineno", 1) - 1, f"{before} -> {after}", code)
+            row = getattr(node, "lineno", 1) - 1
+            yield Mutant(where, start + row, f"{before} -> {after}", code, lines[row].strip())
 
 
 def _dedented(lines: list[str]) -> list[str]:
@@ -95,8 +105,11 @@ def _dedented(lines: list[str]) -> list[str]:
     return [line[width:] if line.strip() else line for line in lines]
 
 
-def _changes(node: ast.AST) -> Iterator[Callable[[Any], Any]]:
+def _changes(node: ast.AST, constants: bool) -> Iterator[Callable[[Any], Any]]:
     """What can be changed at a node: each changes a copy in place, or gives what to put there."""
+    if constants and isinstance(node, ast.Constant) and isinstance(node.value, float) and node.value:
+        yield lambda target: ast.Constant(2.0 * target.value)
+        yield lambda target: ast.Constant(0.5 * target.value)
     if isinstance(node, ast.BinOp | ast.BoolOp) and type(node.op) in OPPOSITE:
         yield _swap_operator
     if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in OPPOSITE:
@@ -208,40 +221,84 @@ def as_tests(claims: list[Claim], seed: int = 0) -> list[Callable[[], Iterator[s
     return [lambda claim=claim: complaints(claim, np.random.default_rng(seed)) for claim in claims]
 
 
+@dataclass
+class Row:
+    """What became of the mutants of one function."""
+
+    where: str
+    killed: int = 0
+    named: int = 0
+    rounding: list[Mutant] = field(default_factory=list)
+    other: list[Mutant] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """One row of the table: mutants, killed, equivalent, survived (mistakes of rounding, others)."""
+        open_ = len(self.rounding), len(self.other)
+        total = self.killed + self.named + sum(open_)
+        return f"| {self.where} | {total} | {self.killed} | {self.named} | {open_[0]} | {open_[1]} |"
+
+
+def tried(where: str, tests: list[Callable[[], Iterator[str]]], reasons: Mapping[str, str]) -> Row:
+    """Plant every mutant of a function; ``reasons`` says which of them change no valid bound, and why."""
+    row, unused = Row(where), set(reasons)
+    for mutant in mutants(where):
+        dead = killed(mutant, tests) is not None
+        name = next((one for one in mutant.names if one in reasons), None)
+        row.killed += dead
+        if not dead and name is None:
+            (row.rounding if mutant.rounding else row.other).append(mutant)
+        if not dead and name is not None:
+            row.named += 1
+            unused.discard(name)
+    row.stale = sorted(unused)
+    return row
+
+
+def report(rows: list[Row]) -> None:
+    """The table, the survivors, and names of equivalent mutants that do not fit."""
+    print("\n| function | mutants | killed | equivalent | survived: rounding | survived: other |")
+    print("|---|---|---|---|---|---|")
+    for row in rows:
+        print(row)
+    whole = Row("all", sum(r.killed for r in rows), sum(r.named for r in rows))
+    for row in rows:
+        whole.rounding += row.rounding
+        whole.other += row.other
+    print(whole)
+    for row in rows:
+        for mutant in (*row.other, *row.rounding):
+            print(f"survivor: {'[rounding] ' if mutant.rounding else ''}{mutant}")
+        for name in row.stale:
+            print(f"no longer equivalent, or gone: {row.where}: {name}")
+
+
 def main() -> int:
-    """Plant every mutant and print the table."""
+    """Plant every mutant and print the table; 1 when a named equivalent is none, or a mutant of CONSTANTS survives."""
+    from tests.mutant_equivalents import EQUIVALENT
     from tests.mutant_targets import TARGETS, found_by
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("word", nargs="?", default="", help="only functions whose place holds this")
-    word = parser.parse_args().word
-    rows: Mapping[bool, list[int]] = {True: [0, 0], False: [0, 0]}
-    survivors, cache = [], {}
+    parser.add_argument("words", nargs="*", default=[""], help="only functions whose place holds one of these")
+    words = parser.parse_args().words
+    rows: list[Row] = []
+    made: dict[str, list[Callable[[], Iterator[str]]]] = {}
     began = time.process_time()
     for where, names in TARGETS.items():
-        if word not in where:
+        if not any(word in where for word in words):
             continue
-        tests = [test for name in names for test in cache.setdefault(name, found_by(name) if name not in cache else ())]
+        for name in names:
+            made[name] = made[name] if name in made else found_by(name)
+        tests = [test for name in names for test in made[name]]
         wrong = next((complaint for test in tests for complaint in test()), None)
         if wrong is not None:  # every mutant would count as killed
             sys.exit(f"the honest library is complained about: {wrong}")
-        count = dead = 0
-        for mutant in mutants(where):
-            alive = killed(mutant, tests) is None
-            rows[mutant.rounding][0] += 1
-            rows[mutant.rounding][1] += not alive
-            count, dead = count + 1, dead + (not alive)
-            if alive:
-                survivors.append(mutant)
-        print(f"{where}: {dead} of {count} killed", flush=True)
-    print("\nsurvivors:")
-    for mutant in survivors:
-        print(f"  {'[rounding] ' if mutant.rounding else ''}{mutant}")
-    for rounding, (count, dead) in rows.items():
-        kind = "mistakes of rounding" if rounding else "other mistakes"
-        print(f"{kind}: {dead} of {count} killed")
+        rows.append(tried(where, tests, EQUIVALENT.get(where, {})))
+        print(rows[-1], flush=True)
+    report(rows)
     print(f"{time.process_time() - began:.0f} CPU seconds")
-    return 0
+    must = (row for row in rows if row.where.startswith(CONSTANTS))
+    return int(any(row.stale for row in rows) or any(row.rounding or row.other for row in must))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from tests.checkers import Claim, complaints, covers
 from tests.mutant_targets import MAKERS, TARGETS, found_by, local_tampering, tampering
 from tests.mutants import Mutant, function_of, killed, mutants
 
-QUICK = ("rigorous", "lipschitz", "quadratic", "programs", "training")
+QUICK = ("rigorous", "rounding", "lipschitz", "quadratic", "programs", "training")
 
 
 @pytest.mark.parametrize("kind", QUICK)
@@ -60,10 +60,10 @@ def test_truths_are_compared_without_rounding() -> None:
 
 #: Mistakes that must be found: function, what stands there, what it becomes.
 NAMED = [
-    ("convexnn.rigorous:round_up", "math.nextafter(x, math.inf)", "x"),
-    ("convexnn.rigorous:max_eigenvalue", "scaled + error", "scaled - error"),
-    ("convexnn.rigorous.eigenvalues:_proved_eigenvalue", "lam + shift", "lam - shift"),
-    ("convexnn.rigorous:is_psd_exact", "pivot < 0", "pivot >= 0"),
+    ("convexnn.rigorous.rounding:round_up", "math.nextafter(x, math.inf)", "x"),
+    ("convexnn.rigorous.eigenvalues:max_eigenvalue", "scaled + error", "scaled - error"),
+    ("convexnn.rigorous.eigenvalues:_proved_eigenvalue", "lam + lack", "lam - lack"),
+    ("convexnn.rigorous.rationals:is_psd_exact", "pivot < 0", "pivot >= 0"),
     ("convexnn.certificate:Certificate.check", "self.lower > self.bound", "self.lower <= self.bound"),
     ("convexnn.certificate:Certificate.check", "network.fingerprint() != self.fingerprint",
      "network.fingerprint() == self.fingerprint"),
@@ -100,7 +100,7 @@ def test_named_mistakes_are_found(where, before, after) -> None:
 
 
 def test_an_honest_function_survives_and_is_put_back() -> None:
-    where = "convexnn.rigorous:sqrt_up"
+    where = "convexnn.rigorous.rounding:sqrt_up"
     function = function_of(where)
     same = Mutant(where, 0, "x -> x", function.__code__)
     assert killed(same, found_by("rigorous")[:12]) is None

@@ -168,5 +168,5 @@ def lack_of_definiteness(G: ArrayLike, error: float = 0.0) -> float:
         trial[np.diag_indices(n)] += step
         lack = _lack_of(trial)
         if lack < math.inf:
-            return math.nextafter(ldexp_up(math.nextafter(step + lack, math.inf), exponent) + error, math.inf)
+            return math.nextafter(ldexp_up(step + lack, exponent) + error, math.inf)
     return max(max_eigenvalue(-matrix, error), 0.0)
