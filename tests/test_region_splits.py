@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from convexnn.activations import LeakyReLU, ReLU
-from convexnn.certificates import region_methods
 from convexnn.certificates.region import certified_regions, region_bound
 from convexnn.exceptions import CertificateError
 from convexnn.network import Network
@@ -152,10 +151,45 @@ def test_a_maximum_in_the_centre_points_nowhere() -> None:
         assert found.lower <= 0.0 <= found.bound < 1e-6
 
 
-def test_the_rational_multiplier_is_one_function(rng: np.random.Generator) -> None:
-    from convexnn.training import region_proof
+def test_rational_bounds_of_parts_lie_between_the_attack_and_the_rounded_bound(rng: np.random.Generator) -> None:
+    network = random_network(rng, 2, 5, LeakyReLU(0.1))
+    for region in regions(rng, 2):
+        found = region_bound(network, region, method="splits", tol=1e-3, arithmetic="exact")
+        assert found.arithmetic == "exact"
+        rounded = replace(found, method="region_splits", arithmetic="float64+slack", bound=np.inf).check(network)
+        top = best_on_a_grid(network, region, rng)
+        assert top <= found.check(network) == found.bound <= rounded
+        assert found.bound <= found.lower + 1e-2 * (1.0 + abs(found.lower))
+        tree = found.multiplier["0/tree"]
+        assert len(tree) > 1
+        for key, values in (
+            ("tree", tree[:1]), ("tree", tree + 0.5), ("tree", tree * [1.0, 1.5]),
+            ("rho", 0.0 * found.multiplier["0/rho"]),
+            ("curvature", rng.standard_normal(found.multiplier["0/curvature"].shape)),
+        ):  # fmt: skip
+            draft = replace(found, bound=np.inf, lower=np.nan, multiplier={**found.multiplier, f"0/{key}": values})
+            try:
+                assert top <= draft.check(network)
+            except CertificateError:
+                continue
 
-    assert region_proof.exact_rho is region_methods.exact_rho
+
+def test_a_shift_by_less_than_the_rational_bound_is_seen(rng: np.random.Generator) -> None:
+    network, region = random_network(rng, 1, 4, ReLU()), rotated_box([0.1], [[1.0]])
+    found = region_bound(network, region, method="splits", arithmetic="exact")
+    for extra, safe in ((1e-9, True), (-1e-9, False)):
+        moved = Network.shallow(network.W, network.b, network.v, float(network.c) - found.bound - extra)
+        draft = replace(found, bound=np.inf, lower=np.nan, fingerprint=moved.fingerprint())
+        assert (draft.check(moved) < 0) is safe
+
+
+@pytest.mark.slow
+def test_an_exact_finish_is_exact(rng: np.random.Generator) -> None:
+    region = ellipsoid(np.zeros(3), np.ones(3))
+    settings = {"method": "dense", "steps": 60, "random_state": 0, "arithmetic": "exact", "finish": "branch_and_bound"}
+    found = train_safe_region(region, 1.3 * region.sample_surface(200, rng), **settings)
+    assert found.certificate.method == "region_splits_exact"
+    assert found.network(region.sample_surface(5000, rng)).max() <= found.bound == found.check() < 0
 
 
 @pytest.mark.slow

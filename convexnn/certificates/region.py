@@ -58,7 +58,8 @@ def region_bound(
     time_limit : float
         Seconds after which the best bound so far is returned; they are shared out over a union.
     arithmetic : {"float64+slack", "exact"}
-        "exact" proves the bound over the rational numbers ("sdp_tight", "paired", "facets"; up to about 60 dimensions).
+        "exact" proves the bound over the rational numbers ("sdp_tight", "paired", "facets"; up to about 60
+        dimensions; "splits" up to about 10).
 
     Returns
     -------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -19,13 +20,13 @@ from convexnn.propagation.query import Certifier, Effort
 from convexnn.regions.chain import chain_bound
 from convexnn.regions.chain_solver import best_chain
 from convexnn.regions.check import ball_multiplier, units_bound
-from convexnn.regions.exact import exact_bound
+from convexnn.regions.exact import ExactRidges, exact_bound
 from convexnn.regions.facets import exact_facet_value, facet_value
 from convexnn.regions.folding import folded_query, folded_units
 from convexnn.regions.newton import best_majorants
 from convexnn.regions.region import BALL, BOX, Region
 from convexnn.regions.ridges import COARSE, ridges
-from convexnn.regions.splits import splits_bound
+from convexnn.regions.splits import exact_splits_bound, read_splits, splits_bound
 from convexnn.regions.splitting import split_region
 from convexnn.rigorous import fraction_up, sum_up
 
@@ -36,7 +37,7 @@ MAJORANTS = {"sdp": (False, False), "sdp_tight": (False, True), "paired": (True,
 CERTIFIERS = ("ibp", "crown", "alpha_crown", "lp", "branch_and_bound", "arrow")
 SHALLOW = (*MAJORANTS, "splits")
 METHODS = (*MAJORANTS, *CERTIFIERS, "facets", "chain", "splits")
-EXACT = ("sdp_tight", "paired", "facets")
+EXACT = ("sdp_tight", "paired", "facets", "splits")
 ROUNDED = "float64+slack"
 TOLERANCE = 1e-5  # of branching: more is a matter of many parts
 LIFTS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6)
@@ -156,7 +157,25 @@ def _splits(asked: Question, tol: float, deadline: float) -> Proposal:
         ridges(units, cells=COARSE), ridges(units), attack, tol=max(tol, TOLERANCE), deadline=deadline
     )  # fmt: skip
     details = {"status": found.status, "leaves": float(found.leaves), "gap": found.bound - found.lower}
-    return Proposal({"groups": units.groups.astype(float), **found.evidence}, details, found.point[None])
+    stored = {"groups": units.groups.astype(float), **found.evidence}
+    if asked.exact:
+        stored["rho"] = _exact_levels(asked, stored, found.bound)
+    return Proposal(stored, details, found.point[None])
+
+
+def _exact_levels(asked: Question, stored: Multiplier, known: float) -> Array:
+    """Multipliers of the region for every part of a tree, with which its rational proof succeeds, (leaves, r)."""
+    parts = ExactRidges.of(asked.network, asked.region, stored["groups"].astype(np.intp))
+    leaves = read_splits(stored["tree"], len(parts.directions)) or []
+    found = []
+    for ranges, al, be, rho in zip(leaves, stored["curvature"], stored["slope"], stored["rho"], strict=True):
+        start = np.broadcast_to(rho, (asked.region.n_axes,))
+        if parts.nothing(ranges):
+            found.append(start)
+            continue
+        start = _best_level(asked, {**stored, "curvature": al, "slope": be, "rho": start})
+        found.append(_lifted(start, partial(parts.bound, al, be, ranges=ranges), known))
+    return np.array(found)
 
 
 def exact_rho(asked: Question, stored: Multiplier, known: float) -> Array:
@@ -170,15 +189,25 @@ def exact_rho(asked: Question, stored: Multiplier, known: float) -> Array:
     known : float
         Their bound in float64: once it is reached, no more is tried.
     """
-    rho = stored["rho"]
-    if asked.region.kind == BALL:
-        V = asked.region.first_layer(*asked.network.layers[0])[0]
-        V = V[np.unique(stored["groups"], return_index=True)[1]]
-        rho = ball_multiplier(V, stored["curvature"], stored["slope"])
+    start = _best_level(asked, stored)
+    return _lifted(start, lambda rho: exact_majorants(asked, {**stored, "rho": rho}), known)
+
+
+def _best_level(asked: Question, stored: Multiplier) -> Array:
+    """Multipliers of a ball that are best for stored majorants, in float64; those of a box as they are."""
+    if asked.region.kind != BALL:
+        return stored["rho"]
+    V = asked.region.first_layer(*asked.network.layers[0])[0]
+    V = V[np.unique(stored["groups"], return_index=True)[1]]
+    return ball_multiplier(V, stored["curvature"], stored["slope"])
+
+
+def _lifted(rho: Array, value: Callable[[Array], Fraction | None], known: float) -> Array:
+    """The best of some slightly larger multipliers; the first one that is as good as what is known."""
     best, least = rho, np.inf
     for lift in LIFTS:
         trial = rho + lift * (float(np.max(rho)) or 1.0)
-        bound = rounded(exact_majorants(asked, {**stored, "rho": trial}))
+        bound = rounded(value(trial))
         if bound < least:
             best, least = trial, bound
         if least <= known + 1e-9 * abs(known):
@@ -219,6 +248,8 @@ def evaluated(asked: Question, stored: Multiplier) -> float:
     groups = np.asarray(stored["groups"])
     if groups.shape != (len(network.layers[0][1]),) or not np.isin(groups, np.arange(groups.size)).all():
         raise CertificateError("The groups of a certificate do not number the units of the network.")
+    if asked.exact and method == "splits":
+        return rounded(exact_splits_bound(ExactRidges.of(network, region, groups.astype(np.intp)), stored))
     if asked.exact:
         return rounded(exact_majorants(asked, stored))
     units = folded_units(network, region, asked.output, groups.astype(np.intp))

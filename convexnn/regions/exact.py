@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,7 @@ from convexnn.regions.region import BALL, Region
 
 Array = NDArray[np.float64]
 Rationals = list[Fraction]
+Piece = tuple[Fraction, Fraction, Fraction, Fraction, Fraction]  # q a^2 + k a + e on [low, high]
 
 
 def integer_type() -> Any:
@@ -64,27 +66,81 @@ def exact_bound(
     CertificateError
         For other networks and wrong shapes.
     """
-    V, sums, constant, kind = _folded(network, region, groups)
-    al, be = (np.asarray(a, dtype=float) for a in (curvature, slope))
-    multiplier = np.asarray(rho, dtype=float)
-    if al.shape != (len(V),) or be.shape != (len(V),) or multiplier.shape != (len(V[0]),):
-        raise CertificateError("The majorants do not fit the groups and the dimension of the region.")
-    if not all(np.isfinite(a).all() for a in (al, be, multiplier)) or (multiplier < 0).any():
-        return None
-    if kind == BALL:
-        multiplier = np.full_like(multiplier, multiplier.max())
-    curves, steep = ([Fraction(float(x)) for x in a] for a in (al, be))
-    total = constant
-    for row, parts, a, b in zip(V, sums, curves, steep, strict=True):
-        reach = _length(row, kind)
-        total += max(_piece_maximum(piece, a, b) for piece in _pieces(parts, reach))
-    total += (
-        Fraction(float(multiplier.max()))
-        if kind == BALL
-        else sum((Fraction(float(x)) for x in multiplier), Fraction(0))
-    )
-    rest = _quadratic(V, curves, steep, [Fraction(float(x)) for x in multiplier])
-    return None if rest is None else total + rest
+    return ExactRidges.of(network, region, groups).bound(curvature, slope, rho)
+
+
+@dataclass(frozen=True, eq=False)
+class ExactRidges:
+    """A shallow network in the unit variable of a region, as functions of one variable each, in rational numbers.
+
+    Attributes
+    ----------
+    directions : list of rows
+    pieces : list
+        Of each group, on what it can reach.
+    constant : Fraction
+    kind : {"ball", "box"}
+    """
+
+    directions: list[Rationals] = field(repr=False)
+    pieces: list[list[Piece]] = field(repr=False)
+    constant: Fraction = field(repr=False)
+    kind: str
+
+    @classmethod
+    def of(cls, network: Network, region: Region, groups: NDArray[np.intp]) -> ExactRidges:
+        """Of a network on a region."""
+        V, sums, constant, kind = _folded(network, region, groups)
+        pieces = [_pieces(parts, _length(row, kind)) for row, parts in zip(V, sums, strict=True)]
+        return cls(V, pieces, constant, kind)
+
+    def bound(
+        self, curvature: ArrayLike, slope: ArrayLike, rho: ArrayLike, ranges: tuple[Array, Array] | None = None
+    ) -> Fraction | None:
+        """As :func:`exact_bound`; with ranges (low, high) of the groups only where all of them hold.
+
+        A part of the region without points has no bound of its own: None as well, see :meth:`nothing`.
+        """
+        V = self.directions
+        al, be, multiplier = (np.asarray(a, dtype=float) for a in (curvature, slope, rho))
+        if al.shape != (len(V),) or be.shape != (len(V),) or multiplier.shape != (len(V[0]),):
+            raise CertificateError("The majorants do not fit the groups and the dimension of the region.")
+        if not all(np.isfinite(a).all() for a in (al, be, multiplier)) or (multiplier < 0).any():
+            return None
+        if self.kind == BALL:
+            multiplier = np.full_like(multiplier, multiplier.max())
+        curves, steep, levels = ([Fraction(float(x)) for x in a] for a in (al, be, multiplier))
+        left = self.within(ranges)
+        if not all(left):
+            return None
+        rest = _quadratic(V, curves, steep, levels)
+        if rest is None:
+            return None
+        parts = zip(left, curves, steep, strict=True)
+        offsets = sum((max(_piece_maximum(p, a, b) for p in pieces) for pieces, a, b in parts), Fraction(0))
+        return self.constant + offsets + rest + (levels[0] if self.kind == BALL else sum(levels, Fraction(0)))
+
+    def nothing(self, ranges: tuple[Array, Array]) -> bool:
+        """Whether a group cannot reach its range: no point of the region is there."""
+        return not all(self.within(ranges))
+
+    def within(self, ranges: tuple[Array, Array] | None) -> list[list[Piece]]:
+        """The pieces of all groups, cut off at their ranges."""
+        if ranges is None:
+            return self.pieces
+        return [_clipped(own, *ends) for own, ends in zip(self.pieces, zip(*ranges, strict=True), strict=True)]
+
+
+def _clipped(pieces: list[Piece], low: float, high: float) -> list[Piece]:
+    if low == -math.inf and high == math.inf:
+        return pieces
+    found = []
+    for q, k, e, s, t in pieces:
+        s = max(s, Fraction(float(low))) if low > -math.inf else s
+        t = min(t, Fraction(float(high))) if high < math.inf else t
+        if s <= t and low < math.inf and high > -math.inf:
+            found.append((q, k, e, s, t))
+    return found
 
 
 Sum = list[tuple[Fraction, Fraction, tuple[Fraction, ...]]]  # (ratio, bias, outer weights on the left and on the right)
@@ -147,9 +203,6 @@ def _length(row: Rationals, kind: str) -> Fraction:
     shift = 2 * (80 + max(square.denominator.bit_length() - square.numerator.bit_length(), 0) // 2)
     scaled = -((-square.numerator << shift) // square.denominator)
     return Fraction(math.isqrt(scaled) + 1, 1 << (shift // 2))
-
-
-Piece = tuple[Fraction, Fraction, Fraction, Fraction, Fraction]  # q a^2 + k a + e on [low, high]
 
 
 def _pieces(units: list[Any], reach: Fraction) -> list[Piece]:

@@ -97,7 +97,7 @@ def best_majorants(
     deadline: float = np.inf,
     start: tuple[Array, Array] | None = None,
     stop_below: float = -np.inf,
-    share: float = 0.0,
+    accuracy: float = 0.0,
 ) -> Majorants:
     """The majorants that minimize :func:`~convexnn.regions.check.proved_bound`, to a relative gap of ``tol``.
 
@@ -116,8 +116,8 @@ def best_majorants(
         Arrays (G,): known majorants; the result proves no more than they do.
     stop_below : float
         A bound that is good enough.
-    share : float
-        Where the bound is above that, a gap of this part of the distance is small enough.
+    accuracy : float
+        A gap that is small enough, whatever the size of the value.
     """
     rows, size = _optimized(parts)
     G, r = parts.directions.shape
@@ -126,7 +126,7 @@ def best_majorants(
     variance, second = np.zeros(G), np.zeros((r, r))
     if len(rows) or parts.kind != BALL:
         enough = (stop_below - parts.offset) / size
-        program, found = _solved(parts, rows, size, Limits(tol, max_iter, deadline, enough, share))
+        program, found = _solved(parts, rows, size, Limits(tol, max_iter, deadline, enough, accuracy / size))
         if found is not None:
             y, status, steps = found.unknowns, found.status, found.iterations
             al[rows], be[rows] = y.al * size / program.reach**2, y.be * size / program.reach

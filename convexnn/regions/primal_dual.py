@@ -43,21 +43,13 @@ class _Point:
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop: relative gap, steps, ``time.monotonic()``, a value that is good enough, and where that is far.
-
-    ``share``: a gap that is at most this part of the distance to ``stop_below`` is small enough.
-    """
+    """When to stop: relative gap, steps, ``time.monotonic()``, a value that is good enough, an absolute gap."""
 
     tol: float = 1e-7
     max_iter: int = 100
     deadline: float = np.inf
     stop_below: float = -np.inf
-    share: float = 0.0
-
-    def enough(self, value: float, gap: float, floor: float) -> bool:
-        """Whether a value and its gap need no further step."""
-        far = self.share * (value - self.stop_below) if self.share > 0 and np.isfinite(self.stop_below) else 0.0
-        return gap < max(self.tol * max(abs(value), floor), far)
+    accuracy: float = 0.0
 
 
 def minimize(program: Program, start: Unknowns, limits: Limits, floor: float = 0.0) -> Outcome:
@@ -80,7 +72,8 @@ def minimize(program: Program, start: Unknowns, limits: Limits, floor: float = 0
         gap = _gap(program, point, constants)
         if gap <= best[0]:
             best = (gap, point.X)
-        if limits.enough(value := program.value(point.y), gap, floor):
+        value = program.value(point.y)
+        if gap < max(limits.tol * max(abs(value), floor), limits.accuracy):
             status = "optimal"
             break
         if value < limits.stop_below:

@@ -6,7 +6,7 @@ tau, the bound on ``g'K^-1 g / 4``; everything is scaled to numbers of size one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,17 +30,22 @@ class Unknowns:
     rho: Array
     tau: Array
 
+    @property
+    def all(self) -> tuple[Array, ...]:
+        """In the order of the fields."""
+        return self.al, self.be, self.de, self.n, self.rho, self.tau
+
     def plus(self, other: Unknowns, length: float) -> Unknowns:
         """The point ``self + length other``."""
-        return Unknowns(*(getattr(self, f.name) + length * getattr(other, f.name) for f in fields(self)))
+        return Unknowns(*(own + length * moved for own, moved in zip(self.all, other.all, strict=True)))
 
     def dot(self, other: Unknowns) -> float:
         """Inner product."""
-        return float(sum((getattr(self, f.name) * getattr(other, f.name)).sum() for f in fields(self)))
+        return float(sum(np.vdot(own, moved) for own, moved in zip(self.all, other.all, strict=True)))
 
     def size(self, other: Unknowns) -> float:
         """``sum |self| |other|``."""
-        return float(sum(np.abs(getattr(self, f.name) * getattr(other, f.name)).sum() for f in fields(self)))
+        return float(sum(np.abs(own * moved).sum() for own, moved in zip(self.all, other.all, strict=True)))
 
 
 @dataclass(eq=False)
@@ -63,13 +68,13 @@ class Blocks:
 
     def plus(self, other: Blocks, length: float) -> Blocks:
         """The element ``self + length other``."""
-        return Blocks(*(getattr(self, f.name) + length * getattr(other, f.name) for f in fields(self)))
+        return Blocks(self.big + length * other.big, self.small + length * other.small, self.n + length * other.n,
+                      self.rho + length * other.rho)  # fmt: skip
 
     def dot(self, other: Blocks) -> float:
         """Inner product."""
-        small = self.small * other.small
-        total = (self.big * other.big).sum() + small[:2].sum() + 2.0 * small[2].sum()
-        return float(total + (self.n * other.n).sum() + (self.rho * other.rho).sum())
+        small = np.vdot(self.small, other.small) + np.vdot(self.small[2], other.small[2])
+        return float(np.vdot(self.big, other.big) + small + np.vdot(self.n, other.n) + np.vdot(self.rho, other.rho))
 
 
 class Program:
@@ -145,7 +150,7 @@ class Program:
 
     def constants(self) -> Blocks:
         """The slacks of unknowns that are all zero, without the placeholders."""
-        zero = Unknowns(*(np.zeros_like(getattr(self.cost, f.name)) for f in fields(Unknowns)))
+        zero = Unknowns(*(np.zeros_like(own) for own in self.cost.all))
         found = self.slacks(zero)
         return Blocks(found.big, found.small * self.cones.exists, 0.0 * found.n, found.rho)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import CertificateError
 from convexnn.regions.check import proved_bound
+from convexnn.regions.exact import ExactRidges
 from convexnn.regions.ridges import Ridges
 
 Array = NDArray[np.float64]
@@ -89,18 +91,8 @@ def splits_bound(parts: Ridges, multiplier: Mapping[str, ArrayLike]) -> float:
         For missing arrays and wrong shapes.
     """
     G, r = parts.directions.shape
-    try:
-        leaves = read_splits(multiplier["tree"], G)
-        al, be, rho = (np.asarray(multiplier[key], dtype=np.float64) for key in ("curvature", "slope", "rho"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CertificateError(f"The tree of a certificate cannot be read: {error}") from error
-    if leaves is None:
-        return np.inf
-    n = len(leaves)
-    if al.shape != (n, G) or be.shape != (n, G) or rho.shape not in ((n, r), (n, 1)):
-        raise CertificateError("The majorants of a tree do not fit its leaves.")
     worst = -np.inf
-    for ranges, *own in zip(leaves, al, be, np.broadcast_to(rho, (n, r)), strict=True):
+    for ranges, *own in _leaves(multiplier, G, r):
         part = restricted(parts, ranges)
         if not part.exists.any(axis=1).all():
             continue
@@ -108,3 +100,41 @@ def splits_bound(parts: Ridges, multiplier: Mapping[str, ArrayLike]) -> float:
         if worst == np.inf:
             break
     return worst
+
+
+def exact_splits_bound(parts: ExactRidges, multiplier: Mapping[str, ArrayLike]) -> Fraction | None:
+    """The same over the rational numbers; None where a part is not proved.
+
+    Implements: convexnn, Propositions 4 and 7 of theory/region_bounds.md, rational bounds of parts.
+
+    Raises
+    ------
+    CertificateError
+        For missing arrays and wrong shapes.
+    """
+    worst: Fraction | None = None
+    for ranges, al, be, rho in _leaves(multiplier, len(parts.directions), len(parts.directions[0])):
+        if parts.nothing(ranges):
+            continue
+        found = parts.bound(al, be, rho, ranges)
+        if found is None:
+            return None
+        worst = found if worst is None else max(worst, found)
+    return worst
+
+
+def _leaves(multiplier: Mapping[str, ArrayLike], G: int, r: int) -> Iterator[tuple[Range, Array, Array, Array]]:
+    """Ranges and majorants of all leaves; without a readable tree one leaf that proves nothing."""
+    try:
+        leaves = read_splits(multiplier["tree"], G)
+        al, be, rho = (np.asarray(multiplier[key], dtype=np.float64) for key in ("curvature", "slope", "rho"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CertificateError(f"The tree of a certificate cannot be read: {error}") from error
+    if leaves is None:
+        edge = np.full(G, np.inf)
+        yield (-edge, edge), np.full(G, np.nan), np.full(G, np.nan), np.full(r, np.nan)
+        return
+    n = len(leaves)
+    if al.shape != (n, G) or be.shape != (n, G) or rho.shape not in ((n, r), (n, 1)):
+        raise CertificateError("The majorants of a tree do not fit its leaves.")
+    yield from zip(leaves, al, be, np.broadcast_to(rho, (n, r)), strict=True)

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 MAX_LEAVES = 20_000
 EDGE = 0.05  # of a range: splits of smooth units keep away from its ends
 NOISE = 1e-3  # of the gap, all groups together: heights that no split is worth
-SHARE = 0.5  # of the distance to the target: a part that is far above it will be split, whatever its exact bound
+SHARE = 0.2  # of what a split gains on average: bounds of parts need not be known better than that
 
 
 @dataclass(eq=False)
@@ -88,6 +88,7 @@ class _Search:
     heap: list[tuple[float, int]] = field(default_factory=list)
     lower: float = -np.inf
     point: Array = field(default_factory=lambda: np.zeros(0))
+    gain: float = 0.0  # of a split, on average over the last ones
 
     @property
     def bound(self) -> float:
@@ -126,22 +127,24 @@ class _Search:
                 continue
             target = self.lower + 0.5 * self.tol * max(abs(bound), self.floor)
             part.split, part.parts = split, (len(self.parts), len(self.parts) + 1)
-            for ranges in divided(part.ranges, *split):
-                self._keep(self._solved(ranges, part.found, target), bound)
+            below = [self._solved(ranges, target) for ranges in divided(part.ranges, *split)]
+            for one in below:
+                self._keep(one, bound)
+            gain = bound - 0.5 * sum(min(bound, one.found.bound) for one in below)
+            self.gain += 0.1 * (gain - self.gain)
         return "optimal"
 
-    def _solved(
-        self, ranges: Range, known: Majorants | None = None, target: float = -np.inf, *, sharp: bool = False
-    ) -> _Part:
-        start = None if known is None else (known.curvature, known.slope)
+    def _solved(self, ranges: Range, target: float = -np.inf, *, sharp: bool = False) -> _Part:
         found = best_majorants(restricted(self.coarse, ranges), tol=0.1 * self.tol, deadline=self.deadline,
-                               start=start, stop_below=target, share=0.0 if sharp else SHARE)  # fmt: skip
+                               stop_below=target, accuracy=0.0 if sharp else SHARE * self.gain)  # fmt: skip
         return _Part(ranges, replace(found, second_moments=np.zeros((0, 0))), sharp)
 
     def _keep(self, part: _Part, bound: float) -> None:
-        """Store a part, no worse than what it is a part of, and attack from its relaxed maximizer."""
+        """Store a part, no worse than what it is a part of, and attack from its relaxed maximizer if that can help."""
         heapq.heappush(self.heap, (-min(bound, part.found.bound), len(self.parts)))
         self.parts.append(part)
+        if part.found.bound <= self.lower:
+            return
         value = self.attack(part.found.point)
         if value > self.lower or not self.point.size:
             self.lower, self.point = max(value, self.lower), part.found.point

@@ -138,7 +138,7 @@ def _best(network: Network, region: Region, raw: RawNetwork, own: Evidence, effo
     if effort.arithmetic == "exact":
         best = _exactly(network, region, best)
     if effort.finish == "branch_and_bound":
-        split = region_bound(network, region, method="splits", time_limit=effort.seconds)
+        split = region_bound(network, region, method="splits", time_limit=effort.seconds, arithmetic=effort.arithmetic)
         best = min(best, split, key=lambda certificate: certificate.bound)
     return best
 
