@@ -9,7 +9,9 @@ import pytest
 from convexnn import Network, solve
 from convexnn.certificates.deep_lipschitz import deep_lmi_value
 from convexnn.certificates.lipschitz_lmi import lmi_problem, lmi_reference
+from convexnn.constraints import UpperBound, train_constrained
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
+from convexnn.global_gap import best_dual_point
 from convexnn.memory import (
     GIB,
     VARIABLE,
@@ -19,9 +21,13 @@ from convexnn.memory import (
     estimated_memory,
     memory_limit,
     nonzeros,
+    require_room,
 )
 from convexnn.patterns import sample
+from convexnn.regions.reference import dual_problem, primal_problem
+from convexnn.regions.ridges import Units
 from convexnn.restrictions import PolynomialProgram, ReluGroupLasso
+from convexnn.threats import L2Ball
 
 cp = pytest.importorskip("cvxpy")
 
@@ -84,14 +90,40 @@ def test_a_program_that_does_not_fit_is_refused_with_the_way_out(rng, solver):
 def test_the_other_reference_programs_are_guarded(rng):
     network = Network.shallow(rng.standard_normal((4, 2)), rng.standard_normal(4), rng.standard_normal(4))
     quadratic = PolynomialProgram(rng.standard_normal((6, 2)), np.array([1.0, -1] * 3), lam=0.1, loss="squared_hinge")
+    units = Units(network.W, network.b, network.v, 0.0, "ball")
     calls = [
         lambda: lmi_reference(network),
         lambda: deep_lmi_value(network),
         lambda: solve(quadratic, solver="clarabel"),
+        lambda: best_dual_point(network.W, network.b, 0.1),
+        lambda: primal_problem(units),
+        lambda: dual_problem(units),
     ]
     for call in calls:
-        with memory_limit(1e-6), pytest.raises(SolverError, match="GiB are free"):
+        with memory_limit(1e-6), pytest.raises(SolverError, match="GiB are free. Use "):
             call()
+
+
+def test_constrained_training_is_refused_with_the_way_out(rng):
+    """With and without cvxpy: a cap is a matrix inequality of the order of the units."""
+    X = rng.uniform(-1, 1, (12, 2))
+    for loss in ("squared", "huber"):
+        with memory_limit(1e-6), pytest.raises(SolverError, match="GiB are free. Take fewer hidden_units"):
+            train_constrained(X, X[:, 0], UpperBound(L2Ball(0.5), 0.2), loss=loss, hidden_units=3, random_state=0)
+
+
+def test_room_for_dense_inequalities_grows_as_that_of_programs():
+    """One dense inequality of order 40 in cvxpy and as an order alone: the same figure but for its nonzeros."""
+    X = cp.Variable((40, 40), PSD=True)
+    need = estimated_memory(cp.Problem(cp.Minimize(cp.trace(X))), "clarabel") / GIB
+    with memory_limit(0.9 * need), pytest.raises(SolverError, match="order 40"):
+        require_room(0, [40], "clarabel", "Use less")
+    with memory_limit(1.1 * need):
+        require_room(0, [40], "clarabel", "Use less")
+    with memory_limit(0.1 * need):
+        require_room(0, [40], "scs", "Use less")  # keeps no dense block
+        with pytest.raises(SolverError, match="GiB are free. Use less"):
+            require_room(1e9, [], "scs", "Use less")
 
 
 def test_the_limit_is_of_the_block_the_thread_or_the_environment(monkeypatch):

@@ -116,7 +116,7 @@ def minimized(quadratic: Array, linear: Array, blocks: list[Block], effort: Effo
     P = sparse.csc_matrix(sparse.diags(2.0 * quadratic))
     try:
         found = clarabel.DefaultSolver(P, linear, sparse.csc_matrix(A), b, cones, settings).solve()
-    except Exception as error:
+    except (ArithmeticError, ValueError, TypeError, RuntimeError) as error:
         raise SolverError(f"clarabel failed on a constrained program: {error}") from error
     status = str(found.status)
     if "PrimalInfeasible" in status:

@@ -198,7 +198,7 @@ def _worst(at: Columns, rows: WorstRows | None) -> list[Block]:
 
 
 def _cap(at: Columns, number: int, cap: CapProgram) -> list[Block]:
-    """The matrix inequality of :meth:`CapProgram.conditions` by its upper triangle, and the signs of its multipliers."""
+    """The matrix inequality of a cap by its upper triangle, as in its ``conditions``, and signs of multipliers."""
     sign, frame, adds = cap.cap.sign, cap.frame, np.flatnonzero(cap.adds)
     r, m, P = frame.shape[1] - 1, len(adds), len(cap.signs)
     weights = np.where(cap.adds, 0.5, cap.tau)

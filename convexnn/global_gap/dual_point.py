@@ -21,6 +21,7 @@ from convexnn.exceptions import InvalidInputError
 from convexnn.global_gap.kappa import KappaBracket
 from convexnn.global_gap.l2_bound import DualBound, GlobalBound, centred, homogeneous
 from convexnn.global_gap.signs_majorants import Majorant, Piece, majorant_bound
+from convexnn.memory import require_memory
 from convexnn.restrictions.base import positive
 from convexnn.restrictions.rows import DistinctRows, distinct_rows
 from convexnn.rigorous import UNIT, row_norms_up, sum_up
@@ -28,6 +29,9 @@ from convexnn.values import ByValue
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
+
+#: What a program too large for this machine is told.
+SMALLER = "Use l2_global_bound with a trained network, which solves no program, or neighbours=0"
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +138,11 @@ def best_dual_point(
     -------
     GlobalBound
         Recomputed from the multipliers that the solver found; the trivial bound when it failed.
+
+    Raises
+    ------
+    SolverError
+        When this machine could not hold the program.
     """
     if neighbours != int(neighbours) or neighbours < 0:
         raise InvalidInputError(f"neighbours={neighbours!r} was given; expected an integer >= 0")
@@ -170,10 +179,12 @@ def _solve(X: Array, rows: DistinctRows, lam: float, cuts: Cuts) -> tuple[Array,
     blocks = [_Ball(Y, sign * nu, cuts.coefficients(len(X)), limit) for sign in (1.0, -1.0)]
     value = nu @ (y / height) + 0.25 * cp.sum(cp.multiply(1 / rows.weight, cp.square(nu)))
     constraints = [cp.sum(nu) == 0, *blocks[0].constraints, *blocks[1].constraints]
+    problem = cp.Problem(cp.Minimize(value), constraints)
+    require_memory(problem, "clarabel", SMALLER)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an inaccurate solution proves less, and says so by its bound
-            cp.Problem(cp.Minimize(value), constraints).solve(solver=cp.CLARABEL)
+            problem.solve(solver=cp.CLARABEL)
     except cp.error.SolverError:
         return None
     if nu.value is None or blocks[0].al.value is None:

@@ -283,7 +283,10 @@ class _Run:
         if self.relaxed or self.X1.shape[1] < RELAXED_RANK or len(self.X1) > RELAXED_ROWS:
             return
         self.relaxed = True
-        bound = relaxed_bound(self.rows, self.lam, NEIGHBOURS)
+        try:
+            bound = relaxed_bound(self.rows, self.lam, NEIGHBOURS)
+        except SolverError:  # more than this machine could hold: the search goes on without
+            return
         if bound.lower > self.lower:
             self.lower, self.nu = bound.lower, bound.nu
 

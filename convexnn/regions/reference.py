@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from convexnn.memory import require_memory
 from convexnn.regions.region import BALL
 from convexnn.regions.ridges import Units
+
+#: What a program too large for this machine is told.
+STRUCTURED = "Use region_bound(network, region), which never forms this matrix"
 
 
 def primal_problem(units: Units, *, opposite: bool = False) -> tuple[Any, dict[str, Any]]:
@@ -31,6 +35,11 @@ def primal_problem(units: Units, *, opposite: bool = False) -> tuple[Any, dict[s
     problem : cvxpy.Problem
     variables : dict
         ``"P"``.
+
+    Raises
+    ------
+    SolverError
+        When no solver on this machine could hold it.
     """
     import cvxpy as cp
 
@@ -49,7 +58,9 @@ def primal_problem(units: Units, *, opposite: bool = False) -> tuple[Any, dict[s
                 if units.groups[i] == units.groups[j] and np.array_equal(W[i], -W[j]):
                     off = Z[i, j] - ZA[i, j] - ZA[j, i] + A[i, j]
                     constraints.append((Z[i, j] if b[i] + b[j] <= 0 else off) == 0)
-    return cp.Problem(cp.Maximize(c @ z + units.offset), constraints), {"P": P}
+    problem = cp.Problem(cp.Maximize(c @ z + units.offset), constraints)
+    require_memory(problem, "clarabel", STRUCTURED)
+    return problem, {"P": P}
 
 
 def dual_problem(units: Units) -> tuple[Any, dict[str, Any]]:
@@ -77,4 +88,6 @@ def dual_problem(units: Units) -> tuple[Any, dict[str, Any]]:
     S = cp.Variable((1 + r + h, 1 + r + h), PSD=True)
     M = cp.bmat([[corner, x.T, z.T], [x, R, cross], [z, cross.T, cp.diag(nu)]])
     names = {"lam": lam, "mu": mu, "nu": nu, "rho": rho, "gamma": gamma}
-    return cp.Problem(cp.Minimize(gamma), [S == M]), names
+    problem = cp.Problem(cp.Minimize(gamma), [S == M])
+    require_memory(problem, "clarabel", STRUCTURED)
+    return problem, names
