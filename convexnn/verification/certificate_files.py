@@ -129,6 +129,8 @@ def _certificate(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> LocalC
     proofs = tuple(_proof(str(method), place, arrays) for place, method in enumerate(_strings(header["methods"])))
     label, index = (None if header[key] is None else int(header[key]) for key in ("label", "index"))
     point = _floats(arrays, "point") if "point" in arrays else None
+    if radius.shape:  # numpy before 2.4 makes a number of an array of one entry
+        raise ValueError(f"the radius must be one number, got an array of shape {radius.shape}")
     inputs = InputSet(lower, upper, centre, float(radius))
     return LocalCertificate(
         inputs=inputs,
