@@ -122,7 +122,7 @@ def _rates(worst: WorstCases, side: Side, scale: Array, entries: Entries) -> Arr
     rates = x[:, entries.first] * x[:, entries.second]
     if worst.radius > 0:
         d = x.shape[1] - 1
-        rates[:, np.diagonal(entries.place)[:d]] += (side.inverse.T * side.smoothing).T
+        rates[:, np.diagonal(entries.place)[:d]] += side.smoothing * side.inverse
     rates *= scale
     return np.asarray(rates)
 
@@ -137,13 +137,13 @@ def _bend(H: Array, worst: WorstCases, side: Side, weight: Array, entries: Entri
         at, factor = entries.place[k], entries.factor[entries.place[k]]
         scaled = x / factor
         H[np.ix_(at, at)] += 2.0 * ((scaled.T * (weight * inverse[:, k])) @ scaled)
-    spread = a * a * ((inverse.T * (nu * weight)) @ inverse)
+    spread = a * a * nu * ((inverse.T * weight) @ inverse)
     inside = np.flatnonzero(entries.second < d)
     H[inside, inside] += spread[entries.first[inside], entries.second[inside]]
     ones, zeros = np.ones((len(weight), 1)), np.zeros((len(weight), 1))
     x, y = np.hstack([side.attacked, ones]), np.hstack([side.shift * inverse, zeros])
     pull = x[:, entries.first] * y[:, entries.second] + y[:, entries.first] * x[:, entries.second]
-    pull[:, diagonal] += (nu * (inverse**2).T).T
+    pull[:, diagonal] += nu * inverse**2
     pull *= scale
     fall = 2.0 * np.einsum("ij,ij,ij->i", side.shift, side.shift, inverse)
     fall += nu * (np.einsum("ij,ij->i", inverse, inverse) + side.multiplier**-2.0)

@@ -19,7 +19,7 @@ SMALLEST = 1e-250
 LOG_PARTS = 6
 
 
-def lower_ends(linear: Array, above: Array, base: float, radius: float, smoothing: float | Array) -> Array:
+def lower_ends(linear: Array, above: Array, base: float, radius: float, smoothing: float) -> Array:
     """Offsets that are not above the root, shape (n,): each term of the equation alone would reach ``radius^2``."""
     ends = np.abs(linear)
     ends *= 1.0 / radius
@@ -30,7 +30,7 @@ def lower_ends(linear: Array, above: Array, base: float, radius: float, smoothin
 
 
 def barrier_offsets(
-    linear: Array, above: Array, base: float, radius: float, smoothing: float | Array, start: Array | None
+    linear: Array, above: Array, base: float, radius: float, smoothing: float, start: Array | None
 ) -> tuple[Array, Array]:
     """Root ``mu`` of ``sum g^2 / D^2 + nu sum 1 / D + nu / (base + mu) = radius^2``, ``D = above + mu``.
 
@@ -44,7 +44,7 @@ def barrier_offsets(
         ``max(0, -min curvature)``: multipliers are ``base + mu``.
     radius : float
         Positive.
-    smoothing : float or array, shape (n,)
+    smoothing : float
         Positive.
     start : array, shape (n,), or None
         Guess of the root.

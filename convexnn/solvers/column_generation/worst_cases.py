@@ -9,7 +9,6 @@ eigenbasis but once a group. Memory O(N d).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +36,7 @@ class Side:
         Attacked samples, mean attacks and ``1 / (sign L + multiplier)`` in the eigenbasis.
     multiplier : array, shape (t,)
         Of the ball.
-    smoothing : float or array, shape (t,)
+    smoothing : float
         Of the last evaluation.
     """
 
@@ -48,12 +47,8 @@ class Side:
     shift: Array
     inverse: Array
     multiplier: Array
-    smoothing: float | Array = 0.0
+    smoothing: float = 0.0
     warm: bool = False
-
-    def weights_of(self, rows: slice | Indices) -> Any:
-        """Smoothing of some of the terms."""
-        return self.smoothing[rows] if isinstance(self.smoothing, np.ndarray) else self.smoothing
 
 
 @dataclass(eq=False)
@@ -74,13 +69,13 @@ class WorstCases:
         metric = structure.metric
         self.stretch = np.ones(d) if metric is None else 1.0 / np.sqrt(metric)
         self.radius = structure.radius
-        self.smoothing: float | Array = 0.0
+        self.smoothing = 0.0
         samples = structure.X / self.stretch
         self.pairs = tuple(Pair(pair, _sides(structure, pair, samples)) for pair in structure.pairs)
         self.evaluations = 0
 
-    def evaluate(self, M: Array, smoothing: float | Array) -> Array:
-        """Smoothed worst cases ``w`` (N,) at the score matrices ``M`` (C, d + 1, d + 1); one smoothing or (N,)."""
+    def evaluate(self, M: Array, smoothing: float) -> Array:
+        """Smoothed worst cases ``w`` (N,) at the score matrices ``M`` (C, d + 1, d + 1)."""
         self.smoothing = smoothing
         self.evaluations += 1
         values = np.empty(self.structure.n_terms)
@@ -89,7 +84,7 @@ class WorstCases:
             eigenvalues, pair.basis = np.linalg.eigh(Q)
             linear = q @ pair.basis
             for side in pair.sides:
-                side.smoothing = smoothing[side.terms] if isinstance(smoothing, np.ndarray) else smoothing
+                side.smoothing = smoothing
                 values[side.terms] = self._side(side, pair.basis, eigenvalues, linear, h)
         return values
 
@@ -129,7 +124,7 @@ class WorstCases:
         base = max(0.0, -float(signed.min()))
         above = np.maximum(signed + base, 0.0)
         start = side.multiplier[rows] - base if side.warm else None
-        nu = side.weights_of(rows)
+        nu = side.smoothing
         offset, inverse = barrier_offsets(g, above, base, self.radius, nu, start)
         side.inverse[rows], side.multiplier[rows] = inverse, base + offset
         shift = np.multiply(g, inverse, out=side.shift[rows])
@@ -175,7 +170,7 @@ class WorstCases:
                 x *= np.sqrt(t)[:, None]
                 second += side.sign * (x.T @ x)
                 if self.radius > 0:
-                    second[np.diag_indices(d)] += side.sign * ((t * side.weights_of(active)) @ side.inverse[active])
+                    second[np.diag_indices(d)] += side.sign * side.smoothing * (t @ side.inverse[active])
             self.collect(G, pair, second, first, total)
         return G
 
@@ -202,7 +197,7 @@ class WorstCases:
             directions[index] = self.stretch[:, None] * pair.basis
             for side in pair.sides:
                 shifts[side.terms] = side.shift @ directions[index].T
-                variances[side.terms] = (side.inverse.T * side.smoothing).T
+                variances[side.terms] = side.smoothing * side.inverse
                 groups[side.terms] = index
         return shifts, variances, directions, groups
 
