@@ -14,7 +14,7 @@ import numpy as np
 
 from convexnn.activations import LeakyReLU, Sigmoid
 from convexnn.certificate import _CHECKS
-from convexnn.certificates.lipschitz import lipschitz
+from convexnn.certificates.lipschitz import _body_norm, lipschitz, lipschitz_pairs
 from convexnn.lipsdp.linf import upper_bound_linf
 from convexnn.lipsdp.scalar import upper_bound
 from convexnn.lipsdp.vector import upper_bound_vector
@@ -29,6 +29,7 @@ def edge_claims(rng) -> Iterator[Claim]:
     for activation in ("relu", LeakyReLU(0.3)):
         yield from positive_lines(rng, activation)
     yield from sigmoids(rng)
+    yield from pairs(rng)
     yield Claim("statements about bounds", {}, statements, constant(*[0] * len(statements({}))), hostile=False)
 
 
@@ -37,12 +38,12 @@ def uncertain_rows(b: np.ndarray, error: np.ndarray) -> Iterator[Claim]:
     true = (sum(exact(b)) + sum(exact(error))) / 2
     q, rows = b + error, b[:, None]
     certain = not error.any()
-    for corrupted in (1.0, rng_like(b)):
+    for corrupted in (1.0, 1e250, rng_like(b)):
         multiplier = q * corrupted
         yield Claim("rows of one input", {"q": multiplier}, lambda e: [upper_bound(rows, e["q"], error)],
                     constant(true), whole=True, floor=0.0,
                     tight=1e-9 if certain and isinstance(corrupted, float) else None)  # fmt: skip
-    yield Claim("rows of one input, l1", {"q": q, "y": np.ones(1)},
+    yield Claim("rows of one input, l1", {"q": 1e250 * q, "y": 1e250 * np.ones(1)},
                 lambda e: [upper_bound_linf(rows, e["q"], e["y"], error)], constant(true), whole=True, floor=0.0,
                 tight=1e-9 if certain else None)  # fmt: skip
     wide = np.column_stack([b, np.zeros_like(b), 2.0 * b])  # lengths in l1 are three times b; one input is not used
@@ -99,6 +100,34 @@ def sigmoids(rng) -> Iterator[Claim]:
             yield Claim(f"{certificate.method}, {depth} sigmoids", certificate.multiplier,
                         lambda e, check=check, network=network: [check(network, e)], constant(true), tight=1e-6,
                         floor=0.0)  # fmt: skip
+
+
+def pairs(rng) -> Iterator[Claim]:
+    """Two outputs of opposite signs above sigmoids, or above ReLU units that grow together: slopes that are reached."""
+    weights = rng.standard_normal(3)
+    first, second, last = (np.array([[w]]) for w in weights)
+    steep = Network(
+        [(first, np.zeros(1)), (second, -0.5 * second[0]), (np.vstack([last, -last]), np.zeros(2))], Sigmoid()
+    )
+    true = abs(math.prod(exact(weights))) / 8  # twice the slope, over four squared
+    for norm in (2, np.inf):
+        yield Claim(f"pairs of classes, {norm}", {}, lambda _e, norm=norm: [lipschitz_pairs(steep, norm=norm)[0, 1]],
+                    constant(true), hostile=False, tight=1e-6, floor=0.0)  # fmt: skip
+    one, two, top = (0.5 + rng.random(size) for size in ((2, 2), (2, 2), (1, 2)))
+    line = Network([(one, np.zeros(2)), (two, np.zeros(2)), (np.vstack([top, -top]), np.zeros(2))])
+    gradient = [2 * sum(Fraction(t) * Fraction(a) * Fraction(b) for t, row in zip(top[0], two, strict=True)
+                        for a, b in zip(row, one[:, k], strict=True)) for k in range(2)]  # fmt: skip
+    yield Claim("pairs of a line, l1", {}, lambda _e: [lipschitz_pairs(line, norm=np.inf)[0, 1]],
+                constant(sum(gradient)), hostile=False)  # fmt: skip
+    for norm in (2, np.inf):  # hidden layers: of sigmoids, and of units that are all active near zero
+        yield Claim("pairs, hidden sigmoids", {}, lambda _e, norm=norm: [_body_norm(steep, norm)],
+                    constant(abs(math.prod(exact(weights[:2]))) / 16), hostile=False, tight=1e-9,
+                    floor=0.0)  # fmt: skip
+    signed = Network([(np.array([[3.0, -4.0], [1.0, 1.0]]), np.full(2, 9.0)), (np.ones((2, 2)), np.zeros(2))])
+    yield Claim("pairs, hidden units that are active", {}, lambda _e: [_body_norm(signed, n) for n in (2, np.inf)],
+                constant(5, 7), hostile=False, tight=1e-9)  # fmt: skip
+    yield Claim("pairs of a line, l2", {}, lambda _e: [lipschitz_pairs(line)[0, 1]],
+                constant(sum(g * g for g in gradient)), power=2, hostile=False)  # fmt: skip
 
 
 def statements(_evidence: Arrays) -> list[int]:

@@ -5,7 +5,9 @@ A change that stands more than once in a function is named with its line: ``chan
 
 from __future__ import annotations
 
-_PROPOSED = "a step that is proposed: another one is tried, and what counts is proved by the factorization"
+_PROPOSED = "a number that is proposed: others are tried, and what counts is proved by a factorization"
+_SLOPES = "no activation has a negative slope"
+_TWICE = "what this lets through is refused by the next test of the same numbers"
 
 EQUIVALENT: dict[str, dict[str, str]] = {
     "convexnn.rigorous.rounding:column_sums": {
@@ -31,5 +33,18 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "64.0 -> 32.0": _PROPOSED,
         "n * UNIT * size -> n * UNIT / size": _PROPOSED,
         "64.0 * n * UNIT * size -> 64.0 * n * UNIT / size": _PROPOSED,
+    },
+    "convexnn.certificates.lipschitz:check_product_l2": {"abs(s) -> s": _SLOPES},
+    "convexnn.certificates.lipschitz:check_product_linf": {"abs(s) -> s": _SLOPES},
+    "convexnn.certificates.lipschitz:_body_norm": {"abs(s) -> s": _SLOPES},
+    "convexnn.lipsdp.deep_bound:upper_bound_deep": {
+        "abs(value) -> value": _SLOPES,
+        "least * (1.0 + margin) -> least / (1.0 + margin)": _PROPOSED,
+        "1.0 + margin -> 1.0 - margin": _PROPOSED,
+    },
+    "convexnn.lipsdp.vector:upper_bound_vector": {
+        "np.isfinite(weights).all() and (weights > 0.0).all() -> "
+        "np.isfinite(weights).all() or (weights > 0.0).all()": _TWICE,
+        "np.isfinite(P).all() and np.isfinite(R).all() -> np.isfinite(P).all() or np.isfinite(R).all()": _TWICE,
     },
 }

@@ -10,9 +10,11 @@ import numpy as np
 
 from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz
+from convexnn.certificates.region import region_bound
 from convexnn.exceptions import CertificateError
 from convexnn.network import Network
 from convexnn.propagation import Effort
+from convexnn.regions import rotated_box
 from convexnn.verification.certificates import certificate_of
 from convexnn.verification.registry import get_certifier
 from tests import checker_claims as claims
@@ -43,9 +45,9 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "convexnn.certificate:Certificate._refuse_other_claims": ("tampering",),
     "convexnn.verification.certificates:LocalCertificate.check": ("local tampering",),
     "convexnn.certificates.lipschitz:check_lipsdp": ("lipschitz/lipsdp",),
-    "convexnn.certificates.lipschitz:check_product_l2": ("lipschitz/product_l2",),
-    "convexnn.certificates.lipschitz:check_product_linf": ("lipschitz/product_linf",),
-    "convexnn.certificates.lipschitz:_body_norm": ("lipschitz/product",),
+    "convexnn.certificates.lipschitz:check_product_l2": ("lipschitz/product_l2", "edges/product_l2"),
+    "convexnn.certificates.lipschitz:check_product_linf": ("lipschitz/product_linf", "edges/product_linf"),
+    "convexnn.certificates.lipschitz:_body_norm": ("edges/pairs",),
     "convexnn.certificates.deep_lipschitz:check_deep_lipsdp": ("lipschitz/deep_lipsdp",),
     "convexnn.certificates.max_gradient:check_max_gradient": ("lipschitz/max_gradient",),
     "convexnn.lipsdp.scalar:upper_bound": ("lipschitz/lipsdp", "edges"),
@@ -98,7 +100,6 @@ _LIPSDP = ("convexnn.certificates.lipschitz:check_lipsdp", "convexnn.lipsdp.scal
            "convexnn.lipsdp.vector:upper_bound_vector")  # fmt: skip
 _LINES = ("convexnn.regions.folding:folded_query", "convexnn.propagation.backward:upper_bounds",
           "convexnn.propagation.crown:checked_rows")  # fmt: skip
-_BODY = "convexnn.certificates.lipschitz:_body_norm"
 _FACETS = ("convexnn.regions.facets:sum_of_tops", "convexnn.regions.facets:_top")
 #: What of the targets every registered check stands on.
 CHECKERS: dict[str, tuple[str, ...]] = {
@@ -106,8 +107,8 @@ CHECKERS: dict[str, tuple[str, ...]] = {
     "lmi": _LIPSDP,
     "deep_lipsdp": ("convexnn.certificates.deep_lipschitz:check_deep_lipsdp",
                     "convexnn.lipsdp.deep_bound:upper_bound_deep"),
-    "product_l2": ("convexnn.certificates.lipschitz:check_product_l2", _BODY),
-    "product_linf": ("convexnn.certificates.lipschitz:check_product_linf", _BODY),
+    "product_l2": ("convexnn.certificates.lipschitz:check_product_l2",),
+    "product_linf": ("convexnn.certificates.lipschitz:check_product_linf",),
     "max_gradient": ("convexnn.certificates.max_gradient:check_max_gradient",
                      "convexnn.lipsdp.linf:upper_bound_linf"),
     "unbounded_slopes": ("convexnn.certificate:Certificate._refuse_other_claims",),  # it proves nothing
@@ -195,6 +196,13 @@ def tampering() -> Iterator[str]:
     open_claim = replace(honest, bound=np.inf, multiplier={"q": np.array([np.nan])}, lower=np.nan)
     if open_claim.check(network) != np.inf:
         yield "no multiplier proves something"
+    small = Network([(1e-9 * W, b) for W, b in network.layers])
+    tiny = lipschitz(small)
+    yield from refused(replace(tiny, bound=0.9 * tiny.bound, lower=np.nan), small, "a smaller bound of small weights")
+    low = Network(((np.eye(2), np.zeros(2)), (np.ones((1, 2)), np.array([-9.0]))))
+    below = region_bound(low, rotated_box(np.zeros(2), np.ones(2)), method="paired")  # x + y - 9 is negative
+    if not below.check(low) == below.bound < 0.0:
+        yield "a negative bound is not its own"
     free = Certificate("anything", np.inf, 0.0, "l2", "unbounded_slopes", {}, network.fingerprint())
     yield from refused(free, network, "a quantity that the method does not bound")
 
@@ -216,6 +224,17 @@ def local_tampering() -> Iterator[str]:
     other = Network(tuple((W, b + 1e-9) for W, b in network.layers))
     yield from refused(honest, other, "another network")
     yield from refused(replace(honest, proofs=()), network, "a claim without proof")
+    worst = replace(honest, bounds=honest.bounds - np.array([1.0, 2.0]))
+    try:
+        worst.check(network)
+    except CertificateError as error:
+        if "row 1" not in str(error):
+            yield "the row that is furthest from its proof is not named"
+    rational = honest.check(network, exact=True)
+    if not ((rational <= honest.check(network)) & (rational != honest.check(network))).any():
+        yield "the exact check is not exact"
+    if not np.array_equal(replace(honest, arithmetic="exact", bounds=honest.bounds + 1.0).check(network), rational):
+        yield "an exact certificate is not checked exactly"
     exact = replace(honest, arithmetic="exact", bounds=honest.bounds + 1e-6)
     if not np.isfinite(exact.check(network)).all():
         yield "the exact check proves nothing"

@@ -8,12 +8,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from convexnn.certificate import _CHECKS, registered_methods
+from tests.certifier_cases import random_network
 from tests.checker_claims import global_claims
 from tests.checkers import Claim, complaints, covers
-from tests.mutant_targets import MAKERS, TARGETS, found_by, local_tampering, tampering
+from tests.mutant_equivalents import EQUIVALENT
+from tests.mutant_targets import CHECKERS, MAKERS, TARGETS, found_by, local_tampering, tampering
 from tests.mutants import Mutant, function_of, killed, mutants
 
-QUICK = ("rigorous", "rounding", "lipschitz", "quadratic", "programs", "training")
+QUICK = ("rigorous", "rounding", "edges", "lipschitz", "quadratic", "programs", "training")
 
 
 @pytest.mark.parametrize("kind", QUICK)
@@ -58,6 +61,28 @@ def test_truths_are_compared_without_rounding() -> None:
     assert not covers(-2.0, 3.0, 2, 0.0)
 
 
+def test_every_registered_check_stands_on_targets_and_every_target_is_a_function() -> None:
+    assert set(registered_methods()) == set(CHECKERS)
+    assert {target for targets in CHECKERS.values() for target in targets} <= set(TARGETS)
+    assert all(function_of(where).__code__ for where in TARGETS)
+
+
+@pytest.mark.slow
+def test_every_registered_check_has_claims() -> None:
+    rng = np.random.default_rng(7)
+    names = {claim.name.partition(",")[0] for kind in ("lipschitz", "regions") for claim in MAKERS[kind](rng)}
+    assert set(CHECKERS) - names == {"lmi", "unbounded_slopes"}
+    assert _CHECKS["lmi"] is _CHECKS["lipsdp"]
+    assert _CHECKS["unbounded_slopes"](random_network(rng, (2, 3, 1)), {}) == np.inf
+
+
+def test_equivalent_mutants_are_named_as_they_are_made() -> None:
+    for where, reasons in EQUIVALENT.items():
+        made = {name for mutant in mutants(where) for name in mutant.names}
+        assert set(reasons) <= made, f"{where} is written differently now: {set(reasons) - made}"
+        assert all(len(reason) > 20 for reason in reasons.values())
+
+
 #: Mistakes that must be found: function, what stands there, what it becomes.
 NAMED = [
     ("convexnn.rigorous.rounding:round_up", "math.nextafter(x, math.inf)", "x"),
@@ -70,6 +95,17 @@ NAMED = [
     ("convexnn.verification.certificates:LocalCertificate.check", "found <= self.bounds", "found > self.bounds"),
     ("convexnn.lipsdp.scalar:upper_bound", "rows / root[:, None]", "rows * root[:, None]"),
     ("convexnn.lipsdp.scalar:upper_bound", "exponent - 1", "exponent + 1"),
+    ("convexnn.rigorous.rounding:norm_up", "values.size + 2", "values.size - 2"),
+    ("convexnn.rigorous.eigenvalues:_lack_of", "2.0", "1.0"),
+    ("convexnn.rigorous.eigenvalues:_lack_of", "2.0", "4.0"),
+    ("convexnn.certificates.lipschitz:check_product_l2", "len(norms) - 1", "len(norms) + 1"),
+    ("convexnn.certificates.lipschitz:check_product_linf", "np.abs(row)", "row"),
+    ("convexnn.certificates.max_gradient:check_max_gradient", "max", "min"),
+    ("convexnn.lipsdp.vector:upper_bound_vector", "high - low", "high + low"),
+    ("convexnn.lipsdp.linf:upper_bound_linf", "spread / left", "spread * left"),
+    ("convexnn.lipsdp.deep_bound:upper_bound_deep", "len(layers) - 1", "len(layers) + 1"),
+    ("convexnn.restrictions.polynomial_evidence:proved_bound", "max", "min"),
+    ("convexnn.restrictions.robust_relu_dual:into_ball", "largest > 0", "largest <= 0"),
     ("convexnn.regions.check:majorant_offsets", "al - q", "al + q"),
     ("convexnn.regions.check:majorant_offsets", "k - be", "k + be"),
     ("convexnn.regions.check:_with_rho", "A - np.diag(rho)", "A + np.diag(rho)"),

@@ -89,7 +89,7 @@ def upper_bound_linf(B: ArrayLike, q: ArrayLike, y: ArrayLike, error: ArrayLike 
     with np.errstate(over="ignore"):
         E = rows / left[:, None] / right
         drift = norm_up(spread / left) / float(right.min())
-    rounding = 8.0 * UNIT * norm_up(E) + math.sqrt(E.size) * 2.0**-1060 / min(1.0, float(right.min()))
+    rounding = 8.0 * UNIT * norm_up(E)  # an entry of E is at least a half: what underflows is far below
     square = product_up(sum_up(weights), sum_up(inputs), gram_max_eigenvalue(E, rounding + 2.0 * drift))
     return ldexp_up(sqrt_up(square), exponent - 1)
 

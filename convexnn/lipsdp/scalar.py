@@ -102,7 +102,7 @@ def upper_bound(B: ArrayLike, q: ArrayLike, error: ArrayLike | None = None) -> f
     with np.errstate(over="ignore"):
         E = rows / root[:, None]
         drift = 2.0 * norm_up(spread / root) if spread.any() else 0.0
-    rounding = 4.0 * UNIT * norm_up(E) + math.sqrt(E.size) * 2.0**-1070 / float(root.min())
+    rounding = 4.0 * UNIT * norm_up(E)  # an entry of E is at least a half: what underflows is far below
     square = product_up(sum_up(weights), gram_max_eigenvalue(E, rounding + drift))
     return ldexp_up(sqrt_up(square), exponent - 1)
 
