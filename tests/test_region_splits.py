@@ -151,6 +151,15 @@ def test_a_maximum_in_the_centre_points_nowhere() -> None:
         assert found.lower <= 0.0 <= found.bound < 1e-6
 
 
+@pytest.mark.parametrize("method", ["paired", "splits"])
+def test_weights_at_the_ends_of_float64_have_finite_bounds(method: str) -> None:
+    tiny = Network.shallow([[1e-200], [1.0]], [0.0, 1.0], [1e-200, -1e-150], 0.0)  # one group, a reach of 1e-200
+    for region in (ellipsoid([0.0], [1.0]), rotated_box([0.5], [[2.0]])):
+        found = region_bound(tiny, region, method=method)
+        assert 0.0 <= found.lower + 1e-149 <= found.bound + 1e-149 < 1e-100
+        assert found.check(tiny) == found.bound
+
+
 def test_rational_bounds_of_parts_lie_between_the_attack_and_the_rounded_bound(rng: np.random.Generator) -> None:
     network = random_network(rng, 2, 5, LeakyReLU(0.1))
     for region in regions(rng, 2):

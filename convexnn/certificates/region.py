@@ -47,7 +47,7 @@ def region_bound(
         of every unit, "paired" treats units with parallel weights together as well (never looser). Boxes and one
         output: "facets", the sum of the maxima of all directions, for networks whose units are dead or alone there.
         "splits" is "paired" on smaller and smaller parts of the range of a direction, until the bound meets the attack
-        or time is up (never looser than "paired", networks of few inputs).
+        to 1e-5 or time is up (networks of few inputs; never looser than "paired", the tolerance aside).
         Any network: "ibp", "crown", "alpha_crown", "lp", "branch_and_bound", "arrow", the semidefinite relaxation of
         several layers, and "chain", the same without bounds on the layers (never better). "auto" is "paired" for one
         hidden layer, "arrow" for deeper ReLU networks, else "alpha_crown".

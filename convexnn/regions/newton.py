@@ -129,7 +129,8 @@ def best_majorants(
         program, found = _solved(parts, rows, size, Limits(tol, max_iter, deadline, enough, accuracy / size))
         if found is not None:
             y, status, steps = found.unknowns, found.status, found.iterations
-            al[rows], be[rows] = y.al * size / program.reach**2, y.be * size / program.reach
+            with np.errstate(all="ignore"):  # numbers out of range prove nothing
+                al[rows], be[rows] = y.al * size / program.reach**2, y.be * size / program.reach
             rho = np.broadcast_to(y.rho * size, (r,)).copy()
             point, second = _moments(found.moments.big)
             variance = ((parts.directions @ second) * parts.directions).sum(axis=1) - (parts.directions @ point) ** 2
@@ -138,6 +139,9 @@ def best_majorants(
             status = "stalled"
     options = [(al, be)] if start is None else [(al, be), start]
     bounds = [proved_bound(parts, *option, rho) for option in options]
+    if not np.isfinite(min(bounds)):  # numbers out of range: at least lines
+        options.append(fixed_majorants(parts, np.arange(G)))
+        bounds.append(proved_bound(parts, *options[-1], None))
     al, be = options[int(np.argmin(bounds))]
     bound = min(bounds)
     value = bound if np.isnan(value) else value

@@ -98,7 +98,7 @@ class _Search:
     @property
     def gap(self) -> float:
         """Between bound and attack, small enough."""
-        return self.tol * max(abs(self.bound), self.floor)
+        return self.tol * max(abs(self.bound) if np.isfinite(self.bound) else 0.0, self.floor)
 
     @property
     def leaves(self) -> int:
@@ -114,9 +114,9 @@ class _Search:
                 return "time_limit"
             if self.leaves >= max_leaves:
                 return "max_leaves"
-            bound, number = -self.heap[0][0], self.heap[0][1]
+            bound, number, gap = self.bound, self.heap[0][1], self.gap
             part = self.parts[number]
-            split = _choose(self.coarse, self.fine, part, NOISE * self.gap)
+            split = _choose(self.coarse, self.fine, part, NOISE * gap)
             if split is None and part.sharp:
                 return "stalled"
             heapq.heappop(self.heap)
@@ -125,13 +125,12 @@ class _Search:
                 part.found, part.sharp = min(part.found, again.found, key=lambda found: found.bound), True
                 heapq.heappush(self.heap, (-min(bound, part.found.bound), number))
                 continue
-            target = self.lower + 0.5 * self.tol * max(abs(bound), self.floor)
             part.split, part.parts = split, (len(self.parts), len(self.parts) + 1)
-            below = [self._solved(ranges, target) for ranges in divided(part.ranges, *split)]
+            below = [self._solved(ranges, self.lower + 0.5 * gap) for ranges in divided(part.ranges, *split)]
             for one in below:
                 self._keep(one, bound)
             gain = bound - 0.5 * sum(min(bound, one.found.bound) for one in below)
-            self.gain += 0.1 * (gain - self.gain)
+            self.gain += 0.1 * (gain - self.gain) if np.isfinite(gain) else 0.0
         return "optimal"
 
     def _solved(self, ranges: Range, target: float = -np.inf, *, sharp: bool = False) -> _Part:

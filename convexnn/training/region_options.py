@@ -65,9 +65,9 @@ class RegionOptions:
     arithmetic : {"float64+slack", "exact"}, default="float64+slack"
         Of the final proof; "exact" is over the rational numbers, for a few dozen inputs.
     finish : {"majorants", "branch_and_bound"}, default="majorants"
-        How the bound of the last network is tightened: better majorants, or branch and bound on the signs of its units
-        as well, which gives back what the majorants lose (all of it for dense networks of about ten inputs, little from
-        twenty on).
+        How the bound of the last network is tightened: better majorants, or smaller and smaller parts of the region as
+        well (two hidden layers: branch and bound on the signs of units), which gives back what the majorants lose: all
+        of it for dense networks of about ten inputs, little from twenty on.
     finish_seconds : float, default=60.0
         For that, each region.
     random_state : int, Generator, RandomState or None

@@ -86,7 +86,8 @@ def train(case: Case, region: Region, draw: Any, seed: int) -> RegionTraining:
         sizes = (units, units)
         return train_safe_region(region, draw, hidden_layers=sizes, random_state=seed, steps=LAYERS_STEPS)
     if case.method == "dense, split":
-        settings = {"method": "dense", "finish": "branch_and_bound", "finish_seconds": 60.0, "steps": DENSE_STEPS}
+        settings = {"method": "dense", "finish": "branch_and_bound", "finish_seconds": 300.0, "steps": DENSE_STEPS}
+        settings |= {"arithmetic": "exact"}
         return train_safe_region(region, draw, hidden_units=units, random_state=seed, **settings)
     steps = HUGE_STEPS if case.d >= HUGE else DENSE_STEPS if case.method == "dense" else 1500
     return train_safe_region(

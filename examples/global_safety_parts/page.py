@@ -166,7 +166,7 @@ mean over seeds. *Acc at start*: the same bound on the weights before training, 
 *Bound / attack*: proved bound over the largest value found on the region, both without the output bias; empty where all
 units are off on the region and both are zero. Settings are fixed by trainer and d, on other draws; nothing is chosen by
 seed. Trainers: `pairs`, `dense` (one majorant a unit: the paper's bound; 3,000 steps), `dense, split` (branch and bound
-on the units at the end, at most a minute on the clock) and `layers` (two hidden layers, 2,000 steps) are
+on the units at the end, at most five minutes on the clock) and `layers` (two hidden layers, 2,000 steps) are
 `train_safe_region`, `admm` is `train_region_admm` (the paper's way, reconstructed), `facets` is `train_region_facets`.
 CPU seconds include the proof, whose seconds on the clock of the busy machine stand beside them.
 
