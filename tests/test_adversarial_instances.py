@@ -10,7 +10,7 @@ from tests._hostile import complaints, hostile, solve_quietly
 from tests._instances import regression
 
 TOL = 1e-6
-BLOCKS, SIZE = 8, 25
+BLOCKS, SIZE = 16, 12
 
 
 def run(seeds, choose=lambda problem: (problem.network, problem.programs()), **options):
@@ -62,7 +62,7 @@ def test_a_kernel_without_digits_leaves_the_dense_system(seed):
 
 @pytest.mark.parametrize("max_iter", [1, 4, 9])
 def test_hostile_instances_cut_short_are_feasible_and_never_worse(max_iter):
-    found, solved, optimal = run(range(300, 308), solver="interior_point", max_iter=max_iter)
+    found, solved, optimal = run(range(300, 304), solver="interior_point", max_iter=max_iter)
     assert found == []
     assert optimal < solved
 

@@ -14,6 +14,7 @@ from convexnn.patterns import extract
 from convexnn.restrictions import LipschitzProgram, ReluGroupLasso
 from convexnn.solvers import solve
 from convexnn.training.alternating import alternating_minimization, sort_by_sign
+from tests._families import few
 
 
 def instance(seed=0, n=40, d=3, m=6):
@@ -59,7 +60,7 @@ def test_a_later_failure_keeps_the_best_network(monkeypatch):
 
 
 @pytest.mark.parametrize("solver", ["clarabel", "interior_point"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", few(range(3)))
 def test_every_step_lowers_the_objective_and_the_joint_optimum_is_below(seed, solver):
     X, y, net = instance(seed)
     result = alternating_minimization(net, X, y, lam=1e-2, max_rounds=6, solver=solver)

@@ -182,7 +182,7 @@ def test_linear_maximizer_attains_the_support(rng, threat):
 def test_grid_search_finds_nothing_much_worse(rng, threat, kind):
     """In the plane: no grid point of the set is much worse than the point found, on every sample."""
     axis = np.linspace(-1.0, 1.0, 41)
-    for _ in range(5):
+    for _ in range(2):
         network, X, y = case(rng, kind, n=6, d=2)
         X = np.clip(X, -1, 1)
         found = attack(network, X, y, threat, random_state=0, restarts=10)
@@ -197,7 +197,7 @@ def test_grid_search_finds_nothing_much_worse(rng, threat, kind):
 @each_method
 @pytest.mark.parametrize("hidden", [(), (8,)])
 def test_below_the_product_bound(rng, method, hidden):
-    for _ in range(20):
+    for _ in range(8):
         network = relu_network(rng, hidden=hidden)
         bound = np.prod([np.linalg.norm(W, 2) for W, _ in network.layers])
         X, y = rng.standard_normal((10, 3)), rng.standard_normal(10)

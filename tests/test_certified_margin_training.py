@@ -17,6 +17,7 @@ from convexnn.restrictions.certified_margin_terms import MarginTerms
 from convexnn.solvers._margin_descent import MarginDescent, Schedule, value_and_gradient
 from convexnn.training import certified_margin
 from convexnn.training.certified_margin import MarginOptions, train_certified_margin
+from tests._families import few
 from tests._interruption import count_calls, interrupted_at
 
 BALLS = {2: L2Ball, np.inf: LInfBall}
@@ -35,7 +36,7 @@ def random_network(rng, d=3, m=8, k=3):
 
 
 @pytest.mark.parametrize("norm", [2, np.inf])
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", few([3, 1]))
 def test_training_is_never_worse_certified_and_unbroken(rng, norm, k):
     X, y = blobs(rng, k=max(k, 2))
     start = random_network(rng, k=k)

@@ -106,7 +106,7 @@ def run(seed: int, n: int, every: int) -> None:
 
 
 def test_no_bound_is_below_what_is_attained() -> None:
-    run(1, 60, 10)
+    run(1, 30, 10)
 
 
 @pytest.mark.slow

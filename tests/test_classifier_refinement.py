@@ -13,6 +13,7 @@ from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.network import Network
 from convexnn.refinement import TrainingObjective, refine
 from convexnn.refinement.vector import margin_targets, padded
+from tests._families import few
 
 LOSSES = ("squared_hinge", "logistic", "hinge")
 
@@ -50,7 +51,7 @@ def test_a_fitted_mlp_classifier_with_string_labels(rng, regularizer, loss, k):
     assert found.certificate.check(found.network) <= found.certificate.bound * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", few(["float32", "float64"]))
 @pytest.mark.parametrize("outputs", [1, 2, 3])
 def test_a_torch_classifier(rng, outputs, dtype):
     torch = pytest.importorskip("torch")

@@ -13,6 +13,7 @@ from convexnn.solvers.column_generation.barrier import BarrierMethod, is_small, 
 from convexnn.solvers.column_generation.barrier_curvature import Entries, second_derivative
 from convexnn.solvers.column_generation.barrier_losses import barrier_loss
 from convexnn.solvers.column_generation.worst_cases import WorstCases
+from tests._families import few
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -79,7 +80,7 @@ def test_barrier_losses_tend_to_the_losses(kind, rng):
 
 
 @pytest.mark.parametrize("loss", ["squared_hinge", "logistic", "squared", "huber"])
-@pytest.mark.parametrize("lam", [1e-4, 1e-6])
+@pytest.mark.parametrize("lam", few([1e-6, 1e-4]))
 def test_small_regularizers_are_solved(loss, lam):
     found = solve(program(loss, 0.0 if loss in ("squared", "huber") else 0.3, lam=lam), tol=1e-4)
     assert found.status == "optimal"

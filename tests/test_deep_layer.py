@@ -11,6 +11,7 @@ from convexnn.losses import Logistic, Squared, SquaredHinge
 from convexnn.refinement.deep_barrier import MixedInequality
 from convexnn.refinement.deep_newton import LayerNewton
 from convexnn.restrictions.deep_layer import DeepLayerProgram, deep_loss, mixed_lmi, weight_decay
+from tests._families import few
 
 
 def deep(rng, sizes):
@@ -71,7 +72,7 @@ def test_the_network_is_feasible_and_its_objective_is_the_value(rng, layer):
 
 
 @pytest.mark.parametrize("regularizer", ["lipschitz", "l2"])
-@pytest.mark.parametrize("loss", [Squared(), SquaredHinge(), Logistic()], ids=lambda loss: loss.name)
+@pytest.mark.parametrize("loss", few({"squared": Squared(), "squared_hinge": SquaredHinge(), "logistic": Logistic()}))
 def test_both_roads_end_at_the_same_value(rng, regularizer, loss):
     for layer in range(3):
         task = program(rng, (3, 6, 5, 2), layer, regularizer, loss)

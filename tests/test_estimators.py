@@ -21,7 +21,7 @@ from convexnn.threats import L2Ball
 REGULARIZERS = ["lipschitz", "l2", "gated"]
 
 
-def data(rng, n=60, d=3):
+def data(rng, n=40, d=3):
     X = rng.standard_normal((n, d))
     return X, np.sin(2 * X[:, 0]) + 0.5 * X[:, 1]
 

@@ -9,6 +9,7 @@ from convexnn.network import Network
 from convexnn.patterns import extract
 from convexnn.restrictions import LipschitzProgram, ReluGroupLasso
 from convexnn.solvers import solve
+from tests._families import few
 
 
 def instance(size):
@@ -21,7 +22,7 @@ def instance(size):
 
 
 @pytest.mark.filterwarnings("ignore::convexnn.exceptions.SolverWarning")  # units left at zero
-@pytest.mark.parametrize("build", [ReluGroupLasso, LipschitzProgram], ids=["l2", "joint"])
+@pytest.mark.parametrize("build", few({"l2": ReluGroupLasso, "joint": LipschitzProgram}, ["joint"]))
 @pytest.mark.parametrize(
     ("solver", "loss"), [("interior_point", "squared"), ("interior_point", "hinge"), ("first_order", "squared")]
 )

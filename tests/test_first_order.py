@@ -15,11 +15,13 @@ from convexnn.solvers.first_order.evidence import feasible_point
 from convexnn.solvers.first_order.quadratic import Quadratic
 from convexnn.solvers.first_order.regularizers import FixedSplit, JointSplit, shrink
 from convexnn.solvers.first_order.stream import RowStream, torch_device
+from tests._families import few
 from tests._hostile import complaints, hostile, solve_quietly
 from tests._instances import PROGRAMS, joint, regression, unstructured
 from tests._interruption import count_calls, interrupted_at
 
 each_program = pytest.mark.parametrize("build", PROGRAMS.values(), ids=PROGRAMS)
+some_programs = pytest.mark.parametrize("build", few(PROGRAMS, 2))
 TOL = 1e-5
 
 
@@ -45,7 +47,7 @@ def test_agrees_with_a_generic_solver_within_the_verified_gap(build):
     assert generic.lower_bound - 1e-7 <= own.objective <= generic.objective + 2 * TOL * abs(generic.objective)
 
 
-@each_program
+@some_programs
 def test_single_precision_sums_reach_the_same_gap_in_double_precision(build):
     program = build(*regression(2, n=60))
     single, double = (run(program, tol=1e-3, dtype=dtype) for dtype in ("float32", "float64"))
@@ -55,7 +57,7 @@ def test_single_precision_sums_reach_the_same_gap_in_double_precision(build):
     assert single.lower_bound <= run(program).objective
 
 
-@each_program
+@some_programs
 def test_systems_solved_by_passes_over_the_rows_give_the_same(build):
     program = build(*regression(4, n=60))
     dense, passes = run(program, dense=True), run(program, dense=False)
@@ -231,7 +233,7 @@ def test_interrupted_anywhere_it_is_feasible_and_no_worse_than_the_start(build, 
     folders = tuple(f"solvers/first_order/{part}" for part in ("splitting", "cones", "quadratic", "evidence", "stream"))
     total = count_calls(lambda: run(program), *folders)
     optimum = run(program)
-    for k in rng.integers(total, size=6):
+    for k in rng.integers(total, size=3):
         solution = interrupted_at(int(k), lambda: run(program), *folders)
         assert solution.violation == 0
         assert solution.objective <= program.objective(program.start)
@@ -248,7 +250,7 @@ def test_without_time_it_is_feasible_and_no_worse_than_the_start(build):
     assert solution.iterations == 1
 
 
-@each_program
+@some_programs
 def test_a_solution_is_a_good_start(build):
     program = build(*regression(9, n=60))
     cold = run(program)

@@ -17,6 +17,7 @@ from convexnn.program import evaluate, with_global_bound
 from convexnn.restrictions import ReluGroupLasso
 from convexnn.restrictions.rows import distinct_rows
 from convexnn.restrictions.units import balanced
+from tests._families import few
 
 train_global = l2.train_global
 
@@ -71,7 +72,9 @@ def test_no_local_training_ends_below_the_bound(rng, n, d, share):
     assert min(ends) <= found.lower_bound * 1.05  # local training is good here: the value is the certificate
 
 
-@pytest.mark.parametrize("kind", ["random", "noise", "huge", "tiny", "zero", "nan", "shape"])
+@pytest.mark.parametrize(
+    "kind", few(["random", "noise", "huge", "tiny", "zero", "nan", "shape"], ["noise", "huge", "nan", "shape"])
+)
 def test_no_multiplier_proves_more_than_the_optimum(rng, kind):
     X, y = teacher(rng, 15, 1)
     lam = 0.02

@@ -32,8 +32,8 @@ def test_an_interrupt_at_any_call_of_the_interior_point_method_keeps_the_best(na
     X, y, net = regression()
     program = PROGRAMS[name](X, y, net)
     calls = count_calls(lambda: interior(program), *WITHIN)
-    early = np.arange(0, 40, 4)
-    for k in np.r_[early, calls - 1 - early, rng.integers(calls, size=8)]:
+    early = np.arange(0, 40, 7)
+    for k in np.r_[early, calls - 1 - early, rng.integers(calls, size=4)]:
         solution = interrupted_at(int(k), lambda: interior(program), *WITHIN)
         assert complaints(program, net, solution, TOL) == []
         assert solution.status in ("interrupted", "optimal")

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from convexnn import Box, InvalidInputError, L2Ball, LInfBall, Network, SafeSNNRegressor, lipschitz
 from convexnn.datasets import load_split, make_rastrigin
 from convexnn.plotting import IntervalDisplay
+from tests._families import few
 
 THREATS = [L2Ball(0.3), LInfBall(0.2), L2Ball(0.5, clip=(-1, 1)), Box(-1.0, 1.5)]
 IDS = ["l2", "linf", "clipped", "box"]
@@ -71,7 +72,7 @@ def rows_of(name):
     return X[cut:], y[cut:], X[:cut], y[:cut]
 
 
-@pytest.mark.parametrize("name", ["diabetes", "rastrigin", "servo", "machine", "solar", "wine"])
+@pytest.mark.parametrize("name", few(["diabetes", "rastrigin", "servo", "machine", "solar", "wine"], 2))
 def test_intervals_hold_every_attack_on_every_data_set(name):
     X, y, X_test, y_test = rows_of(name)
     model = SafeSNNRegressor(10, lam=0.01, start="random", tol=1e-4, random_state=0).fit(X, y)

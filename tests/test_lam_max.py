@@ -13,6 +13,7 @@ from convexnn.program import Dual
 from convexnn.restrictions import GatedGroupLasso, LipschitzProgram, ReluGroupLasso, lam_max
 from convexnn.restrictions.cones import nonnegative_fit, project
 from convexnn.solvers import solve
+from tests._families import few
 
 PROGRAMS = {"l2": ReluGroupLasso, "gated": GatedGroupLasso}
 REGULARIZERS = ["lipschitz", "l2", "gated"]
@@ -69,7 +70,7 @@ def test_l2_threshold_by_hand():
 
 
 @pytest.mark.parametrize("fraction", [0.5, 0.1, 0.01])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", few(range(3)))
 def test_lipschitz_gain_is_at_most_the_fraction(seed, fraction):
     X, y, net = regression(seed)
     program = LipschitzProgram(X, y, extract(net, X), lam_max(X, y, fraction=fraction))
