@@ -18,6 +18,7 @@ from convexnn.constraints import (
     Odd,
     SlopeBounds,
     UpperBound,
+    train_constrained,
 )
 from convexnn.constraints.caps import CapProgram
 from convexnn.constraints.cones import Effort, symmetric, triangle
@@ -147,3 +148,20 @@ def test_a_program_beyond_the_memory_is_refused_with_the_way_out():
                 solve_direct(layout, demands, Effort())
         with pytest.raises(SolverError, match="Take fewer hidden_units"):
             solve_stated(layout, both[0], "scs", OPTIONS["scs"](1e-4, 200, None))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1e-4, 1e4])
+def test_the_unit_of_the_targets_does_not_matter(size):
+    """``s y`` with weight ``s lam``: objectives times ``s^2``, of every program and of the network with its cap."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (25, 2))
+    y = 2 * np.exp(-3 * (X**2).sum(axis=1)) + 0.1 * rng.standard_normal(25)
+    one, other = (
+        train_constrained(X, s * y, UpperBound(L2Ball(0.5), 1.2 * s), lam=1e-3 * s, hidden_units=5, random_state=0)
+        for s in (1.0, size)
+    )
+    assert other.guarantees.hold
+    assert other.objective == pytest.approx(size**2 * one.objective, rel=1e-2)
+    assert other.lower_bound == pytest.approx(size**2 * one.lower_bound, rel=1e-5)
+    assert max(program.gap for program in other.programs) <= 1e-6

@@ -111,8 +111,10 @@ class CapProgram:
         """The same cap with the slopes that bound given units best (one semidefinite program)."""
         frame, adds = self.frame, np.flatnonzero(self.adds)
         rest, r, m = np.flatnonzero(~self.adds), frame.shape[1] - 1, len(adds)
-        moved = self.cap.sign * (U @ frame)
-        h = self.cap.sign * (np.append(linear, constant) @ frame) + 0.5 * moved[adds].sum(axis=0)
+        moved, h = self.cap.sign * (U @ frame), self.cap.sign * (np.append(linear, constant) @ frame)
+        size = max(float(np.abs(moved).max(initial=0.0)), float(np.abs(h).max())) or 1.0
+        moved, h = moved / size, h / size  # the slopes do not depend on it
+        h = h + 0.5 * moved[adds].sum(axis=0)
         rho = np.ones((r, 1)) if self.cap.region.kind == BALL else np.eye(r)
         n_tau, n_rho, order = len(rest), rho.shape[1], r + 1 + m
         rows, columns, factors = triangle(order)
@@ -127,13 +129,13 @@ class CapProgram:
         A[line[-1], n_tau:] = np.concatenate([[1.0], np.full(m, -0.25), -np.ones(n_rho)])
         A[diagonal[r + 1 :], n_tau + 1 + np.arange(m)] = 1.0
         A[diagonal[:r], n_tau + 1 + m :] = rho
-        size, bounded = A.shape[1], np.delete(np.eye(A.shape[1]), n_tau, axis=0)
+        count, bounded = A.shape[1], np.delete(np.eye(A.shape[1]), n_tau, axis=0)
         blocks = [
             Block("cap", PSD, factors[:, None] * A, factors * constants, order),
-            Block("positive", NONNEGATIVE, bounded, np.zeros(size - 1)),
-            Block("at most one", NONNEGATIVE, -np.eye(n_tau, size), np.ones(n_tau)),
+            Block("positive", NONNEGATIVE, bounded, np.zeros(count - 1)),
+            Block("at most one", NONNEGATIVE, -np.eye(n_tau, count), np.ones(n_tau)),
         ]
-        found = minimized(np.zeros(size), np.eye(size)[n_tau], blocks, Effort(), FEWER)
+        found = minimized(np.zeros(count), np.eye(count)[n_tau], blocks, Effort(), FEWER)
         return self if found is None else CapProgram(self.cap, self.signs, np.clip(self._spread(found.z), 0.0, 1.0))
 
     def _spread(self, z: Array) -> Array:

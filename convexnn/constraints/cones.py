@@ -75,11 +75,23 @@ class Answer:
 
 @dataclass(frozen=True)
 class Effort:
-    """Accuracy and time that Clarabel is given."""
+    """Accuracy and time that Clarabel is given.
+
+    Attributes
+    ----------
+    accuracy : float
+        Relative and absolute, in the units of ``size``.
+    max_iter : int
+    time_limit : float or None
+        Seconds.
+    size : float
+        Typical size of the variables: what is handed over is the same program in variables of order one.
+    """
 
     accuracy: float = 1e-9
     max_iter: int = 200
     time_limit: float | None = None
+    size: float = 1.0
 
 
 def minimized(quadratic: Array, linear: Array, blocks: list[Block], effort: Effort, instead: str) -> Answer | None:
@@ -111,17 +123,17 @@ def minimized(quadratic: Array, linear: Array, blocks: list[Block], effort: Effo
         settings.max_threads = 1
     if effort.time_limit is not None:
         settings.time_limit = effort.time_limit
-    b = np.concatenate([block.constant for block in blocks])
+    b = np.concatenate([block.constant for block in blocks]) / effort.size
     cones = [cone for block in blocks for cone in block.cones()]
     P = sparse.csc_matrix(sparse.diags(2.0 * quadratic))
     try:
-        found = clarabel.DefaultSolver(P, linear, sparse.csc_matrix(A), b, cones, settings).solve()
+        found = clarabel.DefaultSolver(P, linear / effort.size, sparse.csc_matrix(A), b, cones, settings).solve()
     except (ArithmeticError, ValueError, TypeError, RuntimeError) as error:
         raise SolverError(f"clarabel failed on a constrained program: {error}") from error
     status = str(found.status)
     if "PrimalInfeasible" in status:
         return None
-    z, y = np.asarray(found.x, dtype=np.float64), np.asarray(found.z, dtype=np.float64)
+    z, y = effort.size * np.asarray(found.x), effort.size * np.asarray(found.z)
     if not np.isfinite(z).all() or "Infeasible" in status:
         raise SolverError(f"clarabel ended with {status!r} on a constrained program and left no point")
     ends = np.cumsum([len(block.constant) for block in blocks])

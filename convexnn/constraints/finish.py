@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from convexnn.certificate import Certificate
 from convexnn.certificates.region import region_bound
+from convexnn.conic.run import run_problem
+from convexnn.constraints.cones import FEWER
 from convexnn.constraints.guarantees import proved_slope
 from convexnn.constraints.layout import Layout, Point
 from convexnn.constraints.pieces import pieces_of
 from convexnn.constraints.repair import slope_unit, snapped
 from convexnn.constraints.shape import Cap, SlopeDemand
-from convexnn.exceptions import CertificateError
+from convexnn.exceptions import CertificateError, SolverError
 from convexnn.network import Network
 from convexnn.regions.region import BALL
 
@@ -163,8 +165,8 @@ def affine_goal(layout: Layout) -> tuple[Array, float] | None:
     error = cp.sum_squares(cp.multiply(np.sqrt(s.weight), s.X[:, :-1] @ a + c - s.y)) / height**2
     problem = cp.Problem(cp.Minimize(error - 100 * room), conditions)
     try:
-        problem.solve(solver="CLARABEL")
-    except cp.SolverError:
+        run_problem(problem, "clarabel", {}, 0, FEWER)
+    except SolverError:
         return None
     if problem.status not in ("optimal", "optimal_inaccurate") or a.value is None or not room.value > 1e-7:
         return None

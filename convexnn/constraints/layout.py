@@ -63,6 +63,11 @@ class Layout:
         return self.base.structure()
 
     @property
+    def size(self) -> float:
+        """Typical size of the targets around their mean; one where they are constant."""
+        return float(np.sqrt(self.base.scale)) or 1.0
+
+    @property
     def all_signs(self) -> Array:
         """Signs of the outer weights of all units, shape (g p,)."""
         return np.concatenate([chi * self.signs for chi in self.shape.characters])

@@ -92,10 +92,10 @@ def solve_shape(
     """
     require_usable(solver)
     began = time.perf_counter()
-    accuracy = accuracy_of(tol, layout.base.scale)
     if solver == "clarabel" and layout.structure.is_squared:
-        found = solve_direct(layout, demands, Effort(accuracy, 200, time_limit))
+        found = solve_direct(layout, demands, Effort(accuracy_of(tol, 1.0), 200, time_limit, layout.size))
     else:
+        accuracy = accuracy_of(tol, layout.base.scale)
         found = solve_stated(layout, demands, solver, OPTIONS[solver](accuracy, 200, time_limit))
     if found is None:
         return None

@@ -81,7 +81,7 @@ class Sizes:
         quadratic = np.concatenate([np.zeros(width), s.weight, [0.0]])
         linear = np.zeros(width + n + 1)
         linear[:k], linear[-1] = 2 * layout.base.lam * len(layout.moves), 4 * layout.base.lam
-        found = minimized(quadratic, linear, blocks, Effort(), FEWER)
+        found = minimized(quadratic, linear, blocks, Effort(size=layout.size), FEWER)
         return None if found is None else (found.z[:k], found.z[k : k + d], float(found.z[k + d]))
 
     def best_stated(self, rows: PieceRows) -> Found | None:
