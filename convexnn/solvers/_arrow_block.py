@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.solvers._arrow_elimination import ArrowElimination, bordered, symmetric_basis
-from convexnn.solvers.cone_block import ConeStep, clip_change
+from convexnn.solvers._small_matrices import clipped_spectra, longest_step
+from convexnn.solvers.cone_block import ConeStep
 from convexnn.solvers.cone_problem import ConeProblem
 
 Array = NDArray[np.float64]
@@ -29,9 +30,9 @@ WIDEST_SPREAD = 1e10
 #: Total weight on the path, relative to that of the cone rows; 0.2 to 1 differ little.
 SHARE = 0.4
 #: Largest eigenvalue of the spectral part relative to its bound at the start.
-START_LEVEL = 0.25
-#: The same with fixed corners.
-FIXED_START_LEVEL = 0.5
+START_LEVEL = 0.5
+#: Rows of the matrix that are shorter than this share of the longest one are not stretched to the same norm.
+SHORTEST_WEIGHTS = 1e-3
 
 
 class ArrowBlock:
@@ -43,7 +44,6 @@ class ArrowBlock:
     separable = True
     n_extra = 0
     share = SHARE
-    start_level = START_LEVEL
     fixed_corner = False
 
     def __init__(self, problem: ConeProblem, weight: float) -> None:
@@ -70,6 +70,10 @@ class ArrowBlock:
         """Central x when ``E'E / x`` has these eigenvalues."""
         raise NotImplementedError
 
+    def _lengths(self, centre: Array) -> Array:
+        """Relative lengths of the units at the start, at most 1, shape (p,)."""
+        return np.ones(centre.shape[1])
+
     def value(self) -> float:
         raise NotImplementedError
 
@@ -79,6 +83,7 @@ class ArrowBlock:
 
     # -- variables -------------------------------------------------------------------------------------
     def start(self, centre: Array, mu: float) -> Array:
+        centre = centre * self._lengths(centre)
         E = self._off_diagonal(centre)
         share = (self.count + 1) * mu
         squared, self.x, W = 1.0, 1.0, share * np.eye(self.d)
@@ -87,8 +92,8 @@ class ArrowBlock:
             spectrum, axes = np.linalg.eigh((E / q[:, None]).T @ E)
             # a centre that is all bias would have to be endless to reach the level
             top = max(float(spectrum[-1]), np.finfo(float).tiny)
-            self.x = self._bound(np.maximum(spectrum, 0) * min(self.start_level / top, self.longest**2 / self.x), mu)
-            squared = min(self.start_level * self.x / top, self.longest**2)
+            self.x = self._bound(np.maximum(spectrum, 0) * min(START_LEVEL / top, self.longest**2 / self.x), mu)
+            squared = min(START_LEVEL * self.x / top, self.longest**2)
             W = (axes * (share / (self.x - squared * spectrum))) @ axes.T
         self.W = 0.5 * (W + W.T)
         E = E * np.sqrt(squared)
@@ -214,7 +219,7 @@ class ArrowBlock:
         def clip(a: Array, b: Array, lmbda: Array) -> Array:
             product = _trial(a, lmbda) @ _trial(b, lmbda)
             product = 0.5 * (product + product.swapaxes(-1, -2))
-            change = _clipped_spectra(product.reshape(-1, *product.shape[-2:]), mu).reshape(product.shape)
+            change = clipped_spectra(product.reshape(-1, *product.shape[-2:]), mu).reshape(product.shape)
             return 2 * change / (lmbda[..., :, None] + lmbda[..., None, :])
 
         return self._each(clip, step, length)
@@ -226,7 +231,7 @@ class ArrowBlock:
     def max_step(self, step: ConeStep, limit: float) -> float:
         changes = self._parts(step.primal), self._parts(step.dual)
         for a, b, root in zip(*changes, self._roots, strict=True):
-            limit = _longest(np.array([a, b]) * root, limit)
+            limit = longest_step(np.array([a, b]) * root, limit)
         return limit
 
     def _each(self, operation: Callable[[Array, Array, Array], Array], step: ConeStep, length: float) -> Array:
@@ -269,11 +274,16 @@ class FixedArrow(ArrowBlock):
     """``weight x`` with ``[[x I, C'], [C, I]] >= 0``, ``C = diag(q)^(-1/2) B / 2`` for fixed q."""
 
     fixed_corner = True
-    start_level = FIXED_START_LEVEL
 
     def __init__(self, problem: ConeProblem, weight: float, q: Array) -> None:
         super().__init__(problem, weight)
         self.row_scale = 0.5 / np.sqrt(np.maximum(q, 1e-12 * q.max()))
+
+    def _lengths(self, centre: Array) -> Array:
+        """Lengths that give every row of the matrix the same norm: a unit with a small corner stays small."""
+        norms = np.linalg.norm(self._off_diagonal(centre)[1:], axis=1)
+        norms = np.maximum(norms, SHORTEST_WEIGHTS * norms.max())  # nearly all of the unit is its bias
+        return np.asarray(norms.min() / norms)
 
     def value(self) -> float:
         return self.weight * self.x
@@ -296,16 +306,6 @@ def _scaling(X: Array, S: Array) -> tuple[Array, Array]:
     return L @ (V / np.sqrt(lmbda)[..., None, :]), lmbda
 
 
-def _clipped_spectra(products: Array, mu: float) -> Array:
-    """Changes that pull all eigenvalues into ``[mu / 10, 10 mu]``; zero where they are there already."""
-    low, _, high = _eigenvalue_bounds(products)
-    outside = (low < 0.1 * mu) | (high > 10 * mu)
-    values, vectors = np.linalg.eigh(products[outside])
-    changes = np.zeros_like(products)
-    changes[outside] = (vectors * clip_change(values, mu)[:, None, :]) @ vectors.swapaxes(-1, -2)
-    return changes
-
-
 def _trial(change: Array, lmbda: Array) -> Array:
     moved = change.copy()
     np.einsum("...aa->...a", moved)[:] += lmbda
@@ -315,25 +315,3 @@ def _trial(change: Array, lmbda: Array) -> Array:
 def _second_order(a: Array, b: Array, lmbda: Array) -> Array:
     product = a @ b
     return -(product + product.swapaxes(-1, -2)) / (lmbda[..., :, None] + lmbda[..., None, :])
-
-
-def _longest(relative: Array, limit: float) -> float:
-    """Longest step up to ``limit`` that leaves every ``I + step relative`` semidefinite."""
-    low, high, _ = _eigenvalue_bounds(relative)
-    blocking = low <= min(float(high.min()), -0.999 / min(limit, 10.0))
-    if not blocking.any():
-        return limit
-    smallest = float(np.linalg.eigvalsh(relative[blocking]).min())
-    return min(limit, -1 / smallest) if smallest < 0 else limit
-
-
-def _eigenvalue_bounds(M: Array) -> tuple[Array, Array, Array]:
-    """Lower and upper bounds on the smallest eigenvalues, upper ones on the largest (Wolkowicz and Styan 1980).
-
-    From the traces of ``M`` and ``M^2``; they spare most of the small eigenvalue problems.
-    """
-    k = M.shape[-1]
-    mean = np.einsum("...aa->...", M) / k
-    deviation = np.sqrt(np.maximum(np.einsum("...ab,...ab->...", M, M) / k - mean * mean, 0.0))
-    root, slip = np.sqrt(max(k - 1.0, 1.0)), 1e-7 * np.abs(mean)  # the difference of squares keeps half of the digits
-    return mean - root * deviation - slip, mean - deviation / root + slip, mean + root * deviation + slip

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dtrtrs
 
+from convexnn.solvers._small_matrices import triangular_inverse
+
 Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 
@@ -93,8 +95,8 @@ class ArrowElimination:
         # corner first, the triangular factor of Q holds one of its Schur complement
         triangle: Array = np.asarray(np.linalg.qr(np.roll(root, 1, axis=1).transpose(0, 2, 1), mode="r"))[:, 1:, 1:]
         self.K = triangle.transpose(0, 2, 1) @ triangle
-        inverse = np.linalg.inv(triangle)
-        K_inverse = inverse @ inverse.transpose(0, 2, 1)
+        inverse = triangular_inverse(triangle.transpose(0, 2, 1))
+        K_inverse = inverse.transpose(0, 2, 1) @ inverse
         e = self.e[:, None, None]
         if fixed_corner:
             self.B, self.B_inverse, self._share = e * self.K, K_inverse / e, np.zeros_like(self.c)

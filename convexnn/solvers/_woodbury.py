@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dger
 
 from convexnn.solvers._dense_system import REFINEMENTS, DenseSystem, Operator, cholesky_solver
+from convexnn.solvers._small_matrices import triangular_inverse
 from convexnn.solvers.cone_block import ConeBlock
 from convexnn.solvers.cone_problem import ConeProblem
 
@@ -42,7 +43,7 @@ class WoodburySystem:
         # equilibrated: multipliers over slacks spread a block over many orders of magnitude
         scale = 1 / np.sqrt(np.einsum("iaa->ia", blocks))
         equilibrated = blocks * scale[:, :, None] * scale[:, None, :] + 1e-15 * np.eye(self.problem.d1)
-        inverse_roots = np.linalg.inv(np.linalg.cholesky(equilibrated)) * scale[:, None, :]
+        inverse_roots = triangular_inverse(np.linalg.cholesky(equilibrated)) * scale[:, None, :]
         self._factors = inverse_roots.transpose(0, 2, 1)
         self._design = self._scaled_design()
         kernel = self._design @ self._design.T

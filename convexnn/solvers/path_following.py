@@ -31,8 +31,10 @@ Array = NDArray[np.float64]
 #: Fraction of the longest step taken.
 STEP_FRACTION = 0.99
 #: Initial mu in units of (loss at zero) / (degree of the path).
-INITIAL_MU = 10.0
+INITIAL_MU = 2.0
 GONDZIO_CORRECTORS = 2
+#: Correctors with a longer step are not damped: what is left to gain is left to the correctors after them.
+SHORT_STEP = 0.1
 #: Products of a warm start are pulled to within this factor of the path.
 WARM_SPREAD = 10.0
 #: Largest share of the complementarity that a dual residual may have in a pair for warm starts.
@@ -77,11 +79,6 @@ def _between(first: Any, second: Any, share: float) -> Any:
         parts = [(getattr(first, field.name), getattr(second, field.name)) for field in fields(first)]
         return type(first)(*(_between(a, b, share) for a, b in parts))
     return first + share * (second - first)
-
-
-def _is_long(trial: _Direction, affine_length: float) -> bool:
-    """Whether a corrector's step is long enough to damp it no further."""
-    return trial.length >= 0.9 or (affine_length > 0.5 and trial.length > 0.5)
 
 
 class PathFollower:
@@ -164,7 +161,7 @@ class PathFollower:
         predictor = self._direction(_Target(-self._products, self.block.affine(), self.term.affine()))
         affine_length = min(1.0, predictor.length)
         mu = self._centring(predictor, affine_length)
-        corrector = self._corrector(predictor, affine_length, mu)
+        corrector = self._corrector(predictor, mu)
         direction = self._gondzio(corrector, mu)
         return self._move(direction)
 
@@ -222,8 +219,8 @@ class PathFollower:
         ratio = max(float(after), 0.0) / self.gap()
         return min(max(ratio**3, 1e-5), 1.0) * self.gap() / self.degree
 
-    def _corrector(self, predictor: _Direction, affine_length: float, mu: float) -> _Direction:
-        """Mehrotra's corrector, its second-order term damped when the predictor step was short."""
+    def _corrector(self, predictor: _Direction, mu: float) -> _Direction:
+        """Mehrotra's corrector, its second-order term damped when that leads nowhere."""
         block, term = self.block, self.term
         rows = -predictor.d_slack * predictor.d_rows
         second = _Target(rows, block.second_order(predictor.cone), term.second_order(predictor.loss))
@@ -232,12 +229,11 @@ class PathFollower:
             block.affine() + block.centring(self.kappa * mu),
             term.affine() + term.centring(mu),
         )
-        full = best = self._direction(target.plus(second))
-        if _is_long(full, affine_length):
+        best = full = self._direction(target.plus(second))
+        if full.length > SHORT_STEP:
             return full
         half = self._direction(target.plus(second, 0.5))
-        trials = [half] if _is_long(half, affine_length) else [half, self._damped(full, half, 0.1)]
-        for trial in trials:
+        for trial in (half, self._damped(full, half, 0.1)):
             if trial.length > 1.05 * best.length:
                 best = trial
         return best
