@@ -123,7 +123,7 @@ def proved(
         if not math.isfinite(shift):
             break
         network = raw.network(-shift - margin)
-        certificates = tuple(_about(one, network) for one in found)
+        certificates = tuple(_about(one, network, one.lower - shift - margin) for one in found)
         if max(certificate.bound for certificate in certificates) < 0.0:
             return network, certificates
     raise CertificateError("No finite bound of the network could be proved on the regions; are its weights huge?")
@@ -139,8 +139,10 @@ def _best(network: Network, region: Region, raw: RawNetwork, own: Evidence, effo
         best = _exactly(network, region, best)
     if effort.finish == "branch_and_bound":
         split = region_bound(network, region, method="splits", time_limit=effort.seconds, arithmetic=effort.arithmetic)
+        found.append(split)
         best = min(best, split, key=lambda certificate: certificate.bound)
-    return best
+    attained = [certificate.lower for certificate in found if not math.isnan(certificate.lower)]
+    return replace(best, lower=min(max(attained), best.bound) if attained else math.nan)
 
 
 def _of_majorants(network: Network, region: Region, groups: NDArray[np.intp], own: Evidence) -> Certificate:
@@ -158,10 +160,11 @@ def _of_majorants(network: Network, region: Region, groups: NDArray[np.intp], ow
     return _about(draft, network)
 
 
-def _about(certificate: Certificate, network: Network) -> Certificate:
-    """The claim that the same evidence proves for this network, recomputed."""
+def _about(certificate: Certificate, network: Network, lower: float = math.nan) -> Certificate:
+    """The claim that the same evidence proves for this network, recomputed; ``lower`` was attained, if anything."""
     draft = replace(certificate, bound=math.inf, lower=math.nan, fingerprint=network.fingerprint())
-    return replace(draft, bound=draft.check(network))
+    bound = draft.check(network)
+    return replace(draft, bound=bound, lower=min(lower, bound))
 
 
 def _exactly(network: Network, region: Region, certificate: Certificate) -> Certificate:

@@ -166,7 +166,7 @@ def _finished(run: RegionRun, regions: tuple[Region, ...], method: str, clocks: 
         network=network,
         certificates=certificates,
         bound=max(float(certificate.bound) for certificate in certificates),
-        lower=factor * lower + bias,
+        lower=max([factor * lower + bias, *(c.lower for c in certificates if not math.isnan(c.lower))]),
         history=tuple(run.history),
         start_accuracy=run.history[0]["accuracy"] if run.history else math.nan,
         accuracy=float(np.mean(network(judged.positive) > 0)),
