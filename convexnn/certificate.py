@@ -73,7 +73,7 @@ def readable_multipliers() -> Iterator[None]:
         yield
     except ConvexNNError:
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CertificateError(f"The multiplier does not hold numbers that the check can read: {error}") from error
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
 from convexnn.exceptions import InvalidInputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 #: Numbers above this overflow when they are squared and summed.
 LARGEST = 1e150
@@ -77,6 +83,33 @@ def as_number(value: Any, name: str) -> float:
     if array.ndim:
         raise InvalidInputError(f"{name} must be a number, got {value!r:.60}.")
     return float(array)
+
+
+def multipliers_of(evidence: T, *, whole: tuple[str, ...] = ()) -> T | None:
+    """The same value with every array of numbers in float64, so that no arithmetic is done in a narrower type.
+
+    Parameters
+    ----------
+    evidence : dataclass
+        Fields are arrays, or None.
+    whole : tuple of str
+        Fields that stay what they are, such as indices.
+
+    Returns
+    -------
+    dataclass or None
+        None where a field is no array of real numbers.
+    """
+    found: dict[str, Any] = {}
+    for item in fields(evidence):
+        given = getattr(evidence, item.name)
+        if given is None or item.name in whole:
+            continue
+        try:
+            found[item.name] = real_array(given, item.name)
+        except InvalidInputError:
+            return None
+    return replace(evidence, **found)
 
 
 def class_indices(labels: Any, n_outputs: int, *, n: int | None = None, present: int = 1) -> NDArray[np.intp]:

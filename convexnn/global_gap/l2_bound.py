@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from convexnn.exceptions import InvalidInputError
 from convexnn.global_gap.kappa import KappaBracket, magnitude
 from convexnn.global_gap.oracle import kappa_upper
+from convexnn.inputs import real_array
 from convexnn.restrictions.base import positive
 from convexnn.restrictions.multipliers import SMALLEST
 from convexnn.restrictions.rows import DistinctRows, distinct_rows
@@ -210,7 +211,7 @@ def l2_global_bound(
         For unusable data or multipliers of another shape.
     """
     rows = distinct_rows(X, y, sample_weight)
-    multipliers = np.asarray(nu, dtype=float)
+    multipliers = real_array(nu, "nu")
     if multipliers.shape != (len(np.asarray(X)),):
         raise InvalidInputError(f"nu has shape {multipliers.shape}; expected ({len(np.asarray(X))},)")
     merged = np.bincount(rows.inverse, multipliers[rows.used]).astype(np.float64)

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from convexnn.exceptions import InvalidInputError
 from convexnn.global_gap.lipschitz_boxes import RampBracket, ramp_upper
 from convexnn.global_gap.lipschitz_pricing import RampProblem, Ramps, ramp_problem
+from convexnn.inputs import real_array
 from convexnn.program import Dual
 from convexnn.restrictions.base import positive
 from convexnn.restrictions.rows import DistinctRows, distinct_rows
@@ -130,6 +131,9 @@ def lipschitz_global_bound(
         For data or options that cannot be used or multipliers of another shape.
     """
     rows = distinct_rows(X, y, sample_weight)
+    multipliers = LipschitzMultipliers(
+        real_array(multipliers.nu, "nu"), real_array(multipliers.linear, "linear"), real_array(multipliers.root, "root")
+    )
     _check_shapes(rows, multipliers)
     limit = math.inf if time_limit is None else positive(time_limit, "time_limit")
     return bound_on_rows(

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import multipliers_of
 from convexnn.losses import Loss
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
@@ -217,8 +218,10 @@ class ConeProgram(StatedCones):
         float
             ``-inf`` when the dual holds NaN or infinite values or has wrong shapes.
         """
-        if not is_usable(dual, self._structure):
+        given = multipliers_of(dual)
+        if given is None or not is_usable(given, self._structure):
             return -math.inf
+        dual = given
         s = self._structure
         with np.errstate(over="ignore", invalid="ignore"):
             p = admissible(s, dual.residual)

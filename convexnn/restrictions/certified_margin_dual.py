@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from convexnn.inputs import multipliers_of
 from convexnn.program import Dual
 from convexnn.restrictions.certified_margin_terms import MarginTerms
 
@@ -54,8 +55,10 @@ def margin_lower_bound(terms: MarginTerms, geometry: MarginGeometry, dual: Dual)
     -------
     float
     """
-    if not _is_usable(terms, geometry, dual):
+    given = multipliers_of(dual)
+    if given is None or not _is_usable(terms, geometry, given):
         return -math.inf
+    dual = given
     slopes = balanced_flow(terms, np.maximum(dual.residual, 0.0))
     weight = terms.share * terms.rows.weight[:, None]
     if slopes is None or not slopes.any():

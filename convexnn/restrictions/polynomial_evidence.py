@@ -18,6 +18,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.inputs import multipliers_of
 from convexnn.losses import Squared, SquaredHinge
 from convexnn.monotone import concave_maximum
 from convexnn.program import PolynomialDual
@@ -48,8 +49,10 @@ def proved_bound(structure: QuadraticStructure, dual: PolynomialDual) -> float:
     float
         Rounded down; ``-inf`` for NaN, infinite values or wrong shapes.
     """
-    if not _usable(structure, dual):
+    given = multipliers_of(dual, whole=("groups",))
+    if given is None or not _usable(structure, given):
         return -math.inf
+    dual = given
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         slopes = _admissible_slopes(structure, dual.slopes)
         slopes = slopes / max(float(slopes.max(initial=0.0)), np.finfo(float).tiny)  # theta gives the size back
@@ -68,8 +71,8 @@ def _usable(structure: QuadraticStructure, dual: PolynomialDual) -> bool:
         return False
     if dual.variances is None:
         return True
-    directions, k = np.asarray(dual.directions, dtype=float), np.shape(dual.variances)[-1]
-    if np.shape(dual.variances) != (n, k) or directions.ndim != 3 or directions.shape[1:] != (d, k):
+    directions, k = np.asarray(dual.directions, dtype=float), dual.variances.size // max(n, 1)
+    if dual.variances.shape != (n, k) or directions.ndim != 3 or directions.shape[1:] != (d, k):
         return False
     groups = _groups(dual)
     within = np.issubdtype(groups.dtype, np.integer) and groups.shape == (n,)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.inputs import multipliers_of
 from convexnn.monotone import concave_maximum
 from convexnn.restrictions.robust_relu_terms import RobustTerms, dual_norms
 from convexnn.rigorous import gamma
@@ -91,8 +92,10 @@ def lower_bound(terms: RobustTerms, dual: RobustDual) -> float:
     float
         Nonnegative; ``-inf`` when the dual holds NaN or infinite values or has wrong shapes.
     """
-    if not _is_usable(terms, dual):
+    given = multipliers_of(dual)
+    if given is None or not _is_usable(terms, given):
         return -math.inf
+    dual = given
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         slopes = balanced_slopes(terms, np.clip(dual.slopes, 0.0, terms.loss.steepest))
         if not (np.isfinite(slopes).all() and slopes.max(initial=0.0) > SMALLEST):

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import multipliers_of
 from convexnn.losses import Loss
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
@@ -191,8 +192,10 @@ class VectorProgram(StatedVectorCones, ConeProgram):
 
         Implements: docs/theory/vector_program.md, Proposition 2.
         """
-        if not self._is_usable(dual):
+        given = multipliers_of(dual)
+        if given is None or not self._is_usable(given):
             return -math.inf
+        dual = given
         s = self._structure
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             p = vector_admissible(s, dual.residual)

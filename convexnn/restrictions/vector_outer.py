@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import multipliers_of
 from convexnn.losses import Loss
 from convexnn.network import Network
 from convexnn.program import Dual
@@ -139,8 +140,10 @@ class OuterProgram(StatedOuter):
 
         Implements: docs/theory/vector_program.md, Proposition 2.
         """
-        if not self._is_usable(dual):
+        given = multipliers_of(dual)
+        if given is None or not self._is_usable(given):
             return -math.inf
+        dual = given
         s = self._structure
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             p = vector_admissible(s, dual.residual)
