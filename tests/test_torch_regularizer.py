@@ -237,3 +237,26 @@ def test_regularizer_on_cuda(rng):
         value.backward()
         assert value.is_cuda
         assert module[0].weight.grad.is_cuda
+
+
+def test_small_deep_programs_use_one_thread_and_put_the_rest_back(monkeypatch) -> None:
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    from convexnn.torch import regularizer as module
+
+    def threads() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info()]
+
+    def spied(*arguments):
+        seen.extend(threads())
+        return solved(*arguments)
+
+    seen, solved = [], module.value_and_gradient
+    monkeypatch.setattr(module, "value_and_gradient", spied)
+    layers = [nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1)]
+    with threadpool_limits(2):
+        before = threads()
+        module.LipSDPRegularizer()(nn.Sequential(*layers))
+        assert threads() == before
+    assert max(before) == 2
+    assert set(seen) == {1}

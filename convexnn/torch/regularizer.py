@@ -15,10 +15,13 @@ from convexnn.certificates.lipschitz import lipschitz
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.lipsdp.deep_gradient import value_and_gradient
 from convexnn.network import Network
+from convexnn.threads import one_thread
 from convexnn.torch.layers import LiveLayers
 from convexnn.training.lipsdp_regularizer import WarmLipSDP
 
 Array = NDArray[np.float64]
+#: Units up to which the matrices of a semidefinite program are small for BLAS.
+SMALL = 500
 
 
 class LipSDPRegularizer(torch.nn.Module):
@@ -117,7 +120,8 @@ class LipSDPRegularizer(torch.nn.Module):
 
     def _deep(self, weights: tuple[torch.Tensor, ...], slopes: tuple[float, float]) -> torch.Tensor:
         plain = [W.detach().cpu().double().numpy() for W in weights]
-        found = value_and_gradient(plain, slopes, self.tol, self._start)
+        with one_thread(sum(map(len, plain)) <= SMALL):
+            found = value_and_gradient(plain, slopes, self.tol, self._start)
         self._start = found.t
         return _Given.apply(found.value, found.gradients, *weights)  # type: ignore[no-untyped-call]
 
