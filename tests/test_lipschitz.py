@@ -19,6 +19,7 @@ from convexnn.conic.run import mosek_refusal
 from convexnn.exceptions import CertificateError, InvalidInputError, SolverError, UnsupportedModelError
 from convexnn.lipsdp import maximize, stack
 from convexnn.network import Network
+from tests._families import few
 
 ACTIVATIONS = [ReLU(), LeakyReLU(0.1), Tanh(), Sigmoid()]
 
@@ -61,7 +62,7 @@ def corrupted(rng, q):
     return [rng.random(len(q)), rng.permutation(q), 1e-9 * q, 1e200 * q, q**2, heavy, broken]
 
 
-@pytest.mark.parametrize("block", range(10))
+@pytest.mark.parametrize("block", few(range(10), 2))
 def test_never_below_an_attained_gradient(block):
     """500 random networks, each also with corrupted multipliers."""
     for seed in range(50 * block, 50 * block + 50):
@@ -78,7 +79,7 @@ def test_never_below_an_attained_gradient(block):
             assert check_lipsdp(network, {"S": rng.standard_normal((network.n_inputs, 2))}) >= attained
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", few(range(25), 8))
 def test_sandwich_with_realized_patterns(seed):
     """sampled gradient <= largest realized pattern <= bound, for one and for several outputs."""
     rng = np.random.default_rng(seed)
@@ -89,7 +90,7 @@ def test_sandwich_with_realized_patterns(seed):
     assert exact <= lipschitz(network, method="product").bound
 
 
-@pytest.mark.parametrize("block", range(4))
+@pytest.mark.parametrize("block", few(range(4)))
 def test_several_outputs_never_below_an_attained_gradient(block):
     for seed in range(25 * block, 25 * block + 25):
         rng = np.random.default_rng(1000 + seed)

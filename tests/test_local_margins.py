@@ -269,7 +269,7 @@ def test_certificates_take_the_better_bound_of_every_rival(rng, norm):
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("k", [1, 3])
 def test_radii_grow_and_hold(rng, norm, k):
-    network, X = random_network(rng, k, 20), rng.standard_normal((40, 3))
+    network, X = random_network(rng, k, 20), rng.standard_normal((16, 3))
     y = (network(X) > 0).astype(int) if k == 1 else network(X).argmax(axis=1)
     given = certified_radii(network, X, y, rival_bounds(network, norm))
     found = local_radii(network, X, y, norm, given)
@@ -280,7 +280,7 @@ def test_radii_grow_and_hold(rng, norm, k):
             network, x[None], np.array([label]), BALLS[norm](radius), loss="margin", steps=10, random_state=0
         )
         assert not reached.success[0]
-    assert (local_radii(network, X, (y + 1) % max(k, 2), norm, np.zeros(40)) == 0).all()
+    assert (local_radii(network, X, (y + 1) % max(k, 2), norm, np.zeros(16)) == 0).all()
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])

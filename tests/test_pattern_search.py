@@ -18,6 +18,7 @@ from convexnn.search import MOVES, SearchOptions, TrainingObjective, continued, 
 from convexnn.search.flips import flip_gains, flipped
 from convexnn.search.pricing import FLOOR, ascend_sphere, price
 from convexnn.search.task import SearchPoint, tidy
+from tests._families import few
 
 REGULARIZERS = ["lipschitz", "l2"]
 PROGRAMS = {"lipschitz": LipschitzProgram, "l2": ReluGroupLasso}
@@ -52,7 +53,7 @@ def solved_point(X, y, network, regularizer, lam, tol=1e-9) -> SearchPoint:
     return point
 
 
-@pytest.mark.parametrize("regularizer", REGULARIZERS)
+@pytest.mark.parametrize("regularizer", few(REGULARIZERS))
 @pytest.mark.parametrize("moves", [(move,) for move in MOVES] + [MOVES], ids="+".join)
 def test_each_move_alone_and_all_together_never_rise(regularizer, moves):
     X, y, network = problem(3)
@@ -76,7 +77,7 @@ def test_the_solution_is_that_of_the_returned_patterns(regularizer):
 
 
 @pytest.mark.parametrize("regularizer", REGULARIZERS)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", few(range(4)))
 def test_a_bad_start_reaches_the_optimum_over_all_patterns(regularizer, seed):
     """All patterns of nine points are enumerated: their program is the global optimum of training."""
     X, y, _ = problem(seed, n=9)
@@ -169,7 +170,7 @@ def test_climbing_on_the_sphere_finds_the_best_direction_of_a_small_problem(rng)
         assert values.max() == pytest.approx(exact, rel=1e-3)  # the grid misses the kink at the top
 
 
-@pytest.mark.parametrize("regularizer", REGULARIZERS)
+@pytest.mark.parametrize("regularizer", few(REGULARIZERS))
 def test_the_number_of_units_is_kept_or_as_allowed(regularizer):
     X, y, network = problem(7, m=2)
     kept = pattern_search(network, X, y, regularizer=regularizer, rounds=3)
@@ -197,7 +198,7 @@ CORNERS = {
 }
 
 
-@pytest.mark.parametrize("regularizer", REGULARIZERS)
+@pytest.mark.parametrize("regularizer", few(REGULARIZERS))
 @pytest.mark.parametrize("corner", CORNERS.values(), ids=CORNERS)
 def test_corners(regularizer, corner):
     X, y, network = corner(*problem(8))
@@ -283,7 +284,7 @@ def test_a_program_is_a_start(regularizer):
     assert found.objective < robust.network_objective(robust.decode(solve(robust).z))
 
 
-@pytest.mark.parametrize("loss", ["squared_hinge", "logistic", "hinge"])
+@pytest.mark.parametrize("loss", few(["squared_hinge", "logistic", "hinge"]))
 @pytest.mark.parametrize("regularizer", REGULARIZERS)
 def test_margin_losses_are_searched_with_conflicting_labels(regularizer, loss):
     X, y, network = problem(13)
@@ -322,7 +323,7 @@ def test_what_cannot_be_meant_is_refused():
         pattern_search(Network.shallow(network.W, network.b, network.v, 0.0, "tanh"), X, y)
 
 
-@pytest.mark.parametrize("regularizer", [*REGULARIZERS, "gated"])
+@pytest.mark.parametrize("regularizer", few([*REGULARIZERS, "gated"]))
 def test_the_estimator_searches_and_is_never_worse(regularizer):
     X, y, _ = problem(15)
     with warnings.catch_warnings():
