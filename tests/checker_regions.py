@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from convexnn.activations import Polynomial
+from convexnn.activations import LeakyReLU, Polynomial
 from convexnn.certificate import _CHECKS, Certificate, registered_methods
 from convexnn.certificates.region import region_bound
 from convexnn.certificates.region_methods import CERTIFIERS, EXACT, METHODS
@@ -30,13 +30,40 @@ def region_claims(rng) -> Iterator[Claim]:
                 certificate = region_bound(network, region, method=method, arithmetic=arithmetic)
                 yield claim_of(certificate, network, largest(network, region, rng), kind, method in TIGHT)
     A = np.vstack([np.eye(2), -np.eye(2), np.ones((1, 2))])
-    cut = Polytope(A, np.r_[np.ones(4), 0.5])  # a square without a corner: its points of eighths are exact
-    grid = [np.array(p) / 8.0 for p in product(range(-8, 9), repeat=2) if sum(p) <= 4]
+    cut = Polytope(
+        A, np.r_[1.0, 1.0, 0.5, 1.0, 0.5]
+    )  # a part of a square, without a corner: its points of eighths are exact
+    grid = [np.array(p) / 8.0 for p in product(range(-8, 9), repeat=2)]
+    inner = [x for x in grid if x[0] >= -0.5 and x.sum() <= 0.5]
+    square = rotated_box(np.zeros(2), np.ones(2))
     network = random_network(rng, (2, 4, 1))
-    best = max(exact_value(network, x) for x in grid)
     for arithmetic in ("float64+slack", "exact"):
         found = region_bound(network, cut, method="facets", arithmetic=arithmetic)
-        yield claim_of(found, network, best, "polytope", False)
+        yield claim_of(found, network, max(exact_value(network, x) for x in inner), "polytope", False)
+        for place, one in ridges_of_one_direction().items():
+            for region, points in ((cut, inner), (square, grid)):
+                best = max(exact_value(one, x) for x in points)
+                found = region_bound(one, region, method="facets", arithmetic=arithmetic)
+                yield claim_of(found, one, best, f"largest {place}", False, exactly=True)
+        hard = Network.shallow(
+            [[2.0, -2.5], [0.375, -0.625], [-0.5, -0.25], [-2.0, -0.25], [-0.875, 3.375], [0.25, -0.375]],
+            [-0.125, -0.375, -0.5, -0.25, 0.25, -0.125],
+            [1.0, -0.25, 0.0, 1.5, 0.5, -0.5],
+            0.0,
+        )  # two parts are enough
+        tree = region_bound(hard, square, method="splits", arithmetic=arithmetic, tol=1e-4)
+        yield claim_of(tree, hard, largest(hard, square, rng), "a tree", False)
+
+
+def ridges_of_one_direction() -> dict[str, Network]:
+    """Functions of the first input alone with kinks at eighths: directions bound them exactly."""
+    W = np.array([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])
+    return {
+        "at the upper end": Network.shallow(W, [-0.25, -0.5, 0.125], [2.0, 1.0, -0.5], 0.5),
+        "at the lower end": Network.shallow(W, [-0.25, -0.5, 0.125], [0.5, 4.0, -0.5], -1.0),
+        "at a kink": Network.shallow(W, [-0.125, 0.125, -0.75], [-1.0, -2.0, -1.0], 0.25),
+        "at another kink": Network.shallow(W, [0.5, -0.5, 0.75], [-2.0, -1.0, 1.0], 0.25, LeakyReLU(0.25)),
+    }
 
 
 def cases(rng, method: str) -> Iterator[tuple[str, Network, Region]]:
@@ -55,7 +82,9 @@ def cases(rng, method: str) -> Iterator[tuple[str, Network, Region]]:
         yield "deep", random_network(rng, (2, 3, 2, 1)), rotated_box(rng.standard_normal(2), np.array([0.5, 1.0]))
 
 
-def claim_of(certificate: Certificate, network: Network, truth: Fraction, kind: str, tight: bool) -> Claim:
+def claim_of(
+    certificate: Certificate, network: Network, truth: Fraction, kind: str, tight: bool, exactly: bool = False
+) -> Claim:
     """A bound, corrupted in the arrays that prove it."""
     said = {k: a for k, a in certificate.multiplier.items() if k.rpartition("/")[2] in STATED}
     proof = {k: a for k, a in certificate.multiplier.items() if k not in said}
@@ -66,7 +95,7 @@ def claim_of(certificate: Certificate, network: Network, truth: Fraction, kind: 
         lambda e: [check(network, {**said, **e})],
         constant(truth),
         hostile=bool(proof),
-        tight=1e-6 if kind == "point" or (kind == "box" and tight) else None,
+        tight=1e-6 if exactly or kind == "point" or (kind == "box" and tight) else None,
     )
 
 
@@ -92,7 +121,7 @@ def exact_value(network: Network, x) -> Fraction:
 
 
 def activated(activation, z: Fraction) -> Fraction:
-    """ReLU and polynomials."""
+    """ReLU, LeakyReLU and polynomials."""
     if isinstance(activation, Polynomial):
         return sum(Fraction(c) * z**k for k, c in enumerate((activation.c, activation.b, activation.a)))
-    return max(z, Fraction(0))
+    return max(z, Fraction(getattr(activation, "slope", 0.0)) * z)

@@ -36,7 +36,7 @@ def two_sided(name: str, bounds: Callable[[], list[Any]], truths: list[Fraction]
         found = [Fraction(one) for one in bounds()]
         return [*found, *(-one for one in found)]
 
-    return Claim(name, {}, both, constant(*truths, *(-one for one in limits)), hostile=False)
+    return Claim(name, {}, both, constant(*truths, *(-one for one in limits)), hostile=False, both=True)
 
 
 def sharp_claims(rng) -> Iterator[Claim]:

@@ -39,6 +39,7 @@ class Claim:
     hostile: bool = True
     tight: float | None = None  # honest answers exceed the truth by at most this, relative to it or to ``floor``
     floor: float = 1.0
+    both: bool = False  # answers come with their negatives, whose truths are limits: other answers may be better
     whole: bool = False  # the arrays are arguments of a function: without one of them there is no call
 
     def complaint(self, evidence: Arrays) -> str | None:
@@ -58,12 +59,16 @@ class Claim:
                 return f"{self.name}: {float(answer)!r} is below {float(value)!r}"
         return None
 
+    def answers(self) -> np.ndarray:
+        """What the evidence proves as it was proposed."""
+        with np.errstate(all="ignore"):
+            return np.array([float(one) for one in self.check(self.evidence)])
+
     def honest(self) -> str | None:
         """As `complaint`, for the evidence as it was proposed, which must prove something."""
         found = self.complaint(self.evidence)
         if found is None:
-            with np.errstate(all="ignore"):
-                answers = np.array([float(one) for one in self.check(self.evidence)])
+            answers = self.answers()
             found = None if np.isfinite(answers).all() else f"{self.name}: honest evidence proves nothing"
         if found is None and self.tight is not None:
             truths = np.array([float(one) for one in self.truth(self.evidence)])

@@ -39,8 +39,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "convexnn.certificates.lipschitz:_body_norm": {"abs(s) -> s": _SLOPES},
     "convexnn.lipsdp.deep_bound:upper_bound_deep": {
         "abs(value) -> value": _SLOPES,
-        "least * (1.0 + margin) -> least / (1.0 + margin)": _PROPOSED,
-        "1.0 + margin -> 1.0 - margin": _PROPOSED,
     },
     "convexnn.lipsdp.vector:upper_bound_vector": {
         "np.isfinite(weights).all() and (weights > 0.0).all() -> "

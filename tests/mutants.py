@@ -3,8 +3,9 @@
 A mutant is one function with one place of its syntax tree changed: a sign, a comparison, a minimum for a maximum, an
 absolute value or an outward rounding left out, in ``convexnn.rigorous`` also a constant doubled or halved. It is
 killed when honest or corrupted evidence (tests/checker_*.py) brings out an answer below the truth, one above what its
-derivation adds, an answer that proves nothing, or an error that is no refusal. Survivors that change no valid bound are
-named, with the reason, in tests/mutant_equivalents.py; a name that no longer fits, or that is killed, is an error.
+derivation adds or above what the honest function proves, an answer that proves nothing, or an error that is no refusal.
+Survivors that change no valid bound are named, with the reason, in tests/mutant_equivalents.py; a name that no longer
+fits, or that is killed, is an error.
 
     python -m tests.mutants                     every place of every checker, a table and the survivors
     python -m tests.mutants rigorous lipsdp     those whose place holds one of the words
@@ -24,7 +25,7 @@ import sys
 import time
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,7 @@ from tests.checkers import Claim, complaints
 #: Words of lines whose mistakes are as small as a rounding: constants there are doubled for safety, so that many of
 #: these mutants are valid bounds all the same.
 ROUNDING = ("gamma(", "UNIT", "TINY", "nextafter", "2.0**-", "np.finfo", "error", "rounding")
+SAME = 1e-12  # a bound that grows by more than this share of it refuses stored certificates
 SECONDS = 20  # of one mutant: a loop that does not end is noticed, too
 CONSTANTS = "convexnn.rigorous"  # the only place where answers are held against limits that a factor of two exceeds
 SWAPPED = {"max": "min", "min": "max", "maximum": "minimum", "minimum": "maximum", "fmin": "fmax", "fmax": "fmin"}
@@ -216,9 +218,19 @@ def _in_time() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def as_tests(claims: list[Claim], seed: int = 0) -> list[Callable[[], Iterator[str]]]:
-    """Claims as tests; the same corrupted evidence every time."""
-    return [lambda claim=claim: complaints(claim, np.random.default_rng(seed)) for claim in claims]
+def as_tests(claims: Iterable[Claim], seed: int = 0) -> list[Callable[[], Iterator[str]]]:
+    """Claims as tests: what was proved before is proved again, and corrupted evidence, the same every time."""
+    return [_as_test(claim, claim.answers(), seed) for claim in claims]
+
+
+def _as_test(claim: Claim, known: np.ndarray, seed: int) -> Callable[[], Iterator[str]]:
+    def test() -> Iterator[str]:
+        yield from complaints(claim, np.random.default_rng(seed))
+        found = claim.answers()
+        if not claim.both and not (found <= known + SAME * np.abs(known)).all():
+            yield f"{claim.name}: {found} is not what was proved before, {known}: stored certificates are refused"
+
+    return test
 
 
 @dataclass

@@ -16,7 +16,7 @@ from tests.mutant_equivalents import EQUIVALENT
 from tests.mutant_targets import CHECKERS, MAKERS, TARGETS, found_by, local_tampering, tampering
 from tests.mutants import Mutant, function_of, killed, mutants
 
-QUICK = ("rigorous", "rounding", "edges", "lipschitz", "quadratic", "programs", "training")
+QUICK = ("rigorous", "rounding", "edges", "dual", "lipschitz", "quadratic", "programs", "training")
 
 
 @pytest.mark.parametrize("kind", QUICK)
