@@ -16,6 +16,7 @@ from convexnn.restrictions import PolynomialProgram
 from convexnn.restrictions.polynomial_neurons import point_of
 from convexnn.solvers import solve
 from convexnn.solvers.cvx import solve_cvxpy
+from tests._families import few
 
 MARGIN = ("squared_hinge", "hinge", "logistic")
 REGRESSION = ("squared", "huber")
@@ -182,7 +183,7 @@ def test_order_and_repetition_of_rows_do_not_matter(loss, rng):
     assert len(repeated.structure().X) == 9
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("scale", few([1e-3, 1.0, 1e3]))
 def test_units_of_the_inputs_go_into_the_coefficients(scale):
     # f(s x) with (a, b, c) is f(x) with (a s^2, b s, c): same optimum
     X, y = data(12, 2)

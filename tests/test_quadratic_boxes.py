@@ -106,7 +106,7 @@ def test_bounds_hold_in_rational_arithmetic(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_certification_and_attacks_agree(k: int, rng: np.random.Generator) -> None:
-    network, X = classifier(rng, 4, k), np.clip(rng.standard_normal((40, 4)), -1, 1)
+    network, X = classifier(rng, 4, k), np.clip(rng.standard_normal((20, 4)), -1, 1)
     y = network(X).argmax(axis=1) if k > 1 else (network(X) > 0).astype(int)
     threats = [LInfBall(0.2), LInfBall(0.3, clip=(-1, 1)), Box(-0.5 * np.ones(4), 0.3 * np.ones(4)), L2Ball(0.3)]
     for threat in [*threats, L2Ball(0.3, clip=(-1, 1))]:

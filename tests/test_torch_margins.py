@@ -17,6 +17,7 @@ from convexnn.propagation.crown import check_crown, check_interval
 from convexnn.propagation.query import Query
 from convexnn.threats import Box, L2Ball, LInfBall
 from convexnn.torch import margin_bounds
+from tests._families import few
 
 CHECKS = {"ibp": check_interval, "crown": check_crown}
 UNITS = ["relu", LeakyReLU(0.2), "tanh", "sigmoid", Polynomial(0.1, 0.5, 0.3), Polynomial(-0.2, 0.5, 0.3), "identity"]
@@ -39,7 +40,7 @@ def data(rng, k, n=3):
     return X, y, torch.as_tensor(X), torch.as_tensor(y)
 
 
-@pytest.mark.parametrize("sizes", [(3, 6, 3), (3, 5, 4, 1), (3, 4, 5, 4, 3)])
+@pytest.mark.parametrize("sizes", few([(3, 5, 4, 1), (3, 6, 3), (3, 4, 5, 4, 3)]))
 @pytest.mark.parametrize("activation", UNITS, ids=str)
 def test_values_are_those_of_the_rigorous_checks(rng, sizes, activation):
     network = network_of(rng, sizes, activation)

@@ -23,6 +23,7 @@ from convexnn.training import ADMMTrainer, AdversarialTrainer, LipschitzTrainer,
 from convexnn.training.data import canonical_rows
 from convexnn.training.lipsdp_prox import ProximalStep, bound_matrix, shrink
 from convexnn.training.problem import Scaling, TrainingProblem
+from tests._families import few
 from tests._shared import require_shared
 
 LAM = 1e-2
@@ -401,8 +402,9 @@ def test_progress_is_reported(data, make):
 
 
 @each_trainer
-@pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 5), (50, 1)])
-def test_small_sizes_and_constant_data(data, make, n, m):
+@pytest.mark.parametrize("sizes", few([(1, 5), (1, 1), (50, 1)]))
+def test_small_sizes_and_constant_data(data, make, sizes):
+    n, m = sizes
     X, y = data
     for inputs, targets in ((X[:n], y[:n]), (np.ones((n, 2)), y[:n]), (X[:n], np.full(n, 3.0))):
         result = quick(inputs, targets, make(), hidden_units=m, epochs=20)

@@ -211,12 +211,13 @@ def test_rows_of_weight_zero_are_not_seen(data):
 def test_seed_decides_and_no_global_state_is_touched(data, method):
     X, y = data
     before = (np.random.get_state()[1].tolist(), torch.random.get_rng_state().tolist(), torch.get_num_threads())
-    first = quick(X, y, method=method, batch_size=16, random_state=3)
+    settings = {"method": method, "batch_size": 16, "epochs": 8}
+    first = quick(X, y, **settings, random_state=3)
     after = (np.random.get_state()[1].tolist(), torch.random.get_rng_state().tolist(), torch.get_num_threads())
     assert before == after
     assert torch.get_default_dtype() == torch.float32
-    assert quick(X, y, method=method, batch_size=16, random_state=3).network == first.network
-    assert quick(X, y, method=method, batch_size=16, random_state=4).network != first.network
+    assert quick(X, y, **settings, random_state=3).network == first.network
+    assert quick(X, y, **settings, random_state=4).network != first.network
 
 
 @pytest.mark.parametrize(
@@ -289,7 +290,7 @@ def test_constant_target_is_met(data):
 @pytest.mark.filterwarnings("ignore:Training diverged")
 def test_never_worse_than_the_start(data, method, rate):
     X, y = data
-    start = quick(X, y, epochs=200)
+    start = quick(X, y, epochs=40)
     again = quick(X, y, start=start.network, method=method, learning_rate=rate, epochs=25)
     # the first evaluation judges the start by the trainer's own objective
     assert again.best_objective <= again.history[0]["objective"] * (1 + 1e-9)
