@@ -47,7 +47,7 @@ def test_names_of_methods_stand_for_what_the_network_allows(rng):
         region_bound(smooth, ellipsoid(np.zeros(2), np.ones(2)), method="arrow")
 
 
-@pytest.mark.parametrize("kind", ["ball", "box"])
+@pytest.mark.parametrize("kind", ["ball", pytest.param("box", marks=pytest.mark.slow)])
 def test_splits_and_chains_stand_between_the_attack_and_the_plain_bound(rng, kind):
     region = (ellipsoid if kind == "ball" else rotated_box)([0.2, -0.1], [0.8, 0.5])
     shallow, deep = network(rng), network(rng, (2, 3, 2, 1))
