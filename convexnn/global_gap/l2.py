@@ -191,8 +191,11 @@ class _Run:
         return "global" if self.gap <= self.tol else "stalled"
 
     def _settle(self) -> None:
-        """When a descent had the last word, solve over the patterns of its network: a solution to show for it."""
-        if self.solved is None or self.solved[1].objective > self.objective * (1 + 0.1 * self.tol):
+        """When a descent had the last word, solve over the patterns of its network: a solution as good as it."""
+        shown = math.inf if self.solved is None else self.solved[1].objective
+        proved = global_gap_of(shown, self.lower, self.unit) <= self.tol
+        if not proved or shown > self.objective * (1 + 0.1 * self.tol):
+            self.accuracy = max(min(self.accuracy, 0.5 * (self.tol - self.gap)), FINEST)
             self.columns = Columns(self.rows.X)
             self._add_units(self.network)
             self._master(always=True)
