@@ -10,7 +10,7 @@ from tests._hostile import complaints, hostile, solve_quietly
 from tests._instances import regression
 
 TOL = 1e-6
-BLOCKS, SIZE = 16, 12
+BLOCKS, SIZE = 16, 13
 
 
 def run(seeds, choose=lambda problem: (problem.network, problem.programs()), **options):

@@ -188,7 +188,7 @@ TAMPERED = [
     ({"W1": None}, "W1"),
     ({"W0": np.ones((2, 2, 2))}, "2 dimension"),
     ({"W0": np.ones((3, 2))}, "bias of length"),
-    ({"W0": np.array([["1", "2"], ["3", "4"]])}, "real numbers"),
+    ({"W0": np.array([["1", "2"], ["3", "4"]])}, "must hold numbers"),
     ({"header": {"n_layers": 1}}, "got 1 layer"),
     ({"header": {"n_layers": 3}}, "W2"),
     ({"header": {"n_layers": "many"}}, "valid network"),

@@ -382,5 +382,5 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(InvalidInputError, match=r"pip install convexnn\[onnx\]"):
+    with pytest.raises(InvalidInputError, match="pip install onnx"):
         read_onnx(b"")
