@@ -91,6 +91,19 @@ def test_settings_survive_clones_and_are_refused_where_nothing_follows_them() ->
         three.fit(X, np.arange(len(X)) % 3)
 
 
+def test_nothing_of_an_earlier_fit_is_left_and_names_are_asked_for_where_they_were_lost() -> None:
+    X, y = data()
+    shape = {"regularizer": "l2", "start": "random", "random_state": 0}
+    for fitted in (SafeSNNRegressor(3, **shape), SafeSNNClassifier(3, **shape)):
+        fitted.set_params(constraints=(Convex(),)).fit(X, y > 0 if isinstance(fitted, SafeSNNClassifier) else y)
+        assert fitted.n_iter_ == len(fitted.constrained_.programs) > 0
+        fitted.set_params(constraints=None).fit(X, y > 0 if isinstance(fitted, SafeSNNClassifier) else y)
+        assert fitted.constrained_ is None
+        assert not len(fitted.guarantees_)
+    with pytest.raises(InvalidInputError, match="set_output"):
+        model(monotonic_cst={"age": 1}).fit(X, y)
+
+
 @pytest.mark.slow
 def test_every_scored_network_is_trained_with_the_constraints_and_so_is_the_final_one() -> None:
     """Two roads: scores are those of the regressor with these constraints, fitted on each fold by hand."""

@@ -245,7 +245,8 @@ def monotone_constraints(
     if isinstance(monotonic_cst, Mapping):
         if feature_names is None:
             raise InvalidInputError(
-                "monotonic_cst names features, but X has no feature names; give an array, or fit on a data frame."
+                "monotonic_cst names features, but X has no feature names; give an array, or fit on a data frame, in a "
+                'Pipeline with set_output(transform="pandas").'
             )
         pairs = [(feature_number(name, feature_names, n_features), value) for name, value in monotonic_cst.items()]
     else:

@@ -123,7 +123,7 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
     history_ : list of dict
         ``stage``, ``objective``, ``seconds``; the objective never rises after the start.
     n_iter_ : int
-        Iterations of the convex solver.
+        Iterations of the convex solver; with constraints the number of convex programs.
     classes_ : array
     n_features_in_ : int
     feature_names_in_ : array of str
@@ -235,7 +235,7 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
         self.network_, self.solution_ = fitted.network, fitted.solution
         self.start_objective_, self.objective_ = fitted.before, fitted.after
         self.patterns_, self.lipschitz_, self.history_ = fitted.patterns, fitted.certificate, fitted.history
-        self.n_iter_ = 1 if fitted.solution is None else max(1, fitted.solution.iterations)
+        self.n_iter_ = fitted.iterations
         self.constrained_, self.guarantees_ = fitted.constrained, fitted.guarantees
         self._bounds: dict[str, Array] = {}
 

@@ -89,6 +89,13 @@ class Fitted:
         """What is proved of the network; empty without constraints."""
         return Guarantees(()) if self.constrained is None else self.constrained.guarantees
 
+    @property
+    def iterations(self) -> int:
+        """Of the last convex program, or the number of programs with constraints; at least one."""
+        if self.constrained is not None:
+            return len(self.constrained.programs)
+        return 1 if self.solution is None else max(1, self.solution.iterations)
+
 
 def checked_options(model: Any) -> FitOptions:
     """Options of an estimator; refuses what cannot be meant before any work is done."""

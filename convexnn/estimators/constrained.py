@@ -80,8 +80,8 @@ def _require_settings(estimator: SafeSNNRegressor | SafeSNNClassifier) -> None:
         )
     if estimator.solver not in SOLVERS:
         raise InvalidInputError(
-            f"With monotonic_cst or constraints the programs are cvxpy's, which solver={estimator.solver!r} does not "
-            f"solve: pass one of {', '.join(map(repr, SOLVERS))}; 'auto' is 'clarabel'."
+            f"The programs of monotonic_cst and constraints are not those that solver={estimator.solver!r} solves: "
+            f"pass one of {', '.join(map(repr, SOLVERS))}; 'auto' is 'clarabel'."
         )
 
 

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from convexnn.attacks import AttackResult, attack
 from convexnn.certificates.regression import CertifiedRegression, certified_interval, certify_regression
-from convexnn.constraints import Guarantees
+from convexnn.constraints import ConstrainedTraining, Guarantees
 from convexnn.estimators.callbacks import CallbackSupport, Stages, tells_callbacks
 from convexnn.estimators.cloning import KeepsTrainedModel
 from convexnn.estimators.constrained import Asked, asked_constraints, fit_constrained
@@ -99,7 +99,7 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
         the start usually breaks).
     guarantees_ : Guarantees
         What is proved of ``network_`` for ``monotonic_cst`` and ``constraints``; empty without them.
-    constrained_ : ConstrainedTraining
+    constrained_ : ConstrainedTraining or None
         With constraints only: lower bound of all networks on these cells, price of the constraints.
     global_bound_, global_gap_ : float
         Lower bound on ``objective_`` of every network of any width and the relative gap to it; ``-inf`` and ``inf``
@@ -111,7 +111,7 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
     history_ : list of dict
         ``stage``, ``objective``, ``seconds``; the objective never rises after the start.
     n_iter_ : int
-        Iterations of the convex solver.
+        Iterations of the convex solver; with constraints the number of convex programs.
     n_features_in_ : int
     feature_names_in_ : array of str
 
@@ -229,8 +229,8 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
 
     def _store(self, result: Refinement) -> None:
         self.guarantees_ = Guarantees(())
-        self.network_ = result.network
-        self.solution_ = result.solution
+        self.constrained_: ConstrainedTraining | None = None
+        self.network_, self.solution_ = result.network, result.solution
         self.start_objective_, self.objective_ = result.before, result.after
         self.patterns_, self.lipschitz_ = result.patterns, result.certificate
         self.history_ = result.history
