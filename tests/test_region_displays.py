@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from convexnn import L2Ball, LInfBall, Network
 from convexnn.exceptions import InvalidInputError
 from convexnn.plotting import RegionScoreDisplay, RegionTrainingDisplay
-from convexnn.regions import ellipsoid
+from convexnn.regions import Polytope, ellipsoid
 
 # f(x) = |x_1| - 2: -2 at the center, -1 where |x_1| = 1
 VALLEY = Network.shallow([[1.0, 0.0], [-1.0, 0.0]], [0.0, 0.0], [1.0, 1.0], -2.0)
@@ -54,6 +54,18 @@ def test_rays_of_a_box_end_on_its_surface_and_flat_regions_have_no_size_off_them
     segment = ellipsoid([0.0, 0.0], [[1.0], [0.0]])
     flat = RegionScoreDisplay.from_network(VALLEY, segment, [[0.5, 0.0], [0.5, 1.0]])
     np.testing.assert_allclose(flat.samples[0], [0.5, math.nan])
+
+
+def test_rays_of_a_polytope_end_on_its_surface() -> None:
+    """A triangle with corners (-3, 0), (3, 0), (0, 4): the center is that of its largest ball, of radius 1.5."""
+    triangle = Polytope([[4.0, 3.0], [-4.0, 3.0], [0.0, -1.0]], [12.0, 12.0, 0.0])
+    corners = [[-3.0, 0.0], [3.0, 0.0], [0.0, 4.0], [0.0, 1.5], [0.0, -1.5]]
+    display = RegionScoreDisplay.from_network(VALLEY, [triangle], corners, reach=1.0, n_rays=400)
+    np.testing.assert_allclose(display.samples[0], [1.0, 1.0, 1.0, 0.0, 2.0], atol=1e-9)
+    assert display.scores.max() <= 1.0 + 1e-9  # |x_1| - 2 at a corner
+    assert display.scores[:, -1].max() > 0.9
+    with pytest.raises(InvalidInputError, match="Polytope"):
+        RegionScoreDisplay.from_network(VALLEY, [triangle, L2Ball(1.0)])
 
 
 @pytest.mark.parametrize(

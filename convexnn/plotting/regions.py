@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import as_network
 from convexnn.plotting.style import GRAY, PALE, PALETTE, axes, quiet, spans_decades
+from convexnn.regions.polytope import Polytope
 from convexnn.regions.region import BALL, Region, as_regions
 
 Array = NDArray[np.float64]
@@ -74,7 +75,7 @@ class RegionScoreDisplay:
         Parameters
         ----------
         network : Network or any model that :func:`convexnn.as_network` takes
-        region : Region, L2Ball, LInfBall or Box
+        region : Region, L2Ball, LInfBall, Box or Polytope
         X : array-like, shape (n, d), optional
             Samples, drawn at their size in the region's units.
         bound : float
@@ -82,7 +83,7 @@ class RegionScoreDisplay:
         reach : float
             Length of the rays, in units of the region.
         n_rays : int
-            Random directions; those of a box go to uniform points of its surface.
+            Random directions; those of a box go to uniform points of its surface, those of a polytope are uniform.
         random_state : int
         ax : matplotlib Axes, optional
         """
@@ -91,7 +92,7 @@ class RegionScoreDisplay:
             raise InvalidInputError(f"The scores of one output can be drawn; the network has {net.n_outputs}.")
         if not (math.isfinite(reach) and reach > 0) or n_rays < 1:
             raise InvalidInputError(f"reach must be positive and n_rays at least 1, got {reach!r} and {n_rays!r}.")
-        members = as_regions(region, net.n_inputs)
+        members = _members(region, net.n_inputs)
         if len(members) > 1:
             raise InvalidInputError(f"Rays start in one region, {len(members)} were given; draw them one by one.")
         size, scores = _along_rays(net, members[0], reach, n_rays, np.random.default_rng(random_state))
@@ -118,7 +119,7 @@ class RegionScoreDisplay:
             Of :meth:`from_network`.
         """
         network = estimator.safe_network_
-        members = as_regions(estimator.region, network.n_inputs)
+        members = _members(estimator.region, network.n_inputs)
         certificate = estimator.region_certificates_[member]
         return cls.from_network(network, members[member], X, bound=certificate.bound, **options)
 
@@ -212,17 +213,36 @@ class RegionTrainingDisplay:
         return self
 
 
+def _members(region: Any, n_inputs: int) -> tuple[Region, ...] | tuple[Polytope]:
+    alone = region[0] if isinstance(region, list | tuple) and len(region) == 1 else region
+    return (alone,) if isinstance(alone, Polytope) and alone.n_inputs == n_inputs else as_regions(region, n_inputs)
+
+
 def _along_rays(
-    network: Any, region: Region, reach: float, n_rays: int, rng: np.random.Generator
+    network: Any, region: Region | Polytope, reach: float, n_rays: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    ends = region.sample_surface(n_rays, rng) - region.center
+    center = region.center
+    if isinstance(region, Polytope):
+        ends = rng.standard_normal((n_rays, region.n_inputs)) * (region.upper - region.lower)
+        ends /= _polytope_sizes(region, center, ends)[:, None]
+    else:
+        ends = region.sample_surface(n_rays, rng) - center
     size = np.linspace(0.0, reach, 201)
-    points = region.center + size[None, :, None] * ends[:, None, :]
+    points = center + size[None, :, None] * ends[:, None, :]
     return size, network(points.reshape(-1, region.n_inputs)).reshape(n_rays, len(size))
 
 
-def _sizes(region: Region, X: Array) -> Array:
+def _sizes(region: Region | Polytope, X: Array) -> Array:
     """Sizes of points in the units of a region, NaN off its span, shape (n,)."""
+    if isinstance(region, Polytope):
+        return _polytope_sizes(region, region.center, X - region.center)
     E, missed = region.coordinates(X)
     size = np.linalg.norm(E, axis=1) if region.kind == BALL else np.abs(E).max(axis=1)
     return np.where(missed <= 1e-9 * (1.0 + np.abs(X).max(axis=1)), size, math.nan)
+
+
+def _polytope_sizes(region: Polytope, center: Array, D: Array) -> Array:
+    """How often the way from the center to the surface goes into steps D (n, d), shape (n,)."""
+    rises = np.hstack([D @ region.A.T, D, -D])
+    rooms = np.concatenate([region.b - region.A @ center, region.upper - center, center - region.lower])
+    return np.asarray((rises / np.maximum(rooms, np.finfo(float).tiny)).max(axis=1))
