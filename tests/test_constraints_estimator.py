@@ -100,6 +100,8 @@ def test_nothing_of_an_earlier_fit_is_left_and_names_are_asked_for_where_they_we
         fitted.set_params(constraints=None).fit(X, y > 0 if isinstance(fitted, SafeSNNClassifier) else y)
         assert fitted.constrained_ is None
         assert not len(fitted.guarantees_)
+    with pytest.raises(InvalidInputError, match="the class Convex"):
+        model(constraints=Convex).fit(X, y)
     with pytest.raises(InvalidInputError, match="set_output"):
         model(monotonic_cst={"age": 1}).fit(X, y)
 

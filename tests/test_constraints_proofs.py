@@ -22,6 +22,7 @@ from convexnn.constraints import (
 )
 from convexnn.constraints.caps import CapDual, CapProgram
 from convexnn.constraints.evidence import ShapeDual, lower_bound
+from convexnn.constraints.guarantees import proved_slope
 from convexnn.constraints.layout import layout_of
 from convexnn.constraints.pieces import pieces_of
 from convexnn.constraints.program import Demands, solve_shape
@@ -55,6 +56,16 @@ def test_two_roads_to_the_smallest_slope(m: int, d: int, seed: int, domain: Box 
     assert float(visited.bound) <= net.gradient(Z)[:, 0].min() + 1e-12
     # attained at the point the search names
     assert net.gradient(branched.points)[:, 0].min() == pytest.approx(float(branched.bound), abs=1e-9)
+
+
+def test_a_deadline_cuts_both_roads_and_leaves_a_valid_bound() -> None:
+    net, e = network(9, 3, 3), np.eye(3)[0]
+    pieces = pieces_of(net)
+    assert Arrangement(pieces, e, None).smallest(1, -np.inf) is None
+    cut, _, how = proved_slope(pieces, e, None, deadline=-np.inf)
+    whole, _, _ = proved_slope(pieces, e, None)
+    assert cut == all_patterns_slope(pieces, e) <= whole
+    assert how.startswith("0 sets of sides")
 
 
 def test_every_pattern_is_realised_by_independent_units() -> None:

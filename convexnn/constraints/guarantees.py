@@ -225,7 +225,7 @@ def _of(network: Network, pieces: Pieces, item: Constraint, max_nodes: int) -> I
 
 def proved_slope(
     pieces: Pieces, direction: Array, domain: Box | None, *, target: float = math.inf, keep: int = 1,
-    max_nodes: int = MAX_NODES,
+    max_nodes: int = MAX_NODES, deadline: float = math.inf,
 ) -> tuple[Fraction, NDArray[np.bool_], str]:  # fmt: skip
     """Proved smallest slope, the active kinks of the pieces that have it, and how it was found.
 
@@ -239,12 +239,14 @@ def proved_slope(
     keep : int
         How many of the worst pieces to name.
     max_nodes : int
+    deadline : float
+        Of ``time.monotonic``; what is proved until then is valid.
     """
-    visited = Arrangement(pieces, direction, domain).smallest(keep)
+    visited = Arrangement(pieces, direction, domain).smallest(keep, deadline)
     if visited is not None:
         return visited.bound, visited.active, f"{visited.count} vertices in {RATIONAL}"
     goal = Fraction(target) if math.isfinite(target) else None
-    found = smallest_slope(pieces, direction, domain, Search(goal, keep, max_nodes))
+    found = smallest_slope(pieces, direction, domain, Search(goal, keep, max_nodes, deadline))
     return found.bound, found.active, f"{found.nodes} sets of sides in {RATIONAL}"
 
 

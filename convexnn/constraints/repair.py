@@ -57,7 +57,7 @@ def room_of(layout: Layout, demand: SlopeDemand) -> float:
     return min([ROOM * slope_unit(layout), *(0.25 * gap for gap in gaps)])
 
 
-def violations(layout: Layout, point: Point, max_nodes: int) -> Violations:
+def violations(layout: Layout, point: Point, max_nodes: int, deadline: float = np.inf) -> Violations:
     """Pieces of the network of a point on which slopes are too small, proved to be the worst ones."""
     pieces = pieces_of(layout.decode(point))
     sides = _UnitSides(layout, point, pieces)
@@ -65,8 +65,9 @@ def violations(layout: Layout, point: Point, max_nodes: int) -> Violations:
     for demand in layout.shape.slopes:
         low = demand.low + room_of(layout, demand)
         bound, active, _ = proved_slope(
-            pieces, demand.direction, demand.domain, target=demand.low, keep=PIECES, max_nodes=max_nodes
-        )
+            pieces, demand.direction, demand.domain, target=demand.low, keep=PIECES, max_nodes=max_nodes,
+            deadline=deadline,
+        )  # fmt: skip
         worst = max(worst, demand.low - float(bound))
         parts.append(slope_rows(demand, sides.of(active), low))
     return Violations(joined(*parts), worst)

@@ -106,11 +106,13 @@ def resolve(constraints: Any, n_inputs: int, feature_names: Sequence[str] | None
     InvalidInputError
         For something that is no constraint, or does not fit the inputs.
     """
-    given = (constraints,) if isinstance(constraints, Constraint) else tuple(constraints)
+    alone = isinstance(constraints, Constraint | type)
+    given = (constraints,) if alone else tuple(constraints)
     found: list[Constraint] = []
     for item in given:
         if not isinstance(item, Constraint):
-            raise InvalidInputError(f"Expected constraints such as Monotone(0), got {type(item).__name__}.")
+            name = f"the class {item.__name__}" if isinstance(item, type) else type(item).__name__
+            raise InvalidInputError(f"Expected constraints such as Monotone(0), got {name}.")
         found.append(item.resolved(feature_names, n_inputs) if isinstance(item, _OfFeature) else item)
         _require_inputs(found[-1], n_inputs)
     return tuple(found)

@@ -9,6 +9,7 @@ where that does not decide, in rational arithmetic.
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations, islice
@@ -90,8 +91,10 @@ class Arrangement:
         entries = [entry for row in self.rows for entry in row] + [self.base, *self.steps]
         return all(abs(_binary_digits(entry)) <= MAX_DIGITS for entry in entries if entry)
 
-    def smallest(self, keep: int = 1) -> Vertices | None:
+    def smallest(self, keep: int = 1, deadline: float = math.inf) -> Vertices | None:
         """Proved smallest slope and the patterns of the ``keep`` worst pieces; None where it would take too long.
+
+        The deadline is one of ``time.monotonic``.
 
         Implements: docs/theory/shape_constraints.md, Theorem 2.
         """
@@ -99,7 +102,7 @@ class Arrangement:
             return None
         if not self.dimension:
             return Vertices(self.base, np.zeros((1, self.n_kinks), dtype=bool), 0)
-        return _Visit(self, keep).run()
+        return _Visit(self, keep).run(deadline)
 
 
 def _binary_digits(x: Fraction) -> int:
@@ -152,7 +155,7 @@ class _Visit:
         self.exact_left = MAX_EXACT
         self.whole: list[list[int]] | None = None  # rows times positive numbers, where they are asked for
 
-    def run(self) -> Vertices | None:
+    def run(self, deadline: float) -> Vertices | None:
         count, subsets = 0, combinations(range(len(self.a.rows)), self.a.dimension)
         size = max(1, CHUNK_ENTRIES // max(len(self.a.rows), 1))
         while True:
@@ -160,7 +163,7 @@ class _Visit:
             if not chunk:
                 break
             meeting = self._without_parallels(np.array(chunk))
-            if not self._batch(meeting):
+            if time.monotonic() > deadline or not self._batch(meeting):
                 return None
             count += len(meeting)
         if not self.best:
