@@ -279,7 +279,7 @@ BAD_SAMPLES = [
     ({"X": np.ones(3)}, "n_features"),
     ({"X": np.ones((0, 2))}, "at least 1"),
     ({"X": np.ones((2, 0))}, "at least 1"),
-    ({"X": [["a"]]}, "floats"),
+    ({"X": [["a"]]}, "must hold numbers"),
     ({"p": 0}, "p must"),
     ({"p": 2.0}, "p must"),
     ({"p": True}, "p must"),
