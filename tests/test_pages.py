@@ -111,6 +111,18 @@ def test_a_certificate_that_does_not_hold_is_no_claim(fitted, regression):
         fit_report(model)
 
 
+def test_a_fit_with_constraints_shows_its_guarantees_and_is_not_called_better_than_its_start(rng):
+    X = rng.uniform(-1, 1, (20, 1))
+    model = SafeSNNRegressor(3, regularizer="l2", start="random", random_state=0, monotonic_cst=[-1])
+    claims = [claim.claim for claim in fit_report(model.fit(X, X[:, 0])).claims]
+    assert "checked again: f is nonincreasing in feature 0 everywhere; largest slope in feature 0" in claims
+    assert any("lower bound of all networks on these cells" in claim for claim in claims)
+    assert not any("never worse" in claim for claim in claims)
+    model.guarantees_ = type(model.guarantees_)([replace(item, bound=item.bound - 1.0) for item in model.guarantees_])
+    with pytest.raises(CertificateError, match="not the claimed"):
+        fit_report(model)
+
+
 @pytest.mark.slow
 def test_reports_of_other_estimators(rng, tmp_path):
     X = 2.0 * rng.standard_normal((60, 2))

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.certificates.robustness import RobustnessTable, robustness_table
-from convexnn.decimals import UP, written
+from convexnn.decimals import DOWN, UP, written
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.network import Network, as_network
 from convexnn.pages.document import written as write_page
@@ -149,12 +149,26 @@ def _stages(history: Iterable[Any]) -> Iterable[tuple[str, float, float]]:
 
 
 def _claims(estimator: Any, last: Any) -> Iterable[Claim]:
-    if hasattr(last, "start_objective_"):
+    constrained = getattr(last, "constrained_", None)
+    if constrained is not None:
+        yield from _constrained_claims(last, constrained.lower_bound)
+    elif hasattr(last, "start_objective_"):
         numbers = f"{last.start_objective_:.5g} to {last.objective_:.5g}"
         yield Claim("never worse than the start: training objective", numbers, "that the test error falls")
     yield from _program_claims(last)
     yield from _region_claims(last)
     yield from _lipschitz_claims(estimator, last)
+
+
+def _constrained_claims(last: Any, lower: float) -> Iterable[Claim]:
+    """What constraints promise in place of an objective below that of the start."""
+    for item in last.guarantees_:
+        bound = written(item.check(last.network_), 4, DOWN if item.relation == ">=" else UP)
+        limit = "what rounding in the evaluation adds"
+        yield Claim(f"checked again: {item.claim}; {item.quantity}", f"{item.relation} {bound}", limit)
+    numbers = f"{last.objective_:.5g} >= {written(lower, 5, DOWN)}"
+    claim = "training objective, and a lower bound of all networks on these cells with the constraints"
+    yield Claim(claim, numbers, "anything about other cells, or that the test error falls")
 
 
 def _program_claims(last: Any) -> Iterable[Claim]:
