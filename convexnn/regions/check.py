@@ -36,10 +36,11 @@ def majorant_offsets(parts: Ridges, curvature: Array, slope: Array) -> Array:
         low, high = parts.lower, parts.upper
         ends = np.where(np.isinf(low), np.minimum(high, -r), low), np.where(np.isinf(high), np.maximum(low, r), high)
         at_ends = [_value_up(a, A, B, e, size_A * a * a + size_B * np.abs(a) + np.abs(e)) for a in ends]
-        stationary, spread = B / (2.0 * A), 4.0 * UNIT * (size_B / A + (1.0 + size_A / A) * np.abs(B / A)) + TINY
-        inside = (A > 0) & (stationary >= low - spread) & (stationary <= high + spread)
+        # quotients first: 2 A can overflow and B^2 vanish where B / A does neither
+        stationary, spread = 0.5 * (B / A), 4.0 * UNIT * (size_B / A + (1.0 + size_A / A) * np.abs(B / A)) + TINY
+        inside = (A > 0) & ~(stationary < low - spread) & ~(stationary > high + spread)
         A_down, B_up = A - 2.0 * UNIT * size_A * (q != 0), np.abs(B) + 2.0 * UNIT * size_B * (B != 0)
-        top = np.where(B == 0, e, np.nextafter(B_up * B_up / (4.0 * A_down) * (1.0 + 16.0 * UNIT) + TINY + e, np.inf))
+        top = np.where(B == 0, e, np.nextafter(0.25 * (B_up / A_down * B_up) * (1.0 + 16.0 * UNIT) + TINY + e, np.inf))
         top = np.where((A_down > 0) | (B == 0), top + 4.0 * UNIT * np.abs(e), np.inf)
         steep = [_value_up(a, 0.0 * A, B, e, size_B * np.abs(a) + np.abs(e)) for a in ends]
         steep_top = np.where(np.isinf(low) | np.isinf(high), np.inf, np.maximum(*steep))

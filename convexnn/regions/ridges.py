@@ -11,12 +11,13 @@ from convexnn.activations import Activation, Identity, LeakyReLU, Polynomial, Re
 from convexnn.exceptions import InvalidInputError
 from convexnn.regions.region import BALL, BOX
 from convexnn.regions.smooth import smooth_pieces
-from convexnn.rigorous import UNIT, gamma, row_norms_up, sum_up
+from convexnn.rigorous import TINY, UNIT, gamma, row_norms_up, sum_up
 from convexnn.values import ByValue
 
 Array = NDArray[np.float64]
 
 COARSE, FINE = 24, 256  # cells of smooth units
+LOST = 2.0**-1072  # of a few products that underflow
 FAR = 1e4  # kinks farther away than this (in half widths of the interval) are left out also on whole lines
 
 
@@ -78,6 +79,7 @@ class Units(ByValue):
         """First unit of each group, shape (G,)."""
         return np.unique(self.groups, return_index=True)[1]
 
+    @np.errstate(all="ignore")
     def ratios(self) -> Array:
         """Factor of each unit's weights over those of the first unit of its group, shape (h,)."""
         lead = self.weights[self.leads][self.groups]
@@ -97,6 +99,13 @@ def reach_up(rows: Array, kind: str) -> Array:
         return row_norms_up(rows)
     total = np.abs(rows).sum(axis=1)
     return np.where(total > 0, np.nextafter(total * (1.0 + 2.0 * gamma(rows.shape[1] + 2)), np.inf), 0.0)
+
+
+def _missed(units: Units, sigma: Array) -> Array:
+    """How far pre-activations can be from multiples of the directions of their groups, rounding included, (h,)."""
+    missed = reach_up(units.weights - sigma[:, None] * units.weights[units.leads][units.groups], units.kind)
+    rounding = 4.0 * UNIT * reach_up(units.weights, units.kind) + LOST * units.weights.shape[1] * (sigma != 0)
+    return np.asarray(missed + rounding * (np.abs(sigma) != 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +147,7 @@ class Ridges(ByValue):
         return np.asarray(self.exists.sum(axis=1) > 1)
 
 
+@np.errstate(all="ignore")  # numbers beyond float64 prove nothing
 def ridges(units: Units, *, tight: bool = True, cells: int = FINE) -> Ridges:
     """The pieces of all groups, for majorants on the interval that each can reach (tight) or on whole lines.
 
@@ -159,8 +169,7 @@ def ridges(units: Units, *, tight: bool = True, cells: int = FINE) -> Ridges:
     leak = units.activation.slope if isinstance(units.activation, LeakyReLU) else 0.0
     V, group, c, b = units.weights[units.leads], units.groups, units.outer, units.biases
     sigma = units.ratios()
-    missed = reach_up(units.weights - sigma[:, None] * V[group], units.kind)  # and the rounding of this difference
-    missed += 4.0 * UNIT * reach_up(units.weights, units.kind) * (np.abs(sigma) != 1.0)
+    missed = _missed(units, sigma)
     known = np.nextafter(units.error + missed, np.inf) * ((units.error > 0) | (missed > 0))
     reach = reach_up(V, units.kind)
     half = np.abs(sigma) * reach[group] * (1.0 + 4.0 * UNIT) + known
@@ -168,8 +177,9 @@ def ridges(units: Units, *, tight: bool = True, cells: int = FINE) -> Ridges:
     dead, live = b <= -far, (b >= far) & ~(b <= -far)
     fixed = np.where(live, 1.0, leak) * c * (live | dead)
     kinked = ~(live | dead) & (c != 0)
-    counts = kinked | (fixed != 0)
+    counts = (c != 0) & ~(dead & (leak == 0))
     slack = np.abs(c) * (known + 8.0 * gamma(len(c) + 16) * (half + np.abs(b)))
+    slack += LOST * (np.abs(c) + half + reach[group] + np.abs(b)) + TINY
     pieces = _pieces(group, V, np.where(kinked, c, 0.0), sigma, b, leak)
     ends = _clipped(pieces[2], pieces[3], reach[:, None], tight)
     offset = sum_up([units.offset, *(fixed * b)[counts], *slack[counts]])
@@ -221,16 +231,17 @@ def _parabolas(units: Units) -> Ridges:
         units.activation.parameters if isinstance(units.activation, Polynomial) else (0.0, 1.0, 0.0)
     )
     V, group, c, bias, sigma = units.weights[units.leads], units.groups, units.outer, units.biases, units.ratios()
-    missed = reach_up(units.weights - sigma[:, None] * V[group], units.kind)
-    known = units.error + missed + 4.0 * UNIT * reach_up(units.weights, units.kind) * (np.abs(sigma) != 1.0)
+    known = units.error + _missed(units, sigma)
     reach = reach_up(V, units.kind)
     half = (np.abs(sigma) * reach[group] + known) * (1.0 + 4.0 * UNIT)
     size = half + np.abs(bias)
     steep = 2.0 * abs(square) * size + abs(slope)
     largest = (abs(square) * size + abs(slope)) * size + abs(constant)
     slack = np.abs(c) * (known * steep * (1.0 + 8.0 * UNIT) + 4.0 * gamma(len(c) + 16) * largest)
+    lost = LOST * (steep * reach[group] + np.abs(c) * (half + np.abs(bias) + 1.0)) + TINY
+    slack += (c != 0) * (lost + LOST * (half + reach[group]) * (half + reach[group]))
     values = (square * bias + slope) * bias + constant
-    parts = (c * square * sigma**2, c * sigma * (2.0 * square * bias + slope), c * values)
+    parts = (c * square * sigma * sigma, c * sigma * (2.0 * square * bias + slope), c * values)
     q, k, e = (np.bincount(group, weights=part, minlength=len(V)).astype(np.float64)[:, None] for part in parts)
     edge = np.full_like(q, np.inf)
     offset = sum_up([units.offset, *slack])
@@ -240,8 +251,7 @@ def _parabolas(units: Units) -> Ridges:
 def _smooth(units: Units, cells: int) -> Ridges:
     """Tanh and logistic units: parabolas on small cells."""
     V, group, c, sigma = units.weights[units.leads], units.groups, units.outer, units.ratios()
-    missed = reach_up(units.weights - sigma[:, None] * V[group], units.kind)
-    missed += 4.0 * UNIT * reach_up(units.weights, units.kind) * (np.abs(sigma) != 1.0)
+    missed = _missed(units, sigma)
     known = np.nextafter(units.error + missed, np.inf) * ((units.error > 0) | (missed > 0))
     reach = reach_up(V, units.kind)
     pieces = smooth_pieces(units.activation, group, c, sigma, units.biases, reach, cells)

@@ -13,6 +13,8 @@ Array = NDArray[np.float64]
 Pieces = tuple[Array, Array, Array, Array, Array]  # q, k, e, lower, upper, shapes (G, P)
 ELEMENTARY = 2.0**-46  # error of one value of tanh, and of what is made of it by a few operations
 
+LOST = 2.0**-1070  # of a few products that underflow
+
 
 def smooth_pieces(
     activation: Activation, group: NDArray[np.intp], c: Array, sigma: Array, b: Array, reach: Array, pieces: int
@@ -63,7 +65,8 @@ def _expansion(
     p0 = np.where(flat, top if c > 0 else bottom, value)
     p1, p2, rest = (np.where(flat, 0.0, part) for part in (sigma * slope, sigma * sigma * bend, rest))
     size = np.abs(p0) + np.abs(p1) * far + np.abs(p2) * far * far + rest
-    return np.stack([c * p0, c * p1, c * p2, np.abs(c) * rest, np.abs(c) * size])
+    lost = LOST * (1.0 + far) * (1.0 + far)
+    return np.stack([c * p0, c * p1, c * p2, np.abs(c) * (rest + lost) + lost, np.abs(c) * size])
 
 
 def _jet(activation: Activation, s: Array) -> tuple[Array, Array, Array]:

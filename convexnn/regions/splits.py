@@ -70,7 +70,7 @@ def divided(ranges: Range, group: int, value: float) -> tuple[Range, Range]:
 def splits_bound(parts: Ridges, multiplier: Mapping[str, ArrayLike]) -> float:
     """Upper bound over the whole region: the largest one of the parts of a tree, each from majorants of its own.
 
-    A part on which some group has no range left is empty.
+    A part on which some group has no range left within its reach is empty.
 
     Implements: convexnn, Proposition 7 of theory/region_bounds.md, parts of a region.
 
@@ -93,13 +93,18 @@ def splits_bound(parts: Ridges, multiplier: Mapping[str, ArrayLike]) -> float:
     G, r = parts.directions.shape
     worst = -np.inf
     for ranges, *own in _leaves(multiplier, G, r):
-        part = restricted(parts, ranges)
-        if not part.exists.any(axis=1).all():
+        if _nothing(parts, ranges):
             continue
-        worst = max(worst, proved_bound(part, *own))
+        worst = max(worst, proved_bound(restricted(parts, ranges), *own))
         if worst == np.inf:
             break
     return worst
+
+
+def _nothing(parts: Ridges, ranges: Range) -> bool:
+    """Whether a group cannot reach its range; where no piece is there, pieces may also be beyond float64."""
+    low, high = ranges
+    return bool(((low > high) | (low > parts.reach) | (high < -parts.reach)).any())
 
 
 def exact_splits_bound(parts: ExactRidges, multiplier: Mapping[str, ArrayLike]) -> Fraction | None:
