@@ -5,6 +5,8 @@ Every network here is evaluated by hand; a bound below its value would be false.
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from convexnn.certificates.region_methods import Question, evaluated
 from convexnn.network import Network
 from convexnn.regions import ellipsoid, rotated_box
 from convexnn.regions.region import Region
+from convexnn.rigorous import is_psd_exact
 
 LINE = rotated_box([0.0], [[1.0]])
 
@@ -69,3 +72,10 @@ def test_products_that_vanish_are_above_zero() -> None:
     network = Network.shallow([[1e-200]], [0.0], [1e-200], 0.0)  # 1e-400 at the end, which no float64 is
     for method in ("sdp_tight", "paired"):
         assert region_bound(network, LINE, method=method).bound > 0.0
+
+
+def test_rational_matrices_may_be_beyond_float64() -> None:
+    big = 10**400
+    for number in (big, Fraction(big, 3)):
+        assert is_psd_exact([[number, 1], [1, number]])
+        assert not is_psd_exact([[-number, 1], [1, number]])

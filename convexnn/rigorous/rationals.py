@@ -40,7 +40,7 @@ def is_psd_exact(M: ArrayLike) -> bool:
         True exactly when the matrix given by these numbers is positive semidefinite; False for nan or inf.
     """
     rows = np.asarray(M, dtype=object).tolist()
-    if any(not math.isfinite(x) for row in rows for x in row):
+    if any(not isinstance(x, int | Fraction) and not math.isfinite(x) for row in rows for x in row):
         return False
     A = [[Fraction(rows[max(i, j)][min(i, j)]) for j in range(len(rows))] for i in range(len(rows))]
     for k in range(len(A)):
