@@ -5,12 +5,13 @@ Every network here is evaluated by hand; a bound below its value would be false.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from convexnn.activations import Polynomial, ReLU, Tanh
+from convexnn.activations import Activation, Polynomial, ReLU, Tanh
 from convexnn.certificates.region import region_bound
 from convexnn.certificates.region_methods import Question, evaluated
 from convexnn.network import Network
@@ -28,9 +29,9 @@ def of_splits(network: Network, region: Region, **stored: object) -> float:
 
 @pytest.mark.parametrize("small", [5e-324, 1e-300, 1e-200])
 @pytest.mark.parametrize("make", [ellipsoid, rotated_box])
-def test_groups_whose_pieces_are_beyond_float64_are_not_empty(make: object, small: float) -> None:
+def test_groups_whose_pieces_are_beyond_float64_are_not_empty(make: Callable[..., Region], small: float) -> None:
     network = Network.shallow([[small, 0.0], [1e300, 1e300]], [0.3, 0.4], [1.0, 1.0], 0.5)
-    region = make(np.zeros(2), np.ones(2))  # type: ignore[operator]
+    region = make(np.zeros(2), np.ones(2))
     one = {"curvature": [[0.0]], "slope": [[0.0]], "rho": [[1.0, 1.0]]}
     assert of_splits(network, region, groups=[0, 0], tree=[[-1, 0]], **one) >= 1.2  # the value in the centre
 
@@ -60,7 +61,7 @@ def test_huge_and_tiny_curvatures_that_cancel_hide_no_maximum(size: float, curva
     ("activation", "large", "small", "outer"),
     [(Polynomial(1.0, 0.0, 0.0), 1e150, 1e-20, 1e30), (ReLU(), 1e150, 1e20, 1e-200), (Tanh(), 1e150, 1e-14, 1e20)],
 )
-def test_ratios_within_a_group_do_not_vanish(activation: object, large: float, small: float, outer: float) -> None:
+def test_ratios_within_a_group_do_not_vanish(activation: Activation, large: float, small: float, outer: float) -> None:
     network = Network.shallow([[large], [small]], [0.0, 0.0], [0.0, outer], 0.0, activation)
     top = float(network(np.array([[1.0]]))[0])
     assert top > 0
@@ -77,5 +78,5 @@ def test_products_that_vanish_are_above_zero() -> None:
 def test_rational_matrices_may_be_beyond_float64() -> None:
     big = 10**400
     for number in (big, Fraction(big, 3)):
-        assert is_psd_exact([[number, 1], [1, number]])
-        assert not is_psd_exact([[-number, 1], [1, number]])
+        assert is_psd_exact(np.array([[number, 1], [1, number]], dtype=object))
+        assert not is_psd_exact(np.array([[-number, 1], [1, number]], dtype=object))
