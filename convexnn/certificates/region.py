@@ -91,7 +91,7 @@ def region_bound(
         statuses.append(proposal.details["status"])
         if found > bound:
             bound, details = found, proposal.details
-        lower = max(lower, attained(network, one, weights, starts=proposal.points))
+        lower = max(lower, proposal.lower, attained(network, one, weights, starts=proposal.points))
     details = {"regions": float(len(members)), **details}
     details["status"] = next((s for s in statuses if s not in ("optimal", "linear")), statuses[0])
     name = f"region_{chosen}" + ("_exact" if exact else "")

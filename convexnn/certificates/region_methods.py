@@ -40,6 +40,7 @@ METHODS = (*MAJORANTS, *CERTIFIERS, "facets", "chain", "splits")
 EXACT = ("sdp_tight", "paired", "facets", "splits")
 ROUNDED = "float64+slack"
 TOLERANCE = 1e-5  # of branching: more is a matter of many parts
+STARTS = 200  # of attacks before branching: a maximum that is missed keeps many parts open
 LIFTS = (0.0, 1e-12, 1e-10, 1e-8, 1e-6)
 
 
@@ -66,11 +67,12 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """Evidence for one region, what is worth printing, and points of the unit variable for attacks, (n, r)."""
+    """Evidence for one region, what is worth printing, points of the unit variable for attacks (n, r), a value."""
 
     evidence: dict[str, Array]
     details: dict[str, Any]
     points: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    lower: float = -np.inf
 
 
 def chosen_method(network: Network, method: str, arithmetic: str) -> str:
@@ -153,14 +155,14 @@ def _splits(asked: Question, tol: float, deadline: float) -> Proposal:
     def attack(point: Array) -> float:
         return attained(asked.network, asked.region, asked.output, n=2, steps=25, starts=point[None])
 
-    found = split_region(
-        ridges(units, cells=COARSE), ridges(units), attack, tol=max(tol, TOLERANCE), deadline=deadline
-    )  # fmt: skip
+    known = attained(asked.network, asked.region, asked.output, n=STARTS)
+    parts = ridges(units, cells=COARSE), ridges(units)
+    found = split_region(*parts, attack, lower=known, tol=max(tol, TOLERANCE), deadline=deadline)
     details = {"status": found.status, "leaves": float(found.leaves), "gap": found.bound - found.lower}
     stored = {"groups": units.groups.astype(float), **found.evidence}
     if asked.exact:
         stored["rho"] = _exact_levels(asked, stored, found.bound)
-    return Proposal(stored, details, found.point[None])
+    return Proposal(stored, details, found.point[None], found.lower)
 
 
 def _exact_levels(asked: Question, stored: Multiplier, known: float) -> Array:

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 MAX_LEAVES = 20_000
 EDGE = 0.05  # of a range: splits of smooth units keep away from its ends
 NOISE = 1e-3  # of the gap, all groups together: heights that no split is worth
-SHARE = 0.2  # of what a split gains on average: bounds of parts need not be known better than that
+SHARE = 0.2  # of what a split gains on average, and of what is open: bounds of parts need not be known better
 
 
 @dataclass(eq=False)
@@ -51,6 +51,7 @@ def split_region(
     fine: Ridges,
     attack: Callable[[Array], float],
     *,
+    lower: float = -np.inf,
     tol: float = 1e-4,
     deadline: float = np.inf,
     max_leaves: int = MAX_LEAVES,
@@ -63,13 +64,15 @@ def split_region(
         Pieces for the solver and for the proof (the same but for smooth units).
     attack : callable
         Largest value found from a point of the unit variable (r,), in float64.
+    lower : float
+        A value that was attained already: parts below it are left alone.
     tol : float
         On the gap, relative to the size of the bound (at least 1e-4 of what all groups can vary by).
     deadline : float
         ``time.monotonic()``.
     max_leaves : int
     """
-    search = _Search(coarse, fine, attack, tol, deadline, ZERO * variation(coarse))
+    search = _Search(coarse, fine, attack, tol, deadline, ZERO * variation(coarse), lower=lower)
     status = search.run(max_leaves)
     return Splitting(evidence(search.parts), search.bound, search.lower, search.point, search.leaves, status)
 
@@ -89,6 +92,7 @@ class _Search:
     lower: float = -np.inf
     point: Array = field(default_factory=lambda: np.zeros(0))
     gain: float = 0.0  # of a split, on average over the last ones
+    open: float = 0.0  # between the bound and the best value, before the split under way
 
     @property
     def bound(self) -> float:
@@ -115,6 +119,7 @@ class _Search:
             if self.leaves >= max_leaves:
                 return "max_leaves"
             bound, number, gap = self.bound, self.heap[0][1], self.gap
+            self.open = bound - self.lower
             part = self.parts[number]
             split = _choose(self.coarse, self.fine, part, NOISE * gap)
             if split is None and part.sharp:
@@ -134,8 +139,9 @@ class _Search:
         return "optimal"
 
     def _solved(self, ranges: Range, target: float = -np.inf, *, sharp: bool = False) -> _Part:
+        accuracy = 0.0 if sharp else SHARE * min(self.gain, self.open)
         found = best_majorants(restricted(self.coarse, ranges), tol=0.1 * self.tol, deadline=self.deadline,
-                               stop_below=target, accuracy=0.0 if sharp else SHARE * self.gain)  # fmt: skip
+                               stop_below=target, accuracy=accuracy)  # fmt: skip
         return _Part(ranges, replace(found, second_moments=np.zeros((0, 0))), sharp)
 
     def _keep(self, part: _Part, bound: float) -> None:
