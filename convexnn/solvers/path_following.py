@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 #: Fraction of the longest step taken.
 STEP_FRACTION = 0.99
 #: Initial mu in units of (loss at zero) / (degree of the path).
-INITIAL_MU = 2.0
+INITIAL_MU = 5.0
 GONDZIO_CORRECTORS = 2
 #: Correctors with a longer step are not damped: what is left to gain is left to the correctors after them.
 SHORT_STEP = 0.1
