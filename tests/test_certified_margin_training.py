@@ -159,6 +159,7 @@ def test_limits_and_interrupts_return_the_best_so_far(rng, monkeypatch):
     assert stopped.after <= stopped.before
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_any_call_gives_the_best_so_far(rng):
     X, y = blobs(rng, n=20)
     settings = MarginOptions(radius=0.2, max_iter=20, convex=False, random_state=0)

@@ -140,6 +140,7 @@ def test_rows_repeated_weighted_permuted_and_renamed(rng, k):
 
 
 @pytest.mark.parametrize("k", CLASSES)
+@pytest.mark.slow
 def test_class_weights_are_sample_weights(rng, k):
     X, y = data(rng, k)
     weights = {0: 3.0, 1: 0.5}

@@ -82,6 +82,7 @@ def test_the_last_two_layers_of_a_deeper_classifier(rng):
     assert np.mean(found.model(torch.as_tensor(X)).argmax(1).numpy() == y) > 0.7
 
 
+@pytest.mark.slow
 def test_several_outputs_with_the_squared_loss(rng):
     X = rng.normal(size=(30, 3))
     Y = np.column_stack([X[:, 0] ** 2, np.sin(X[:, 1])])

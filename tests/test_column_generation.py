@@ -153,6 +153,7 @@ def test_the_decoded_network_has_the_objective():
 
 
 @pytest.mark.parametrize("scale", few([1e-3, 1e3]))
+@pytest.mark.slow
 def test_units_of_the_inputs(scale):
     X, y, _ = data()
     a, b, c = 0.09, 0.5, 0.47

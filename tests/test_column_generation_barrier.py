@@ -86,6 +86,7 @@ def test_small_regularizers_are_solved(loss, lam):
     assert found.status == "optimal"
 
 
+@pytest.mark.slow
 def test_several_classes_are_solved_as_by_the_generic_solver():
     X, _, _ = data(18, 2)
     problem = MulticlassPolynomialProgram(X, np.arange(18) % 3, lam=0.01, loss="squared_hinge", radius=0.2)

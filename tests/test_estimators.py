@@ -106,6 +106,7 @@ def test_attack_is_below_certificate(rng):
     assert (attacked.values <= certified.certified).all()
 
 
+@pytest.mark.slow
 def test_fit_is_repeatable_and_ignores_row_order(rng):
     X, y = data(rng)
     first = small().fit(X, y).predict(X)
@@ -114,6 +115,7 @@ def test_fit_is_repeatable_and_ignores_row_order(rng):
     np.testing.assert_array_equal(first, small().fit(X[order], y[order]).predict(X))
 
 
+@pytest.mark.slow
 def test_weights_equal_repetitions(rng):
     X, y = data(rng, n=30)
     weight = rng.integers(0, 3, 30)

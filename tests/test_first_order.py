@@ -228,6 +228,7 @@ def test_hostile_instances_end_certified_or_honest_and_never_worse():
 
 
 @each_program
+@pytest.mark.slow
 def test_interrupted_anywhere_it_is_feasible_and_no_worse_than_the_start(build, rng):
     program = build(*regression(7, n=60))
     folders = tuple(f"solvers/first_order/{part}" for part in ("splitting", "cones", "quadratic", "evidence", "stream"))

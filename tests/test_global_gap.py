@@ -112,6 +112,7 @@ def test_the_best_scaling_and_the_wanted_kappa_are_inverse(rng):
     assert dual.kappa_for(1e9) == 0
 
 
+@pytest.mark.slow
 def test_objective_never_rises_and_bound_never_falls(rng):
     X, y = teacher(rng, 50, 2)
     start = Network.shallow(rng.normal(size=(5, 2)), rng.normal(size=5), rng.normal(size=5) / 5, 0.0)
@@ -229,6 +230,7 @@ def test_global_lam_max_is_the_threshold_over_all_patterns(rng):
     assert global_lam_max(X, y, time_limit=1e-4) >= top * (1 - 1e-9)
 
 
+@pytest.mark.slow
 def test_scaled_targets_scale_the_result(rng):
     X, y = teacher(rng, 25, 2)
     plain = train_global(X, y, 0.02, tol=1e-6, random_state=0)

@@ -147,6 +147,7 @@ def test_three_inputs_close_as_well():
     assert recomputed(X, y, 0.05, found, time_limit=60.0) >= found.lower_bound * (1 - 1e-3)
 
 
+@pytest.mark.slow
 def test_never_worse_than_the_start_and_time_limits(rng):
     X, y = data(30, 2)
     start = random_network(rng, X)

@@ -105,6 +105,7 @@ def test_an_interrupted_refinement_is_never_worse(regularizer, rng):
             assert result.solution.gap > 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_is_never_worse(rng):
     X, y, net = regression(seed=6, p=5)
     model = SafeSNNRegressor(5, lam=1e-2, start=net, pattern_search=1)

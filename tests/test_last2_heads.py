@@ -102,6 +102,7 @@ def test_heads_of_many_modules(name, head):
 
 
 @pytest.mark.parametrize("head", ["relu", "polynomial"])
+@pytest.mark.slow
 def test_no_attack_on_the_features_breaks_a_certified_sample(head):
     module, X, y = problem(MODULES["two layers"], torch.float64)
     radius = 0.1

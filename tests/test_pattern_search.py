@@ -171,6 +171,7 @@ def test_climbing_on_the_sphere_finds_the_best_direction_of_a_small_problem(rng)
 
 
 @pytest.mark.parametrize("regularizer", few(REGULARIZERS))
+@pytest.mark.slow
 def test_the_number_of_units_is_kept_or_as_allowed(regularizer):
     X, y, network = problem(7, m=2)
     kept = pattern_search(network, X, y, regularizer=regularizer, rounds=3)
@@ -225,6 +226,7 @@ def strip(result):
 
 
 @pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_several_starts_do_not_depend_on_the_number_of_jobs(backend):
     X, y, network = problem(10)
     options = {"n_starts": 3, "rounds": 1, "random_state": 4, "moves": ("price", "flip")}

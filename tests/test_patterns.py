@@ -347,6 +347,7 @@ SMALL = {case[0]: case[1:] for case in small_sets()}
 
 
 @pytest.mark.parametrize("case", few(SMALL, list(SMALL)[::3]))
+@pytest.mark.slow
 def test_enumeration_equals_linear_programs_over_all_signs(case) -> None:
     X, bias = case
     found = enumerate_patterns(X, bias=bias)

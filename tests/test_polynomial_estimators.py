@@ -287,6 +287,7 @@ def test_pickle_clone_torch_and_files(tmp_path):
         fresh.predict(X)
 
 
+@pytest.mark.slow
 def test_pipelines_searches_and_frames():
     pd = pytest.importorskip("pandas")
     X, y = blobs()

@@ -97,6 +97,7 @@ def test_the_optimum_is_that_of_the_statement(loss):
     np.testing.assert_allclose(clean, expected, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_two_classes_are_half_of_the_binary_program():
     X, y = blobs(seed=1, k=2)
     for radius in (0.0, 0.4):
@@ -129,6 +130,7 @@ def _worst(program, z, i):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.slow
 def test_every_dual_is_below_the_optimum(rng, loss):
     X, y = blobs(n=12)
     program = MulticlassPolynomialProgram(X, y, lam=0.02, radius=0.3, loss=loss)

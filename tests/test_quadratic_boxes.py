@@ -105,6 +105,7 @@ def test_bounds_hold_in_rational_arithmetic(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.slow
 def test_certification_and_attacks_agree(k: int, rng: np.random.Generator) -> None:
     network, X = classifier(rng, 4, k), np.clip(rng.standard_normal((20, 4)), -1, 1)
     y = network(X).argmax(axis=1) if k > 1 else (network(X) > 0).astype(int)

@@ -119,6 +119,7 @@ def test_splits_may_be_given_as_indices():
     assert sum(name.startswith("split") for name in model.cv_results_) == 5
 
 
+@pytest.mark.slow
 def test_in_a_pipeline_with_evidence():
     X, y, _ = regression(n=40)
     model = make_pipeline(StandardScaler(), small()).fit(100 * X + 5, y)

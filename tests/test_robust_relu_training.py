@@ -137,6 +137,7 @@ def test_when_the_time_is_over_nothing_is_started(rng, monkeypatch, module):
         SmoothedRobust(program.terms, 1.0, "cpu", torch.float64, 0.0)
 
 
+@pytest.mark.slow
 def test_the_history_ends_with_the_objective_wherever_an_interrupt_comes(rng):
     X, y, net = data(rng)
 
@@ -189,6 +190,7 @@ def test_sampled_patterns_keep_the_start(rng):
     assert result.before == pytest.approx(plain.before, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_float32_is_certified_in_float64(rng):
     X, y, net = data(rng)
     single = train_robust_relu(net, X, classes(y), RobustReluOptions(lam=0.01, dtype="float32", rounds=1, max_iter=10))

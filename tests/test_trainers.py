@@ -318,6 +318,7 @@ def test_radius_zero_is_plain_training(data):
     np.testing.assert_allclose(result.network(X), quick(X, y, "adam").network(X), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_radius_is_in_raw_units(data):
     X, y = data
     one, other = quick(X, y, AdversarialTrainer(radius=0.1)), quick(64.0 * X, y, AdversarialTrainer(radius=6.4))

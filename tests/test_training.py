@@ -288,6 +288,7 @@ def test_constant_target_is_met(data):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("rate", [1e-9, 1e-2, 1e6])
 @pytest.mark.filterwarnings("ignore:Training diverged")
+@pytest.mark.slow
 def test_never_worse_than_the_start(data, method, rate):
     X, y = data
     start = quick(X, y, epochs=40)
