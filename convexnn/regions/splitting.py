@@ -92,7 +92,6 @@ class _Search:
     lower: float = -np.inf
     point: Array = field(default_factory=lambda: np.zeros(0))
     gain: float = 0.0  # of a split, on average over the last ones
-    open: float = 0.0  # between the bound and the best value, before the split under way
 
     @property
     def bound(self) -> float:
@@ -112,37 +111,36 @@ class _Search:
     def run(self, max_leaves: int) -> str:
         """Split the worst part until something ends it; what it was."""
         edge = np.full(len(self.coarse.reach), np.inf)
-        self._keep(self._solved((-edge, edge), sharp=True), np.inf)
+        self._keep(self._solved((-edge, edge)), np.inf)
         while self.bound > self.lower + self.gap:
             if time.monotonic() >= self.deadline:
                 return "time_limit"
             if self.leaves >= max_leaves:
                 return "max_leaves"
             bound, number, gap = self.bound, self.heap[0][1], self.gap
-            self.open = bound - self.lower
             part = self.parts[number]
             split = _choose(self.coarse, self.fine, part, NOISE * gap)
             if split is None and part.sharp:
                 return "stalled"
             heapq.heappop(self.heap)
             if split is None:
-                again = self._solved(part.ranges, sharp=True)
+                again = self._solved(part.ranges)
                 part.found, part.sharp = min(part.found, again.found, key=lambda found: found.bound), True
                 heapq.heappush(self.heap, (-min(bound, part.found.bound), number))
                 continue
             part.split, part.parts = split, (len(self.parts), len(self.parts) + 1)
-            below = [self._solved(ranges, self.lower + 0.5 * gap) for ranges in divided(part.ranges, *split)]
+            known, enough = SHARE * min(self.gain, bound - self.lower), self.lower + 0.5 * gap
+            below = [self._solved(ranges, known, enough) for ranges in divided(part.ranges, *split)]
             for one in below:
                 self._keep(one, bound)
             gain = bound - 0.5 * sum(min(bound, one.found.bound) for one in below)
             self.gain += 0.1 * (gain - self.gain) if np.isfinite(gain) else 0.0
         return "optimal"
 
-    def _solved(self, ranges: Range, target: float = -np.inf, *, sharp: bool = False) -> _Part:
-        accuracy = 0.0 if sharp else SHARE * min(self.gain, self.open)
+    def _solved(self, ranges: Range, accuracy: float = 0.0, target: float = -np.inf) -> _Part:
         found = best_majorants(restricted(self.coarse, ranges), tol=0.1 * self.tol, deadline=self.deadline,
                                stop_below=target, accuracy=accuracy)  # fmt: skip
-        return _Part(ranges, replace(found, second_moments=np.zeros((0, 0))), sharp)
+        return _Part(ranges, replace(found, second_moments=np.zeros((0, 0))), accuracy == 0.0)
 
     def _keep(self, part: _Part, bound: float) -> None:
         """Store a part, no worse than what it is a part of, and attack from its relaxed maximizer if that can help."""

@@ -100,9 +100,7 @@ def balanced_flow(terms: MarginTerms, slopes: Array) -> Array | None:
     slopes : array, shape (n, classes - 1)
         Nonnegative.
     """
-    k = terms.n_classes
-    F = np.zeros((k, k))
-    np.add.at(F, (np.repeat(terms.labels, k - 1), terms.rivals.ravel()), slopes.ravel())
+    k, F = terms.n_classes, _flows(terms, slopes)
     F, total = _without_dead_ends(F), float(F.sum())
     if not total > 0:
         return None
@@ -134,11 +132,17 @@ def unbalanced(terms: MarginTerms, slopes: Array) -> float:
     slopes : array, shape (n, classes - 1)
         Nonnegative.
     """
+    k, F = terms.n_classes, _flows(terms, slopes)
+    difference = float(np.abs(F.sum(axis=1) - F.sum(axis=0)).sum()) + (slopes.size + 2 * k + 8) * EPS * float(F.sum())
+    return 0.5 * k * difference
+
+
+def _flows(terms: MarginTerms, slopes: Array) -> Array:
+    """What flows from class to class, shape (classes, classes)."""
     k = terms.n_classes
     F = np.zeros((k, k))
     np.add.at(F, (np.repeat(terms.labels, k - 1), terms.rivals.ravel()), slopes.ravel())
-    difference = float(np.abs(F.sum(axis=1) - F.sum(axis=0)).sum()) + (slopes.size + 2 * k + 8) * EPS * float(F.sum())
-    return 0.5 * k * difference
+    return F
 
 
 def _without_dead_ends(F: Array) -> Array:
