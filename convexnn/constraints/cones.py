@@ -125,9 +125,9 @@ def minimized(quadratic: Array, linear: Array, blocks: list[Block], effort: Effo
         settings.time_limit = effort.time_limit
     b = np.concatenate([block.constant for block in blocks]) / effort.size
     cones = [cone for block in blocks for cone in block.cones()]
-    P = sparse.csc_matrix(sparse.diags(2.0 * quadratic))
+    P = sparse.csc_array(sparse.diags_array(2.0 * quadratic))
     try:
-        found = clarabel.DefaultSolver(P, linear / effort.size, sparse.csc_matrix(A), b, cones, settings).solve()
+        found = clarabel.DefaultSolver(P, linear / effort.size, A, b, cones, settings).solve()
     except (ArithmeticError, ValueError, TypeError, RuntimeError) as error:
         raise SolverError(f"clarabel failed on a constrained program: {error}") from error
     status = str(found.status)

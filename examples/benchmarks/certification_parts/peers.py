@@ -76,7 +76,7 @@ class _BigM:
             parts.append((self._block(i, -W, -low), -free, b - low))
         blocks, floors, ceilings = zip(*parts, strict=True)
         self.rows = LinearConstraint(
-            sparse.csr_matrix(np.vstack(blocks)), np.concatenate(floors), np.concatenate(ceilings)
+            sparse.csr_array(np.vstack(blocks)), np.concatenate(floors), np.concatenate(ceilings)
         )
 
     def units(self, layer: int) -> slice:
