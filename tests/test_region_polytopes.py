@@ -12,9 +12,10 @@ from convexnn.certificate import Certificate
 from convexnn.certificates.region_facets import facet_bound
 from convexnn.certificates.region_polytope import certified_polytope
 from convexnn.cli import main
+from convexnn.estimators.safe_region_fit import trainer_name
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network
-from convexnn.regions import Polytope, rotated_box
+from convexnn.regions import Polytope, as_region, rotated_box
 from convexnn.regions.polytope_programs import highest
 from convexnn.regions.polytope_support import exact_support, proved_box, support_up
 from convexnn.training.region_facets import FacetOptions, train_region_facets
@@ -179,6 +180,13 @@ def test_what_is_no_polytope_is_refused(rng):
             region_bound(net, region, method=method)
     with pytest.raises(InvalidInputError, match="coordinates"):
         region_bound(net, corner(3))
+    with pytest.raises(InvalidInputError, match=r"lower and upper must be numbers or have shape \(2,\)"):
+        Polytope([[1.0, 0.0]], [1.0], [0.0, 0.0, 0.0], 1.0)
+    for chosen, regions in (("pairs", [P]), ("facets", [P, P])):
+        with pytest.raises(InvalidInputError, match="Around a Polytope P lies ellipsoid"):
+            trainer_name(chosen, regions)
+    with pytest.raises(InvalidInputError, match=r"P\.lower, P\.upper\), which contains it"):
+        as_region(P, 2)
     flat = Polytope([[1.0, 1.0], [-1.0, -1.0]], [0.0, 0.0], -1.0, 1.0)
     with pytest.raises(InvalidInputError, match="flat"):
         train_region_facets(flat, np.full((3, 2), 2.0), options=QUICK)

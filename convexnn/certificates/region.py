@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.certificate import Certificate, register_check
-from convexnn.certificates.region_lower import attained
+from convexnn.certificates.region_lower import attained, consistent
 from convexnn.certificates.region_methods import EXACT, METHODS, Question, chosen_method, evaluated, propose
 from convexnn.certificates.region_polytope import polytope_bound
 from convexnn.exceptions import CertificateError, InvalidInputError, UnsupportedModelError
@@ -65,13 +65,16 @@ def region_bound(
     -------
     Certificate
         ``bound`` holds for the real-valued network of the float64 weights, rounding included, and can be checked again
-        from the certificate alone; ``lower`` is the largest value that was found in the region. ``details["gap"]`` of
-        the semidefinite methods says by how much at most other multipliers could do better (float64, not proved).
+        from the certificate alone; ``lower`` is the largest value found in the region, rounded down.
+        ``details["gap"]`` of the semidefinite methods says by how much at most other multipliers could do better
+        (float64, not proved).
 
     Raises
     ------
     InvalidInputError
         For unknown methods, regions that do not fit, or a network that the method cannot treat.
+    CertificateError
+        When the bound is below a value that was attained, rounding included: a defect that is never hidden.
     """
     network = as_network(model)
     if isinstance(region, Polytope) and _output_weights(network, output).any():
@@ -96,7 +99,7 @@ def region_bound(
     details["status"] = next((s for s in statuses if s not in ("optimal", "linear")), statuses[0])
     name = f"region_{chosen}" + ("_exact" if exact else "")
     return Certificate(QUANTITY, bound, 0.0, THREAT, name, multiplier, network.fingerprint(), arithmetic,
-                       min(lower, bound), details)  # fmt: skip
+                       consistent(lower, bound), details)  # fmt: skip
 
 
 def certified_regions(certificate: Certificate) -> tuple[Region, ...]:

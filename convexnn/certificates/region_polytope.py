@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.certificate import Certificate, register_check
+from convexnn.certificates.region_lower import consistent, evaluation_slack
 from convexnn.certificates.region_methods import ROUNDED, chosen_method, rounded
 from convexnn.exceptions import CertificateError, InvalidInputError, UnsupportedModelError
 from convexnn.network import Network
 from convexnn.regions.facets import Directions
 from convexnn.regions.polytope import Polytope
 from convexnn.regions.polytope_facets import exact_polytope_value, polytope_value, proposed_ranges
+from convexnn.rigorous import TINY, gamma
 
 Array = NDArray[np.float64]
 
 QUANTITY, THREAT = "region maximum", "region"
 METHOD, EXACT = "region_facets_polytope", "region_facets_polytope_exact"
+INWARD = (1e-13, 1e-9)  # shares of the way to the center
 KEYS = ("A", "b", "box", "proof", "multipliers")
 
 
@@ -57,13 +61,38 @@ def polytope_bound(network: Network, polytope: Polytope, *, method: str, arithme
     parts = (polytope.A, polytope.b, box, polytope.proof, lam)
     multiplier = dict(zip(KEYS, parts, strict=True))
     bound = _check(network, multiplier, exact=arithmetic == "exact")
-    X = np.vstack([polytope.center, points])
-    X = X[polytope.contains(X)]
-    lower = min(float(np.max(network(X), initial=-np.inf)), bound)
+    lower = consistent(_attained(network, polytope, points), bound)
     solved = len(points) == 2 * len(lam)
     details = {"status": "optimal" if solved else "stopped", "directions": float(len(lam))}
     return Certificate(QUANTITY, bound, 0.0, THREAT, EXACT if arithmetic == "exact" else METHOD, multiplier,
                        network.fingerprint(), arithmetic, lower, details)  # fmt: skip
+
+
+def _attained(network: Network, polytope: Polytope, points: Array) -> float:
+    """Largest value at points that lie in the polytope exactly, rounded down; vertices are moved inward for that."""
+    center = polytope.center
+    X = np.vstack([center, points, *(center + (1.0 - step) * (points - center) for step in INWARD)])
+    X = np.clip(X, *polytope.box)
+    X = X[[_lies_in(polytope, x) for x in X]]
+    if not len(X):
+        return -np.inf
+    size = np.maximum(np.abs(polytope.lower), np.abs(polytope.upper))
+    slack = evaluation_slack(network, np.ones(1), size, np.zeros_like(size))
+    value = float(np.max(network(X)))
+    return value - slack if np.isfinite(value) else -np.inf
+
+
+def _lies_in(polytope: Polytope, x: Array) -> bool:
+    """``A x <= b`` over the rational numbers; the box is kept by clipping, or follows from the rows."""
+    terms = polytope.A * x
+    room, size = polytope.b - terms.sum(axis=1), np.abs(terms).sum(axis=1) + np.abs(polytope.b)
+    error = 2.0 * gamma(len(x) + 4) * size + (len(x) + 2) * TINY
+    if not np.isfinite(size).all() or (room < -error).any():
+        return False
+    point = [Fraction(value) for value in x.tolist()]
+    near = room <= error
+    pairs = zip(polytope.A[near].tolist(), polytope.b[near].tolist(), strict=True)
+    return all(sum(Fraction(a) * t for a, t in zip(row, point, strict=True)) <= Fraction(end) for row, end in pairs)
 
 
 def certified_polytope(certificate: Certificate) -> Polytope:

@@ -27,9 +27,17 @@ from convexnn.training.region_safe import train_safe_region
 Array = NDArray[np.float64]
 
 METHODS = ("auto", "pairs", "dense", "facets")
-SURROUND = (
-    "Around a box with axes (d, r) lies ellipsoid(center, sqrt(r) * axes), which the other methods and unions take."
-)
+#: What the other methods and unions take around regions that are no balls.
+SURROUND = {
+    "box": (
+        "Around a box with axes (d, r) lies ellipsoid(center, sqrt(r) * axes), which the other methods and unions take."
+    ),
+    "polytope": (
+        "Around a Polytope P lies ellipsoid(0.5 * (P.lower + P.upper), 0.5 * sqrt(d) * (P.upper - P.lower)), d its "
+        "inputs, which the other methods and unions take."
+    ),
+    BALL: "Balls, ellipsoids and unions of them have method='pairs'.",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +121,9 @@ def given_regions(region: Any, n_inputs: int) -> tuple[Region, ...] | tuple[Poly
     if not found:
         return as_regions(region, n_inputs)
     if len(members) > 1:
-        raise InvalidInputError(f"A polytope is a region alone; it came in a union of {len(members)}.")
+        raise InvalidInputError(
+            f"A polytope is a region alone; it came in a union of {len(members)}. {SURROUND['polytope']}"
+        )
     if found[0].n_inputs != n_inputs:
         raise InvalidInputError(f"The polytope has {found[0].n_inputs} coordinates, X has {n_inputs} columns.")
     return (found[0],)
@@ -137,11 +147,11 @@ def trainer_name(method: str, regions: Sequence[Region | Polytope]) -> str:
     name = ("pairs" if kinds == {BALL} else "facets") if method == "auto" else method
     if name != "facets" and kinds != {BALL}:
         other = sorted(kinds - {BALL})[0]
-        raise InvalidInputError(f"method={name!r} is for balls and ellipsoids, and a {other} came. {SURROUND}")
+        raise InvalidInputError(f"method={name!r} is for balls and ellipsoids, and a {other} came. {SURROUND[other]}")
     if name == "facets" and (len(regions) > 1 or kinds == {BALL}):
         raise InvalidInputError(
             f"method='facets' is for one box, rotated box or polytope; {len(regions)} region(s) of the kinds "
-            f"{sorted(kinds)} came. {SURROUND}"
+            f"{sorted(kinds)} came. {SURROUND[sorted(kinds, key=list(SURROUND).index)[0]]}"
         )
     return name
 
@@ -166,7 +176,8 @@ def trained(
         checked = RegionOptions(hidden_units=settings["hidden_units"], hidden_layers=settings["hidden_layers"])
         if checked.is_deep:
             raise InvalidInputError(
-                f"hidden_layers={settings['hidden_layers']!r}: boxes and polytopes have one layer. {SURROUND}"
+                f"hidden_layers={settings['hidden_layers']!r}: boxes and polytopes have one layer. "
+                f"{SURROUND[_kind(regions[0])]}"
             )
         settings["hidden_units"] = checked.units(regions[0].n_inputs)
     known = {field.name for field in fields(kind)}

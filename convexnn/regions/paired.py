@@ -21,8 +21,7 @@ def parallel_groups(weights: ArrayLike, tol: float = 1e-12) -> NDArray[np.intp]:
         Euclidean distance of the directions, relative.
     """
     W = np.asarray(weights, dtype=np.float64)
-    size = np.ldexp(1.0, -np.frexp(np.abs(W).max(axis=1, initial=0.0))[1])[:, None]
-    D = W * size
+    D = np.ldexp(W, -np.frexp(np.abs(W).max(axis=1, initial=0.0))[1][:, None])
     length = np.linalg.norm(D, axis=1, keepdims=True)
     D = D / np.where(length > 0, length, 1.0)
     first = np.argmax(np.abs(D) > 0.5 / np.sqrt(max(W.shape[1], 1)), axis=1)

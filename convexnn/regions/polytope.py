@@ -95,9 +95,14 @@ class Polytope(ByValue):
             raise InvalidInputError(
                 "The polytope is not proved to be bounded; add rows to A, or give a box: Polytope(A, b, lower, upper)."
             )
-        lower, upper = (read_only(np.broadcast_to(read_only(end, "box"), (d,)), "box") for end in box)
+        ends = [read_only(end, name) for end, name in zip(box, ("lower", "upper"), strict=True)]
+        if any(end.shape not in ((), (d,)) for end in ends):
+            raise InvalidInputError(
+                f"lower and upper must be numbers or have shape ({d},), got {ends[0].shape} and {ends[1].shape}."
+            )
+        lower, upper = (read_only(np.broadcast_to(end, (d,)), "box") for end in ends)
         if (lower > upper).any():
-            raise InvalidInputError("The polytope is empty: its box has an upper end below the lower one.")
+            raise InvalidInputError("The polytope is empty: an upper end is below the lower one.")
         kept = np.zeros((0, m)) if proof is None else multipliers(proof)
         for name, value in zip(("A", "b", "lower", "upper", "proof"), (*rows, lower, upper, kept), strict=True):
             object.__setattr__(self, name, read_only(value, name))

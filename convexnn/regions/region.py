@@ -17,6 +17,10 @@ from convexnn.values import ByValue
 Array = NDArray[np.float64]
 
 BALL, BOX = "ball", "box"
+POLYTOPE = (
+    " A Polytope P comes alone, to region_bound(..., method='facets'), train_region_facets or SafeRegionClassifier; "
+    "Box(P.lower, P.upper), which contains it, is taken here."
+)
 
 
 def read_only(values: ArrayLike, label: str) -> Array:
@@ -161,7 +165,7 @@ def as_region(region: Any, n_inputs: int) -> Region:
     if not isinstance(region, Region):
         raise InvalidInputError(
             f"region must be a Region, an L2Ball, an LInfBall or a Box, got {type(region).__name__}."
-            + (" A polytope is bounded alone and by method='facets'." if type(region).__name__ == "Polytope" else "")
+            + (POLYTOPE if type(region).__name__ == "Polytope" else "")
         )
     if region.n_inputs != n_inputs:
         raise InvalidInputError(f"The region has {region.n_inputs} coordinates, the network takes {n_inputs} inputs.")

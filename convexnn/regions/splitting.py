@@ -14,6 +14,7 @@ from convexnn.regions.check import majorant_offsets
 from convexnn.regions.newton import ZERO, Majorants, best_majorants, variation
 from convexnn.regions.ridges import Ridges
 from convexnn.regions.splits import LEAF, Range, divided, restricted
+from convexnn.rigorous import TINY
 
 Array = NDArray[np.float64]
 
@@ -72,7 +73,8 @@ def split_region(
         ``time.monotonic()``.
     max_leaves : int
     """
-    search = _Search(coarse, fine, attack, tol, deadline, ZERO * variation(coarse), lower=lower)
+    least = 64.0 * (sum(coarse.directions.shape) + 2) ** 2 * TINY  # what every proof adds for products that vanish
+    search = _Search(coarse, fine, attack, tol, deadline, ZERO * variation(coarse), least, lower=lower)
     status = search.run(max_leaves)
     return Splitting(evidence(search.parts), search.bound, search.lower, search.point, search.leaves, status)
 
@@ -87,6 +89,7 @@ class _Search:
     tol: float
     deadline: float
     floor: float  # size below which bounds count as zero
+    least: float = 0.0  # a gap that is all underflow: no split makes it smaller
     parts: list[_Part] = field(default_factory=list)
     heap: list[tuple[float, int]] = field(default_factory=list)
     lower: float = -np.inf
@@ -101,7 +104,7 @@ class _Search:
     @property
     def gap(self) -> float:
         """Between bound and attack, small enough."""
-        return self.tol * max(abs(self.bound) if np.isfinite(self.bound) else 0.0, self.floor)
+        return max(self.tol * max(abs(self.bound) if np.isfinite(self.bound) else 0.0, self.floor), self.least)
 
     @property
     def leaves(self) -> int:

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from convexnn.activations import LeakyReLU, ReLU
 from convexnn.certificate import Certificate
 from convexnn.certificates.region import QUANTITY, THREAT, region_bound
+from convexnn.certificates.region_lower import consistent
 from convexnn.certificates.region_methods import Question, exact_rho
 from convexnn.exceptions import CertificateError
 from convexnn.network import Network
 from convexnn.regions.region import BOX, Region
+from convexnn.rigorous import UNIT
 from convexnn.training.region_frame import UnitFrame
 from convexnn.training.region_majorants_torch import Groups
 
@@ -123,7 +125,7 @@ def proved(
         if not math.isfinite(shift):
             break
         network = raw.network(-shift - margin)
-        certificates = tuple(_about(one, network, one.lower - shift - margin) for one in found)
+        certificates = tuple(_about(one, network, _lowered(one.lower, shift, margin)) for one in found)
         if max(certificate.bound for certificate in certificates) < 0.0:
             return network, certificates
     raise CertificateError("No finite bound of the network could be proved on the regions; are its weights huge?")
@@ -142,7 +144,7 @@ def _best(network: Network, region: Region, raw: RawNetwork, own: Evidence, effo
         found.append(split)
         best = min(best, split, key=lambda certificate: certificate.bound)
     attained = [certificate.lower for certificate in found if not math.isnan(certificate.lower)]
-    return replace(best, lower=min(max(attained), best.bound) if attained else math.nan)
+    return replace(best, lower=consistent(max(attained), best.bound) if attained else math.nan)
 
 
 def _of_majorants(network: Network, region: Region, groups: NDArray[np.intp], own: Evidence) -> Certificate:
@@ -164,7 +166,12 @@ def _about(certificate: Certificate, network: Network, lower: float = math.nan) 
     """The claim that the same evidence proves for this network, recomputed; ``lower`` was attained, if anything."""
     draft = replace(certificate, bound=math.inf, lower=math.nan, fingerprint=network.fingerprint())
     bound = draft.check(network)
-    return replace(draft, bound=bound, lower=min(lower, bound))
+    return replace(draft, bound=bound, lower=consistent(lower, bound))
+
+
+def _lowered(lower: float, shift: float, margin: float) -> float:
+    """What a network attains with the output bias ``-shift - margin`` instead of zero, its rounding included."""
+    return lower - shift - margin - 8.0 * UNIT * (abs(lower) + abs(shift) + margin)
 
 
 def _exactly(network: Network, region: Region, certificate: Certificate) -> Certificate:
