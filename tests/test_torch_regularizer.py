@@ -134,6 +134,19 @@ def test_multipliers_of_the_last_call_save_steps(rng):
     assert maximize_deep(normalized_layers(moved)[0]).lower > 0
 
 
+def test_steps_of_any_size_leave_no_trace():
+    """From multipliers of the end, on the boundary, Newton's method did not arrive: values were a third too high."""
+    rng = np.random.default_rng(0)
+    weights, start = [rng.uniform(-1, 1, shape) / np.sqrt(shape[1]) for shape in ((16, 3), (16, 16), (1, 16))], None
+    for step in (0.0, 0.01, 0.01, 0.02, 0.05, 0.2, 1.0):
+        weights = [W + step * np.sign(rng.standard_normal(W.shape)) / np.sqrt(W.shape[1]) for W in weights]
+        warm, cold = value_and_gradient(weights, start=start), value_and_gradient(weights)
+        start = warm.t
+        assert warm.value == pytest.approx(cold.value, rel=1e-7)
+        for one, other in zip(warm.gradients, cold.gradients, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
+
+
 def test_state_survives_copies_pickles_and_state_dicts(rng):
     for sizes in SHAPES[:4]:
         module, regularizer = module_of(rng, sizes), LipSDPRegularizer(tol=1e-7)

@@ -20,6 +20,7 @@ from scipy.linalg import cho_factor, cho_solve
 Array = NDArray[np.float64]
 
 UNREAD, UNREACHED = 2.0**-80, 2.0**150  # multipliers of units that nobody reads, and of units that are constant
+INTERIOR = 1e-2  # relative gap of the centre from which a nearby problem starts
 REGULARIZED = 1e-9  # share of the bound that multipliers may pay, so that flat directions do not run away
 
 
@@ -126,6 +127,8 @@ class Path:
         self.unit = self.s
         self.price = REGULARIZED * self.s / (self.units * self.t)
         self.iterations, self.lower, self.mu = 0, 0.0, self.s / self.order
+        self.interior: Array | None = None
+        self.closed = False
 
     def _ends(self, layers: list[Array], slope: float) -> Array:
         """Columns ``e_i - slope w_i``, shape (order, units)."""
@@ -188,16 +191,23 @@ class Path:
         return -1.0
 
     def restart(self, t: Array) -> None:
-        """Begin at multipliers of a nearby problem where they are strictly feasible for some s."""
+        """Begin at multipliers of a nearby problem where they are strictly feasible for some s.
+
+        A tenth of the way goes back to the start without them (the cone is convex): Newton's method hardly leaves the
+        boundary, and the multipliers may lie near to it.
+        """
         M = self.matrix(0.0, t)
         own, cross, hidden = M[: self.d, : self.d], M[self.d :, : self.d], M[self.d :, self.d :]
         try:
             E = np.linalg.solve(np.linalg.cholesky(hidden), cross)
         except np.linalg.LinAlgError:
             return
-        s = 1.01 * float(np.linalg.eigvalsh(E.T @ E - own)[-1])
-        if 0.0 < s < self.s and math.isfinite(self.merit(s, t, 1.0)):
-            self.s, self.t, self.mu = s, t, 1e-3 * s / self.order
+        s = 1.1 * float(np.linalg.eigvalsh(E.T @ E - own)[-1])
+        if not 0.0 < s < self.s:
+            return
+        s, t = 0.9 * s + 0.1 * self.s, 0.9 * t + 0.1 * self.t
+        if math.isfinite(self.merit(s, t, 1.0)):
+            self.s, self.t, self.mu = s, t, 0.1 * s / self.order
 
     def centre(self, tol: float, max_iter: int = 12) -> None:
         """Newton's method at the mu of a relative gap ``tol`` until it cannot come nearer to the centre."""
@@ -217,7 +227,11 @@ class Path:
         return Y / float(np.trace(Y[: self.d, : self.d]))
 
     def follow(self, tol: float, max_iter: int) -> None:
-        """Decrease mu until ``mu order <= tol s``."""
+        """Decrease mu until ``mu order <= tol s``; `closed` says whether it came there.
+
+        `interior` are the multipliers of the first centre with a relative gap of at most INTERIOR: a nearby problem
+        starts from these and not from those of the end, which lie on the boundary.
+        """
         mu = self.mu
         while self.iterations < max_iter:
             try:
@@ -229,6 +243,9 @@ class Path:
                 break
             if decrement < 0.25:
                 self.lower = max(self.lower, self.s - 2.0 * mu * self.order)
+                if self.interior is None and mu * self.order <= INTERIOR * self.s:
+                    self.interior = self.t
                 if mu * self.order <= tol * self.s:
+                    self.closed = True
                     break
                 mu = max(0.1 * mu, 0.5 * tol * self.s / self.order)

@@ -26,7 +26,7 @@ class DeepValue:
         Derivatives in W_0, ..., W_H, shapes of the weights. Units without a path of nonzero weights from an input to an
         output get zero.
     t : array, shape (units,)
-        Multipliers of the units on such paths, from which a nearby problem starts.
+        Multipliers of the units on such paths, well inside of the cone: from these a nearby problem starts.
     iterations : int
         Newton steps.
     """
@@ -77,6 +77,10 @@ def value_and_gradient(
     if start is not None and start.shape == path.t.shape and np.isfinite(start).all() and (start > 0.0).all():
         path.restart(start)
     path.follow(tol, max_iter)
+    if start is not None and not path.closed:  # the start was none: again without it
+        path = Path(scaled, slopes)
+        path.follow(tol, max_iter)
+    interior = path.t if path.interior is None else path.interior
     Y = _dual(path, tol)
     root = math.sqrt(path.s)
     found = []
@@ -88,7 +92,7 @@ def value_and_gradient(
         full[np.ix_(units[k + 1], units[k])] = np.ldexp(part * (0.5 * others / root), exponent - own)
         found.append(full)
     value = float(np.ldexp(root * math.prod(norms), exponent))
-    return DeepValue(value, tuple(found), path.t.copy(), path.iterations)
+    return DeepValue(value, tuple(found), interior.copy(), path.iterations)
 
 
 def _dual(path: Path, tol: float) -> Array:
