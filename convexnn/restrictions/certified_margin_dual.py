@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from convexnn.inputs import multipliers_of
+from convexnn.losses import MarginLoss
 from convexnn.program import Dual
 from convexnn.restrictions.certified_margin_terms import MarginTerms
+from convexnn.rigorous import TINY, gamma, norm_up, power_of_two, row_norms_up, sqrt_up, sum_up
 
 Array = NDArray[np.float64]
 
@@ -19,6 +22,8 @@ Array = NDArray[np.float64]
 SHARES = (1e-12, 1e-9, 1e-6)
 BALANCE_ROUNDS, BALANCED = 2000, 1e-15
 EPS = float(np.finfo(float).eps)
+#: Sums of multipliers below this, or above its inverse, prove nothing.
+SMALLEST = 1e-250
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,28 +65,34 @@ def margin_lower_bound(terms: MarginTerms, geometry: MarginGeometry, dual: Dual)
         return -math.inf
     dual = given
     slopes = balanced_flow(terms, np.maximum(dual.residual, 0.0))
-    weight = terms.share * terms.rows.weight[:, None]
     if slopes is None or not slopes.any():
         return 0.0
-    excess, total = unbalanced(terms, slopes), float(weight.sum())
+    weight = terms.share * terms.rows.weight[:, None]
     with np.errstate(all="ignore"):
-        Z, error = _stationarity(terms, geometry, dual, slopes, excess)
-        largest = float((np.linalg.norm(Z, axis=1) + np.linalg.norm(error, axis=1)).max(initial=0.0))
+        Z, error = _stationarity(terms, geometry, dual, slopes)
+        size = np.abs(Z) + error
+        if not np.isfinite(size).all():
+            return 0.0
+        largest = float(row_norms_up(size).max(initial=0.0)) * (1.0 + 4.0 * EPS)
         limit = 2.0 * terms.lam / largest if largest > 0 else math.inf
-        limit = min(limit, terms.loss.steepest / float((slopes / weight).max()) * (1.0 - 1e-15))
-    if not limit > 0:  # nan as well
-        return 0.0
+        limit = min(limit, terms.loss.steepest / float((slopes / weight).max())) * (1.0 - 16.0 * EPS)
+    return _best_share(terms.loss, slopes, weight, limit) if limit > 0 else 0.0  # nan as well
+
+
+def _best_share(loss: MarginLoss, slopes: Array, weight: Array, limit: float) -> float:
+    """``max_theta -sum weight l*(-theta slopes / weight)`` for theta up to a limit, rounded down, at least zero."""
     ones = np.ones_like(slopes)
 
     def value(theta: float) -> float:
-        share = theta * excess / total
-        if not share < 0.5:
-            return -math.inf
         with np.errstate(over="ignore", invalid="ignore"):  # a bound beyond float64 is no bound
-            conjugate = weight * terms.loss.conjugate(-theta * slopes / weight, ones)
-            lost = -2.0 * total * float(terms.loss.conjugate(np.array([-share]), np.ones(1))[0])
-            bound = -float(conjugate.sum()) - lost - (conjugate.size + 8) * EPS * float(np.abs(conjugate).sum())
-        return bound if math.isfinite(bound) else -math.inf
+            ratio = theta * slopes / weight
+            # convex: over what the rounding of a ratio leaves open it is largest at an end
+            ends = [np.clip(ratio * (1.0 + side * 8.0 * EPS), 0.0, loss.steepest) for side in (-1.0, 1.0)]
+            conjugate = np.maximum(*(loss.conjugate(-end, ones) for end in ends))
+            lost = float((weight * (np.abs(conjugate) + ratio + ratio**2)).sum())
+            if not (np.isfinite(conjugate).all() and math.isfinite(lost)):
+                return -math.inf
+            return -math.fsum((weight * conjugate).ravel().tolist()) - 16.0 * EPS * lost - conjugate.size * TINY
 
     top = min(limit, 4.0)
     inner = minimize_scalar(lambda theta: -value(theta), bounds=(0.0, top), method="bounded", options={"xatol": 1e-10})
@@ -89,16 +100,24 @@ def margin_lower_bound(terms: MarginTerms, geometry: MarginGeometry, dual: Dual)
 
 
 def balanced_flow(terms: MarginTerms, slopes: Array) -> Array | None:
-    """Multipliers scaled so that the free output biases get the coefficient zero nearly, or None when that fails.
+    """Multipliers scaled so that the free output biases get the coefficient zero exactly, or None when that fails.
 
     ``slopes[j, b]`` flows from the class of sample j to its rival. Matrix balancing ``F_ab d_b / d_a`` makes the flow
-    out of every class equal to that into it.
+    out of every class nearly equal to that into it. Then all numbers are rounded to one grid on which every sum is
+    exact, and what is missing flows from classes with too little flow out to those with too much.
+
+    Implements: convexnn, Proposition 3 of docs/theory/certified_margin.md, circulations without rounding.
 
     Parameters
     ----------
     terms : MarginTerms
     slopes : array, shape (n, classes - 1)
         Nonnegative.
+
+    Returns
+    -------
+    array, shape (n, classes - 1), or None
+        Nonnegative; sums of any of them, and of halves of them, are exact in float64 in any order.
     """
     k, F = terms.n_classes, _flows(terms, slopes)
     F, total = _without_dead_ends(F), float(F.sum())
@@ -108,33 +127,37 @@ def balanced_flow(terms: MarginTerms, slopes: Array) -> Array | None:
     for _ in range(BALANCE_ROUNDS):
         G = F * d / d[:, None]
         out, into = G.sum(axis=1), G.sum(axis=0)
-        if np.abs(out - into).max() <= BALANCED * G.sum():  # what is left is paid for by the bound
+        if np.abs(out - into).max() <= BALANCED * G.sum():  # what is left is added on the grid
             break
         step = np.sqrt(np.divide(out, into, out=np.ones(k), where=used & (into > 0)))
         a = int(np.argmax(np.abs(np.log(np.where(step > 0, step, 1.0)))))
         d[a] *= step[a]
     factors = np.where(F > 0, d / d[:, None], 0.0)[terms.labels[:, None], terms.rivals]
     scaled: Array = slopes * factors
-    return scaled if np.isfinite(scaled).all() else None
+    return _on_grid(terms, scaled) if np.isfinite(scaled).all() else None
 
 
-def unbalanced(terms: MarginTerms, slopes: Array) -> float:
-    """Upper bound on the sum by which multipliers have to be lowered until their flows are balanced exactly.
-
-    A flow is cycles and paths from classes with more flow out than in to those with less; without the paths it is
-    balanced. They carry half the sum of all differences and have at most ``classes - 1`` edges.
-
-    Implements: convexnn, Proposition 3 of docs/theory/certified_margin.md, rounding.
-
-    Parameters
-    ----------
-    terms : MarginTerms
-    slopes : array, shape (n, classes - 1)
-        Nonnegative.
-    """
-    k, F = terms.n_classes, _flows(terms, slopes)
-    difference = float(np.abs(F.sum(axis=1) - F.sum(axis=0)).sum()) + (slopes.size + 2 * k + 8) * EPS * float(F.sum())
-    return 0.5 * k * difference
+def _on_grid(terms: MarginTerms, slopes: Array) -> Array | None:
+    """Multiples of one power of two, at most 2**52 of them in all, whose flows are balanced exactly."""
+    total = 1.01 * float(slopes.sum())
+    if not SMALLEST < total < 1.0 / SMALLEST:
+        return None
+    quantum = math.ldexp(1.0, math.frexp(total)[1] - 52)
+    counts = np.rint(slopes / quantum)
+    weight, F = terms.rows.weight[:, None], _flows(terms, counts)
+    missing = F.sum(axis=0) - F.sum(axis=1)  # integers: into the class minus out of it
+    for _ in range(2 * len(F)):
+        poor, rich = int(np.argmax(missing)), int(np.argmin(missing))
+        amount = min(missing[poor], -missing[rich])
+        if not amount > 0:
+            break
+        edges = (terms.labels[:, None] == poor) & (terms.rivals == rich)
+        if not edges.any():
+            return None
+        counts.flat[int(np.argmin(np.where(edges, counts / weight, np.inf)))] += amount
+        missing[poor] -= amount
+        missing[rich] += amount
+    return quantum * counts if not missing.any() and counts.sum() < 2.0**52 else None
 
 
 def _flows(terms: MarginTerms, slopes: Array) -> Array:
@@ -154,36 +177,61 @@ def _without_dead_ends(F: Array) -> Array:
     return F
 
 
-def _stationarity(
-    terms: MarginTerms, g: MarginGeometry, dual: Dual, slopes: Array, excess: float
-) -> tuple[Array, Array]:
+def _stationarity(terms: MarginTerms, g: MarginGeometry, dual: Dual, slopes: Array) -> tuple[Array, Array]:
     """What is left for ``2 lam |w_i|`` to pay, shape (p, d + 1), and a bound on its roundoff.
 
-    It is that of multipliers lowered by ``excess`` in sum; a contrast and a direction have a product of at most two.
+    Rows of inputs are ``x = m + (x - m)``: what multiplies m is a sum of multipliers, exact up to one rounding since
+    these lie on grids, so that the origin of the inputs costs no digits.
     """
-    pull = np.einsum("nr,nrk->nk", slopes, terms.contrasts) @ g.directions.T
-    rows = np.maximum(dual.rows, 0.0)
-    Z = (g.D * pull + g.S * rows).T @ g.X
+    flow = np.einsum("nr,nrk->nk", slopes, terms.contrasts)  # exact, and so are its sums
+    rows = _gridded(np.maximum(dual.rows, 0.0))
+    T = g.D * (flow @ g.directions.T) + g.S * rows
     size = slopes.sum(axis=1)[:, None] * g.D * 2.0 + np.abs(g.S) * rows
-    error = (len(g.X) + 2 * terms.n_classes + 8) * EPS * (size.T @ np.abs(g.X))
-    error += 2.0 * excess * np.abs(g.X).max(axis=0)
+    centre = np.append(0.5 * (g.X[:, :-1].max(axis=0) + g.X[:, :-1].min(axis=0)), 0.0)
+    X = g.X - centre
+    bias = _exact_totals(g.D.T @ flow, g.directions, (g.S * rows).sum(axis=0))
+    Z = T.T @ X + bias[:, None] * centre
+    Z[:, -1] = bias
+    error = (len(g.X) + 2 * terms.n_classes + 12) * EPS * (size.T @ np.abs(X))
+    error += 4.0 * EPS * (np.abs(bias[:, None] * centre) + np.abs(Z)) + (len(g.X) + 4) * TINY * (1.0 + np.abs(centre))
     if dual.matrix is not None and terms.radius > 0:
         mass = np.zeros(len(terms.members))
-        np.add.at(mass, terms.pair_of.ravel(), terms.radius * slopes.ravel())
-        mass = np.maximum(mass - terms.radius * excess, 0.0)
+        np.add.at(mass, terms.pair_of.ravel(), slopes.ravel())  # exact
+        mass = terms.radius * mass * (1.0 - 2.0 * EPS)
         for matrix, weight, difference in zip(dual.matrix, mass, terms.differences, strict=True):
             part = norm_functional(matrix, weight, g.X.shape[1] - 1, terms.norm)
             coefficients = g.directions @ difference
             Z[:, :-1] -= coefficients[:, None] * (part[0] + part[1:])
-            error[:, :-1] += 8 * EPS * np.abs(coefficients)[:, None] * np.abs(part[0] + part[1:])
+            error[:, :-1] += 8 * EPS * np.abs(coefficients)[:, None] * (np.abs(part[0]) + np.abs(part[1:]))
+            error[:, :-1] += 4 * EPS * np.abs(Z[:, :-1]) + TINY
     return Z, error
+
+
+def _gridded(rows: Array) -> Array:
+    """Nonnegative numbers rounded to a grid, one a column, on which sums with signs are exact in any order."""
+    unit = np.ldexp(1.0, np.maximum(np.frexp(1.01 * rows.sum(axis=0))[1] - 52, -1000))
+    return np.asarray(np.rint(rows / unit) * unit)
+
+
+def _exact_totals(flow: Array, directions: Array, rows: Array) -> Array:
+    """``flow_i'direction_i + rows_i`` of every unit, shape (p,), rounded once; ``inf`` where numbers overflow."""
+    if not (np.isfinite(flow).all() and np.isfinite(rows).all()):
+        return np.full(len(rows), np.inf)
+    totals = []
+    for f, v, row in zip(flow.tolist(), directions.tolist(), rows.tolist(), strict=True):
+        exact = sum((Fraction(a) * Fraction(b) for a, b in zip(f, v, strict=True) if a and b), Fraction(row))
+        totals.append(float(exact))
+    return np.array(totals)
 
 
 def norm_functional(matrix: Array, weight: float, d: int, norm: float) -> Array:
     """Rows R with ``<R, B> <= weight L(B)`` for every B, read from a multiplier of the matrix inequality of L.
 
     With ``2 L = max sum_i |b_i|_Z`` over Z >= 0 of trace (norm 2) or largest diagonal entry (norm inf) one, the scale
-    of R is recomputed from Z: any symmetric matrix gives valid rows.
+    of R is recomputed from Z: any symmetric matrix gives valid rows. ``Z = V diag(s) V'`` for any regular V and
+    positive s, so eigenvectors need not be right; how far V is from a rotation is bounded and paid for.
+
+    Implements: convexnn, Proposition 3 of docs/theory/certified_margin.md, scales of multipliers.
 
     Parameters
     ----------
@@ -196,24 +244,45 @@ def norm_functional(matrix: Array, weight: float, d: int, norm: float) -> Array:
     Returns
     -------
     array, shape (m + 1, d)
+        Up to four units of rounding of every entry.
     """
     Z, R = 0.5 * matrix[:d, :d] + 0.5 * matrix[:d, :d].T, -matrix[d:, :d]
-    values, vectors = np.linalg.eigh(Z)
+    nothing = np.zeros_like(R)
+    exponents = power_of_two(Z), power_of_two(R)
+    Z, R = np.ldexp(Z, -exponents[0]), np.ldexp(R, -exponents[1])  # exact: neither scale matters
+    if not (weight > 0 and R.any() and Z.any()):
+        return nothing
+    values, V = np.linalg.eigh(Z)
     values = np.maximum(values, 0.0)
-    if not (weight > 0 and R.any() and values.sum() > 0):
-        return np.zeros_like(R)
-    along = R @ vectors
-    best = math.inf
-    for share in SHARES:
-        spectrum = values + share * values.sum() / d
-        sizes = spectrum.sum() if norm == 2 else ((vectors**2) @ spectrum).max()
-        reach = float(np.sqrt((along**2 / spectrum).sum(axis=1).max() * sizes))
-        best = min(best, reach if math.isfinite(reach) else math.inf)
+    if not values.sum() > 0:
+        return nothing
+    best = min(_reach_up(R, V, values + share * values.sum() / d, norm) for share in SHARES)
     if not 0 < best < math.inf:
-        return np.zeros_like(R)
+        return nothing
     # <R, B> <= 2 best L(B); a multiplier that is right needs no shrinking
-    scaled: Array = R * min(1.0, weight * (1.0 - 1e-12) / (2.0 * best))
-    return scaled
+    limit = weight / (2.0 * best) * (1.0 - 8.0 * EPS)
+    enough = exponents[1] <= 1000 and limit >= math.ldexp(1.0, exponents[1])
+    return np.asarray(np.ldexp(R, exponents[1]) if enough else R * limit)
+
+
+def _reach_up(R: Array, V: Array, spectrum: Array, norm: float) -> float:
+    """Upper bound on ``max_i |R_i|_{Z^-1} sqrt(s(Z))`` for ``Z = V diag(spectrum) V'``; ``inf`` where there is none.
+
+    With ``V'V = I + E``, ``|R_i|_{Z^-1}`` is the length of ``(I + E)^-1 V'R_i`` over the roots of the spectrum, and
+    the inverse differs from the identity by E and by at most ``|E|^2 / (1 - |E|)``.
+    """
+    d, A = len(V), np.abs(V)
+    along, size = R @ V, np.abs(R) @ A
+    E = np.abs(V.T @ V - np.eye(d)) + 2.0 * gamma(d + 8) * (A.T @ A + np.eye(d))
+    far = norm_up(E)
+    if not (far < 0.5 and (spectrum > 0).all() and np.isfinite(spectrum).all()):
+        return math.inf
+    length = row_norms_up(np.abs(along) + gamma(d + 8) * size)[:, None]
+    first = np.abs(along) + 2.0 * gamma(d + 8) * size + (np.abs(along) + gamma(d + 8) * size) @ E
+    terms = (first * (1.0 + gamma(d + 8)) + 2.0 * far * far * length) * (1.0 / np.sqrt(spectrum)) + TINY
+    largest = float(row_norms_up(terms).max()) * (1.0 + 16.0 * EPS)
+    sizes = sum_up((A * A) @ spectrum) if norm == 2 else float(((A * A) @ spectrum).max())
+    return largest * sqrt_up(sizes * (1.0 + 2.0 * gamma(d + 8))) * (1.0 + 4.0 * EPS)
 
 
 def _is_usable(terms: MarginTerms, g: MarginGeometry, dual: Dual) -> bool:
