@@ -94,6 +94,20 @@ def test_tight_and_never_above_the_exact_optimum(equation, offset, rng) -> None:
         assert max(found) >= float(optimum) * (1 - 1e-12 * (1 + offset))
 
 
+def test_variances_of_repeated_rows_are_rounded_down(rng) -> None:
+    """One input, many targets: the optimum is their variance, a rational number, and so is what multipliers prove."""
+    one = Network.shallow([[1.0, 0.5]], [0.1], [1.0])
+    for _ in range(12):
+        y = rng.standard_normal(7) * 10.0 ** rng.integers(-3, 9)
+        program = layout_of(np.ones((7, 2)), y, one, shape_of(resolve([Monotone(0)], 2), 2), lam=1.0)
+        exact = [Fraction(value) for value in y.tolist()]
+        mean = sum(exact) / 7
+        variance = sum((value - mean) ** 2 for value in exact) / 7
+        for residual in ([0.0], [1e-9], [1e9]):
+            found = lower_bound(program, Demands("free", no_rows(program)), dual(program, residual))
+            assert variance * (1 - Fraction(1, 10**13)) <= Fraction(found) <= variance
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", [Hinge(), SquaredHinge(), Logistic(), Huber(0.5)])
 def test_every_loss_below_its_value_at_a_constant(loss, rng) -> None:

@@ -107,9 +107,9 @@ def lower_bound(layout: Layout, demands: Demands, dual: ShapeDual) -> float:
     -------
     float
         ``-inf`` for wrong shapes, NaN and infinite multipliers; the smallest value of the loss, zero plus the variance
-        of repeated rows, where the multipliers say no more.
+        of repeated rows (rounded down), where the multipliers say no more.
     """
-    least = layout.structure.constant
+    least = layout.base.rows.proved_constant
     numbers = _numbers(layout, demands, dual)
     if numbers is None:
         return -np.inf
@@ -259,7 +259,7 @@ def _scaled(layout: Layout, slopes: _Slopes, total: _Sum) -> float:
     if not limit > 0:
         return 0.0
     low, high = s.sample_loss.slopes(s.y)
-    ratio, level = p / s.weight, fraction_down(total.h_0)
+    ratio, level, averaged = p / s.weight, fraction_down(total.h_0), layout.base.rows.mean_error
     spread = slopes.moved / s.weight * (1 + 8 * EPS) + 8 * EPS * np.abs(ratio)
 
     def value(theta: float) -> float:
@@ -268,6 +268,7 @@ def _scaled(layout: Layout, slopes: _Slopes, total: _Sum) -> float:
         conjugate = np.maximum(*ends)
         size = float(s.weight @ (np.maximum(np.abs(near), np.abs(far)) * np.abs(s.y) + np.max(np.abs(ends), axis=0)))
         rounding = (len(p) + 32) * EPS * size + 8 * EPS * theta * abs(level)
+        rounding += 1.01 * float((s.weight * averaged) @ np.maximum(np.abs(near), np.abs(far)))
         return theta * level - float(s.weight @ conjugate) - rounding - FLOOR
 
     return max(0.0, concave_maximum(value, limit))
