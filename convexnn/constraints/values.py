@@ -57,6 +57,7 @@ class SlopeBounds(_OfFeature):
     Parameters
     ----------
     feature : int or str
+        Number of the feature, or its name where names are known.
     low, high : float
         Output units per unit of the feature; infinite for no bound.
     domain : Box or None
@@ -81,7 +82,17 @@ class SlopeBounds(_OfFeature):
 
 @dataclass(frozen=True, eq=False)
 class Monotone(_OfFeature):
-    """f is nondecreasing (``sign=1``) or nonincreasing (``sign=-1``) in a feature, everywhere or inside ``domain``."""
+    """f is nondecreasing (``sign=1``) or nonincreasing (``sign=-1``) in a feature, everywhere or inside ``domain``.
+
+    Parameters
+    ----------
+    feature : int or str
+        Number of the feature, or its name where names are known.
+    sign : {1, -1}, default=1
+        Nondecreasing or nonincreasing.
+    domain : Box or None, default=None
+        Where it has to hold; None for all inputs.
+    """
 
     sign: int = 1
     domain: Box | None = None
@@ -129,12 +140,21 @@ class UpperBound(_OverRegion):
     region : Region, L2Ball, LInfBall, Box, or a sequence of these
         As in :func:`convexnn.region_bound`; for a sequence, all of its members.
     value : float
+        Output units.
     """
 
 
 @dataclass(frozen=True, eq=False)
 class LowerBound(_OverRegion):
-    """``f(x) >= value`` for all x of a region; see :class:`UpperBound`."""
+    """``f(x) >= value`` for all x of a region.
+
+    Parameters
+    ----------
+    region : Region, L2Ball, LInfBall, Box, or a sequence of these
+        As in :class:`UpperBound`.
+    value : float
+        Output units.
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +193,15 @@ class Invariant(Constraint):
 
 @dataclass(frozen=True, eq=False, init=False)
 class FixedValue(Constraint):
-    """``f(point) = value`` (up to the rounding of one output bias, which is stated)."""
+    """``f(point) = value`` (up to the rounding of one output bias, which is stated).
+
+    Parameters
+    ----------
+    point : array-like, shape (n_features,)
+        Raw input units.
+    value : float, default=0.0
+        Output units.
+    """
 
     point: Array
     value: float
@@ -185,7 +213,15 @@ class FixedValue(Constraint):
 
 @dataclass(frozen=True, eq=False, init=False)
 class FixedGradient(Constraint):
-    """``grad f(point) = gradient`` (up to the rounding of the weights, which is stated)."""
+    """``grad f(point) = gradient`` (up to the rounding of the weights, which is stated).
+
+    Parameters
+    ----------
+    point : array-like, shape (n_features,)
+        Raw input units.
+    gradient : array-like, shape (n_features,)
+        Output units per unit of each feature.
+    """
 
     point: Array
     gradient: Array

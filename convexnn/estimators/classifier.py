@@ -63,8 +63,7 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
         units. ``"l2"``: ``R = sum_j |(w_j, b_j)|^2 + |v_j|^2``. ``"gated"``: as ``"l2"``, through the gated relaxation
         without cones; the network may have twice the units. ``"adversarial"``: as ``"l2"`` with the loss of a bound on
         the worst case in the ball of ``radius`` (convex robust ReLU training). ``"margin"``: as ``"l2"`` with the loss
-        of the certified margins ``f_y - f_k - radius L_yk``. The robust losses are of pairs of classes,
-        averaged over the rivals of a sample.
+        of the certified margins ``f_y - f_k - radius L_yk``. Robust losses average over the rivals of a sample.
     loss : {"squared_hinge", "logistic", "hinge"} or Loss, default="squared_hinge"
         A decreasing function of the margin.
     radius : float, default=0.0
@@ -88,8 +87,7 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
         Relative gap between the program's objective and its verified lower bound; ``"adversarial"`` is solved to 1e-3
         and ``"margin"`` to 1e-5 at best.
     max_iter : int, default=200
-        Iterations of the convex solver; the robust trainers take an eighth (inner minimizations) and ten times as many
-        (gradient steps).
+        Iterations of the convex solver; robust trainers: an eighth (inner minimizations), tenfold (gradient steps).
     time_limit : float, optional
         Seconds for the whole fit; the best network found so far is kept.
     solver : {"auto", "interior_point", "first_order", "clarabel", "scs", "mosek"}, default="auto"
@@ -97,8 +95,11 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
     device : str, default="auto"
         Device of the torch trainers.
     random_state : int, RandomState or None, default=None
+        Seed; an integer makes fits repeatable.
     verbose : int, default=0
+        1 shows progress on the terminal.
     class_weight : dict, "balanced" or None, default=None
+        As in scikit-learn: factors of the sample weights.
     monotonic_cst : array-like of int, shape (n_features,), mapping of name to int, or None, default=None
         As in scikit-learn: +1, the score of ``classes_[1]`` (so its probability) never falls in a feature, -1 it never
         rises, 0 free; proved for all inputs. Two classes, ``regularizer="l2"``, no ``pattern_search``.
@@ -130,8 +131,7 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
 
     Notes
     -----
-    Equal rows are merged and sorted before anything else: sample weights equal repetitions, and the order of
-    the rows does not matter.
+    Equal rows are merged and sorted first: sample weights equal repetitions, and the order of rows does not matter.
 
     Examples
     --------

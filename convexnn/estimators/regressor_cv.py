@@ -47,6 +47,8 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
     ----------
     hidden_units : int, default=100
         Hidden units of a trained or sampled start.
+    regularizer : {"lipschitz", "l2", "gated"}, default="lipschitz"
+        As in :class:`SafeSNNRegressor`.
     lams : array-like, optional
         Weights to choose from, positive; default ``n_lams`` from :func:`convexnn.lam_max` of all data down to
         ``lam_ratio`` times that.
@@ -66,7 +68,7 @@ class SafeSNNRegressorCV(SafeSNNRegressor):
         a smaller Lipschitz constant or network at no demonstrable loss.
     n_jobs : int, optional
         Folds in parallel through joblib; results do not depend on it.
-    regularizer, start, pattern_search, tol, max_iter, time_limit, solver, device, random_state, verbose
+    start, pattern_search, tol, max_iter, time_limit, solver, device, random_state, verbose
         As in :class:`SafeSNNRegressor`. A start that is a trained model has seen all rows: the scores are then too good
         and small weights are favored, so let a trainer start every fold. ``time_limit`` holds for the path of each
         fold, half of it more for training its start, and for the final fit with its start. ``pattern_search`` is a part

@@ -129,12 +129,28 @@ class Region(ByValue):
 
 
 def ellipsoid(center: ArrayLike, axes: ArrayLike) -> Region:
-    """``{center + axes e : |e|_2 <= 1}``; axes (d,) are half lengths, (d, r) any matrix."""
+    """``{center + axes e : |e|_2 <= 1}``, raw input units.
+
+    Parameters
+    ----------
+    center : array-like, shape (d,)
+        Of the ellipsoid.
+    axes : array-like, shape (d,) or (d, r)
+        Half lengths along the coordinates, or any matrix.
+    """
     return Region(center, axes, BALL)
 
 
 def rotated_box(center: ArrayLike, axes: ArrayLike) -> Region:
-    """``{center + axes e : |e|_inf <= 1}``; axes (d,) are half widths, (d, r) any matrix (a zonotope)."""
+    """``{center + axes e : |e|_inf <= 1}``, raw input units.
+
+    Parameters
+    ----------
+    center : array-like, shape (d,)
+        Of the box.
+    axes : array-like, shape (d,) or (d, r)
+        Half widths along the coordinates, or any matrix (a zonotope).
+    """
     return Region(center, axes, BOX)
 
 
