@@ -63,12 +63,14 @@ def optimality_gap(
     X : array-like, shape (n, d)
     y : array-like, shape (n,)
     lam : float
+        Positive weight of the squared norm of all weights but the output bias.
     sample_weight : array-like, shape (n,), optional
     tol : float
         Accuracy of the bound: :func:`train_global` stops at this relative gap.
     time_limit : float, optional
         Wall-clock seconds; a looser bound comes back.
     random_state : int, optional
+        Of the search for the best network; the bound does not depend on chance.
 
     Returns
     -------

@@ -62,6 +62,7 @@ def pattern_search(
     y : array-like, shape (n,)
     regularizer : {"lipschitz", "l2"}
     lam : float
+        Weight of the regularizer, positive.
     sample_weight : array-like, shape (n,), optional
     loss : str or Loss, default="squared"
         "squared", "huber", "hinge", "squared_hinge" or "logistic"; targets -1 / +1 for the last three.

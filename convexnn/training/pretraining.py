@@ -56,6 +56,7 @@ def pretrain(
     method : str or Trainer, default="adam"
         A name in ``TRAINERS`` or a configured trainer.
     loss : str or Loss, default="squared"
+        One of those named above.
     activation : str or Activation, default="relu"
         Ignored when ``start`` is given.
     sample_weight : array-like, shape (n,), optional
