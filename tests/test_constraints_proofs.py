@@ -22,10 +22,10 @@ from convexnn.constraints import (
 )
 from convexnn.constraints.caps import CapDual, CapProgram
 from convexnn.constraints.evidence import ShapeDual, lower_bound
-from convexnn.constraints.guarantees import proved_slope
 from convexnn.constraints.layout import layout_of
 from convexnn.constraints.pieces import pieces_of
 from convexnn.constraints.program import Demands, solve_shape
+from convexnn.constraints.proofs import Limits, proved_slope
 from convexnn.constraints.rows import anchor_rows, joined, necessary_rows, worst_rows
 from convexnn.constraints.shape import resolve, shape_of
 from convexnn.constraints.slopes import Search, all_patterns_slope, smallest_slope
@@ -62,7 +62,7 @@ def test_a_deadline_cuts_both_roads_and_leaves_a_valid_bound() -> None:
     net, e = network(9, 3, 3), np.eye(3)[0]
     pieces = pieces_of(net)
     assert Arrangement(pieces, e, None).smallest(1, -np.inf) is None
-    cut, _, how = proved_slope(pieces, e, None, deadline=-np.inf)
+    cut, _, how = proved_slope(pieces, e, None, limits=Limits(deadline=-np.inf))
     whole, _, _ = proved_slope(pieces, e, None)
     assert cut == all_patterns_slope(pieces, e) <= whole
     assert how.startswith("0 sets of sides")

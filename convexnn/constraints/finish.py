@@ -14,9 +14,9 @@ from convexnn.certificate import Certificate
 from convexnn.certificates.region import region_bound
 from convexnn.conic.run import run_problem
 from convexnn.constraints.cones import FEWER
-from convexnn.constraints.guarantees import proved_slope
 from convexnn.constraints.layout import Layout, Point
 from convexnn.constraints.pieces import pieces_of
+from convexnn.constraints.proofs import Limits, proved_slope
 from convexnn.constraints.repair import slope_unit, snapped
 from convexnn.constraints.shape import Cap, SlopeDemand
 from convexnn.constraints.slopes import all_patterns_slope
@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 Proofs = dict[int, Certificate]  # by the number of the cap
 
 
-def finished(layout: Layout, point: Point, max_nodes: int, deadline: float = math.inf) -> Network | None:
+def finished(layout: Layout, point: Point, limits: Limits) -> Network | None:
     """Network of a point, changed as little as it takes to keep the demands; None when no affine function can help.
 
     Mixtures ``(1 - t) f + t l`` with an affine function l that keeps all demands keep what both keep, since every set
@@ -40,7 +40,7 @@ def finished(layout: Layout, point: Point, max_nodes: int, deadline: float = mat
     point = snapped(layout, point)
     goal: tuple[Array, float] | None = None
     for factor in (1.0, 2.0, 4.0):
-        lacks = _lacks(layout, point, proofs, max_nodes, deadline)
+        lacks = _lacks(layout, point, proofs, limits)
         if not lacks:
             return exact_constant(layout, layout.decode(point))
         goal = goal or affine_goal(layout)
@@ -117,9 +117,7 @@ def cap_excess(network: Network, cap: Cap, known: Certificate | None = None) -> 
     return region_bound(asked, cap.region).bound - level
 
 
-def _lacks(
-    layout: Layout, point: Point, proofs: Proofs, max_nodes: int, deadline: float
-) -> list[tuple[SlopeDemand | Cap, float]]:
+def _lacks(layout: Layout, point: Point, proofs: Proofs, limits: Limits) -> list[tuple[SlopeDemand | Cap, float]]:
     """Demands that a point does not keep, and by how much."""
     network = layout.decode(point)
     pieces = pieces_of(network)
@@ -127,9 +125,7 @@ def _lacks(
     for demand in layout.shape.slopes:
         if all_patterns_slope(pieces, demand.direction) >= demand.low:
             continue  # whatever the sides of the kinks are: so it is for the sufficient program, but for roundings
-        bound, _, _ = proved_slope(
-            pieces, demand.direction, demand.domain, target=demand.low, max_nodes=max_nodes, deadline=deadline
-        )
+        bound, _, _ = proved_slope(pieces, demand.direction, demand.domain, target=demand.low, limits=limits)
         if bound < demand.low:
             found.append((demand, max(demand.low - float(bound), 1e-300)))
     excesses = [(cap, cap_excess(network, cap, proofs.get(k))) for k, cap in enumerate(layout.shape.caps)]

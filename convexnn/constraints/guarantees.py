@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from convexnn.certificate import Certificate
 from convexnn.certificates.region import certified_regions, region_bound
 from convexnn.constraints.pieces import Pieces, pieces_of
+from convexnn.constraints.proofs import RATIONAL, Limits, proved_slope
 from convexnn.constraints.shape import resolve
-from convexnn.constraints.slopes import MAX_NODES, Search, smallest_slope
+from convexnn.constraints.slopes import MAX_NODES
 from convexnn.constraints.values import (
     Concave,
     Constraint,
@@ -30,20 +31,17 @@ from convexnn.constraints.values import (
     SlopeBounds,
     UpperBound,
 )
-from convexnn.constraints.vertices import Arrangement
 from convexnn.decimals import DOWN, UP, exactly, written
 from convexnn.exceptions import CertificateError
 from convexnn.network import Network, as_network
 from convexnn.regions.region import as_regions
 from convexnn.rigorous import fraction_down, fraction_up
-from convexnn.threats import Box
 from convexnn.values import ByValue
 
 Array = NDArray[np.float64]
 
 #: Deviation, relative to ``1 + |value|``, up to which a fixed value or gradient counts as kept; it is always stated.
 FIXED_TOLERANCE = 1e-8
-RATIONAL = "rational arithmetic"
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,33 +221,6 @@ def _of(network: Network, pieces: Pieces, item: Constraint, max_nodes: int) -> I
         yield _simple(network, pieces, item)
 
 
-def proved_slope(
-    pieces: Pieces, direction: Array, domain: Box | None, *, target: float = math.inf, keep: int = 1,
-    max_nodes: int = MAX_NODES, deadline: float = math.inf,
-) -> tuple[Fraction, NDArray[np.bool_], str]:  # fmt: skip
-    """Proved smallest slope, the active kinks of the pieces that have it, and how it was found.
-
-    Parameters
-    ----------
-    pieces : Pieces
-    direction : array, shape (d,)
-    domain : Box or None
-    target : float
-        The search by branching stops once this is proved.
-    keep : int
-        How many of the worst pieces to name.
-    max_nodes : int
-    deadline : float
-        Of ``time.monotonic``; what is proved until then is valid.
-    """
-    visited = Arrangement(pieces, direction, domain).smallest(keep, deadline)
-    if visited is not None:
-        return visited.bound, visited.active, f"{visited.count} vertices in {RATIONAL}"
-    goal = Fraction(target) if math.isfinite(target) else None
-    found = smallest_slope(pieces, direction, domain, Search(goal, keep, max_nodes, deadline))
-    return found.bound, found.active, f"{found.nodes} sets of sides in {RATIONAL}"
-
-
 def _slopes(network: Network, pieces: Pieces, item: Monotone | SlopeBounds, max_nodes: int) -> Iterator[Guarantee]:
     bounds = item.bounds if isinstance(item, Monotone) else item
     axis = np.eye(network.n_inputs)[int(bounds.feature)]
@@ -257,7 +228,7 @@ def _slopes(network: Network, pieces: Pieces, item: Monotone | SlopeBounds, max_
     for low, sign in ((bounds.low, 1.0), (-bounds.high, -1.0)):
         if low == -math.inf:
             continue
-        proved, _, how = proved_slope(pieces, sign * axis, bounds.domain, target=low, max_nodes=max_nodes)
+        proved, _, how = proved_slope(pieces, sign * axis, bounds.domain, target=low, limits=Limits(max_nodes))
         relation = ">=" if sign > 0 else "<="
         if isinstance(item, Monotone):
             claim = f"f is {'nondecreasing' if item.sign > 0 else 'nonincreasing'} in feature {item.feature} {place}"

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.constraints.guarantees import proved_slope
 from convexnn.constraints.layout import Layout, Point
 from convexnn.constraints.pieces import ZERO, Pieces, fractions, pieces_of
+from convexnn.constraints.proofs import Limits, proved_slope
 from convexnn.constraints.rows import PieceRows, anchor_rows, joined, no_rows, slope_rows
 from convexnn.constraints.shape import SlopeDemand
 from convexnn.constraints.sizes import Sizes
@@ -57,7 +57,7 @@ def room_of(layout: Layout, demand: SlopeDemand) -> float:
     return min([ROOM * slope_unit(layout), *(0.25 * gap for gap in gaps)])
 
 
-def violations(layout: Layout, point: Point, max_nodes: int, deadline: float = np.inf) -> Violations:
+def violations(layout: Layout, point: Point, limits: Limits) -> Violations:
     """Pieces of the network of a point on which slopes are too small, proved to be the worst ones."""
     pieces = pieces_of(layout.decode(point))
     sides = _UnitSides(layout, point, pieces)
@@ -65,9 +65,8 @@ def violations(layout: Layout, point: Point, max_nodes: int, deadline: float = n
     for demand in layout.shape.slopes:
         low = demand.low + room_of(layout, demand)
         bound, active, _ = proved_slope(
-            pieces, demand.direction, demand.domain, target=demand.low, keep=PIECES, max_nodes=max_nodes,
-            deadline=deadline,
-        )  # fmt: skip
+            pieces, demand.direction, demand.domain, target=demand.low, keep=PIECES, limits=limits
+        )
         worst = max(worst, demand.low - float(bound))
         parts.append(slope_rows(demand, sides.of(active), low))
     return Violations(joined(*parts), worst)

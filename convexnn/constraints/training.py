@@ -16,6 +16,7 @@ from convexnn.constraints.finish import finished
 from convexnn.constraints.guarantees import Guarantees, guarantees
 from convexnn.constraints.layout import Layout, Point, layout_of
 from convexnn.constraints.program import Demands, Solved, solve_shape
+from convexnn.constraints.proofs import Limits
 from convexnn.constraints.repair import resized, violations
 from convexnn.constraints.rows import anchor_rows, joined, necessary_rows, no_rows, worst_rows
 from convexnn.constraints.shape import resolve, shape_of
@@ -44,7 +45,10 @@ class ConstrainedOptions:
     close : float, default 1e-4
         Relative distance of the best network to the lower bound at which the search stops.
     max_nodes : int, default 5000
-        Effort of the proofs of slopes for networks with many inputs.
+        Effort of one proof of a slope for networks with many inputs.
+    max_work : float, default 1e9
+        Effort of all proofs of slopes while better networks are searched for, in numbers handled: some 15 ns each.
+        The rounds end when it is spent; what is the best network then is proved once more and returned.
     solver : {"clarabel", "scs", "mosek"}
     time_limit : float or None
         Seconds; the sufficient program is always solved, and the network that is returned always proved.
@@ -54,6 +58,7 @@ class ConstrainedOptions:
     tol: float = 1e-6
     close: float = 1e-4
     max_nodes: int = 5000
+    max_work: float = 1e9
     solver: str = "clarabel"
     time_limit: float | None = None
 
@@ -220,7 +225,7 @@ class _Run:
     ) -> None:
         self.layout, self.asked, self.options = layout, asked, options
         left = math.inf if options.time_limit is None else options.time_limit - (time.perf_counter() - began)
-        self.deadline = time.monotonic() + left
+        self.limits = Limits(options.max_nodes, time.monotonic() + left, options.max_work)
         self.programs: list[Solved] = []
         self.kept: list[tuple[Network, float, str]] = []  # every one better than the one before
         self.failed: list[Any] = []
@@ -262,7 +267,7 @@ class _Run:
         for number in range(1, self.options.rounds + 1):
             if not self.layout.shape.slopes or self._done():
                 return
-            found = violations(self.layout, point, self.options.max_nodes, self.deadline)
+            found = violations(self.layout, point, self.limits)
             cuts = joined(cuts, found.rows)
             self._sized(point, f"{'necessary' if number == 1 else f'pieces {number - 1}'}, sizes")
             if self._done():
@@ -297,7 +302,7 @@ class _Run:
         current: Point | None = point
         for _ in range(10):
             assert current is not None
-            found = violations(self.layout, current, self.options.max_nodes, self.deadline)
+            found = violations(self.layout, current, self.limits)
             if found.worst <= 0 and current is not point:
                 break
             rows = joined(rows, found.rows)
@@ -310,7 +315,7 @@ class _Run:
     def _offer(self, point: Point, source: str) -> None:
         if self.layout.objective(point) > self.best * (1 + 1e-6):
             return  # what is repaired is no better than what is not
-        network = finished(self.layout, point, self.options.max_nodes, self.deadline)
+        network = finished(self.layout, point, self.limits)
         if network is None:
             return
         objective = self.layout.base.network_objective(network)
@@ -322,4 +327,4 @@ class _Run:
         return near or self._late()
 
     def _late(self) -> bool:
-        return time.monotonic() > self.deadline
+        return self.limits.spent

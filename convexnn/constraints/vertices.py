@@ -25,8 +25,8 @@ from convexnn.threats import Box
 Array = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
-#: Vertices times hyperplanes up to which all of them are visited.
-MAX_WORK = 60_000_000
+#: Work up to which all vertices are visited: some seconds.
+MAX_WORK = 400_000_000
 CHUNK_ENTRIES = 2_000_000
 #: Subsets of hyperplanes that float64 cannot judge, up to which they are judged exactly.
 MAX_EXACT = 4000
@@ -83,8 +83,12 @@ class Arrangement:
 
     @property
     def work(self) -> int:
-        """Vertices times hyperplanes."""
-        return math.comb(len(self.rows), self.dimension) * max(len(self.rows), 1)
+        """Numbers handled for all vertices: each inverts a matrix and is held against all hyperplanes.
+
+        About 15 ns each, measured from 2 to 12 inputs and from 14 to 200 hyperplanes, within a factor of two.
+        """
+        d, h = self.dimension, len(self.rows)
+        return math.comb(h, d) * ((d + 2) * max(h, 1) + 8 * d * d)
 
     def _moderate(self) -> bool:
         """Whether all numbers are of a size that float64 holds, with room for products."""
