@@ -21,6 +21,8 @@ from tests import checker_claims as claims
 from tests.certifier_cases import random_network
 from tests.checker_edges import edge_claims
 from tests.checker_global import dual_claims
+from tests.checker_layers import layer_claims
+from tests.checker_majorants import majorant_claims
 from tests.checker_regions import region_claims
 from tests.checker_rigorous import rigorous_claims
 from tests.checker_rounding import sharp_claims
@@ -30,7 +32,7 @@ from tests.mutants import as_tests
 Tests = list[Callable[[], Iterator[str]]]
 
 R = "convexnn.rigorous."
-_MAJORANTS = ("regions/region_paired,", "regions/region_sdp,", "regions/region_sdp_tight,")
+_MAJORANTS = ("majorants", "regions/region_paired,", "regions/region_sdp,", "regions/region_sdp_tight,")
 TARGETS: dict[str, tuple[str, ...]] = {
     **{
         R + name: ("rounding", "rigorous")
@@ -61,9 +63,10 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "convexnn.regions.check:_with_rho": _MAJORANTS,
     "convexnn.regions.check:proved_bound": _MAJORANTS,
     "convexnn.regions.exact:exact_bound": ("regions/region_paired_exact", "regions/region_sdp_tight_exact"),
-    "convexnn.regions.folding:folded_query": ("regions/region_crown", "regions/region_ibp", "regions/region_lp"),
-    "convexnn.propagation.backward:upper_bounds": ("regions/region_crown", "regions/region_ibp"),
-    "convexnn.propagation.crown:checked_rows": ("regions/region_crown", "regions/region_ibp"),
+    "convexnn.regions.folding:folded_query": ("layers", "regions/region_crown", "regions/region_ibp",
+                                                   "regions/region_lp"),
+    "convexnn.propagation.backward:upper_bounds": ("layers", "regions/region_crown", "regions/region_ibp"),
+    "convexnn.propagation.crown:checked_rows": ("layers", "regions/region_crown", "regions/region_ibp"),
     "convexnn.relaxations.arrow.evidence:check_arrow": ("regions/region_arrow",),
     "convexnn.branching.check:check": ("regions/region_branch_and_bound",),
     "convexnn.regions.chain:chain_bound": ("regions/region_chain",),
@@ -71,14 +74,14 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "convexnn.regions.splits:splits_bound": ("regions/region_splits,",),
     "convexnn.regions.splits:divided": ("regions/region_splits,",),
     "convexnn.regions.splits:exact_splits_bound": ("regions/region_splits_exact",),
-    "convexnn.regions.facets:sum_of_tops": ("regions/region_facets",),
-    "convexnn.regions.facets:_top": ("regions/region_facets",),
+    "convexnn.regions.facets:sum_of_tops": ("layers", "regions/region_facets",),
+    "convexnn.regions.facets:_top": ("layers", "regions/region_facets",),
     "convexnn.regions.facets:exact_sum_of_tops": ("regions/region_facets",),
     "convexnn.regions.polytope_facets:polytope_value": ("regions/region_facets_polytope",),
     "convexnn.regions.polytope_facets:exact_polytope_value": ("regions/region_facets_polytope_exact",),
-    "convexnn.regions.polytope_support:support_up": ("regions/region_facets_polytope",),
+    "convexnn.regions.polytope_support:support_up": ("layers", "regions/region_facets_polytope",),
     "convexnn.regions.polytope_support:exact_support": ("regions/region_facets_polytope_exact",),
-    "convexnn.relaxations.prices:priced_bounds": ("certifiers",),
+    "convexnn.relaxations.prices:priced_bounds": ("layers", "certifiers",),
     "convexnn.relaxations.lipschitz_bounds:_check": ("certifiers",),
     "convexnn.relaxations.quadratic_outputs:check_quadratic": ("quadratic",),
     "convexnn.relaxations.quadratic_outputs:_proved": ("quadratic",),
@@ -149,6 +152,8 @@ MAKERS = {
     "global": claims.global_claims,
     "edges": edge_claims,
     "dual": dual_claims,
+    "majorants": majorant_claims,
+    "layers": layer_claims,
 }
 
 

@@ -16,7 +16,18 @@ from tests.mutant_equivalents import EQUIVALENT
 from tests.mutant_targets import CHECKERS, MAKERS, TARGETS, found_by, local_tampering, tampering
 from tests.mutants import Mutant, function_of, killed, mutants
 
-QUICK = ("rigorous", "rounding", "edges", "dual", "lipschitz", "quadratic", "programs", "training")
+QUICK = (
+    "rigorous",
+    "rounding",
+    "edges",
+    "dual",
+    "majorants",
+    "layers",
+    "lipschitz",
+    "quadratic",
+    "programs",
+    "training",
+)
 
 
 @pytest.mark.parametrize("kind", QUICK)

@@ -148,7 +148,9 @@ def _top(parts: Directions, units: NDArray[np.intp], low: float, high: float) ->
     z = np.where(v > 0, np.nextafter(z, np.inf), np.nextafter(z, -np.inf))  # to the side that counts
     terms = np.maximum(z, parts.leak * z) * v
     sizes = np.abs(terms).sum(axis=1)
-    top = terms.sum(axis=1) + 4.0 * gamma(len(units) + 8) * sizes + len(units) * TINY * (sizes > 0)
+    active = (v != 0) & ((z > 0) if parts.leak == 0 else (z != 0))
+    lost = (active * (TINY + np.finfo(float).tiny * np.abs(v))).sum(axis=1)  # products may vanish, also of the leak
+    top = terms.sum(axis=1) + 4.0 * gamma(len(units) + 8) * sizes + lost
     found = float(np.max(top))
     return math.inf if math.isnan(found) else found * (1.0 + math.copysign(4.0 * UNIT, found))
 
