@@ -66,6 +66,13 @@ def _load_checks() -> None:
         import_module(f"convexnn.{home}")
 
 
+def refuse_complex(multiplier: Mapping[str, Any]) -> None:
+    """CertificateError for arrays of complex numbers, whose real part proves nothing."""
+    found = next((name for name, values in multiplier.items() if np.iscomplexobj(values)), None)
+    if found is not None:
+        raise CertificateError(f"The multiplier {found!r} holds complex numbers; expected real ones.")
+
+
 @contextmanager
 def readable_multipliers() -> Iterator[None]:
     """CertificateError where a check trips over arrays that hold no numbers, such as strings."""
@@ -137,6 +144,7 @@ class Certificate(ByValue):
         if self.method not in _CHECKS:
             raise CertificateError(f"No check is known for the method {self.method!r}; known: {registered_methods()}.")
         self._refuse_other_claims()
+        refuse_complex(self.multiplier)
         with readable_multipliers():
             bound = float(_CHECKS[self.method](network, self.multiplier))
         tolerance = 1e-12 * abs(self.bound) if math.isfinite(self.bound) else 0.0

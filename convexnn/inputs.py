@@ -85,6 +85,18 @@ def as_number(value: Any, name: str) -> float:
     return float(array)
 
 
+def real_or_nan(values: Any) -> NDArray[np.float64]:
+    """A multiplier as float64; NaN, which proves nothing, in place of complex numbers: they have no part to use.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what numpy makes no floats of.
+    """
+    array = np.asarray(values)
+    return np.full(array.shape, np.nan) if np.iscomplexobj(array) else array.astype(np.float64, copy=False)
+
+
 def multipliers_of(evidence: T, *, whole: tuple[str, ...] = ()) -> T | None:
     """The same value with every array of numbers in float64, so that no arithmetic is done in a narrower type.
 

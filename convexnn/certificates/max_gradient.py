@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.inputs import real_or_nan
 from convexnn.lipsdp import maximize_linf, stack_rounded, upper_bound_linf
 from convexnn.network import Network
 from convexnn.rigorous import ldexp_up
@@ -33,7 +34,7 @@ def check_max_gradient(network: Network, multiplier: Mapping[str, Array]) -> flo
         Largest of the bounds of the outputs; ``inf`` when the multipliers prove nothing.
     """
     W, V = network.layers[0][0], network.layers[1][0]
-    q, y = (np.atleast_2d(np.asarray(multiplier.get(name, np.nan), dtype=np.float64)) for name in "qy")
+    q, y = (np.atleast_2d(real_or_nan(multiplier.get(name, np.nan))) for name in "qy")
     if len(q) != len(V) or len(y) != len(V):
         return float("inf")
     worst = 0.0

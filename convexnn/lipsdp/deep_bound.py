@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convexnn.inputs import real_or_nan
 from convexnn.lipsdp.deep import normalized_layers
 from convexnn.rigorous import gamma, ldexp_up, max_eigenvalue, norm_up, product_up, spectral_norm_up, sqrt_up
 
@@ -47,7 +48,7 @@ def upper_bound_deep(weights: Sequence[Array], t: ArrayLike, slopes: tuple[float
         Upper bound, never above the product of the norms; ``inf`` when t is negative, nan or of another shape.
     """
     layers, exponent = normalized_layers(weights)
-    multiplier = np.asarray(t, dtype=np.float64)
+    multiplier = real_or_nan(t)
     units = sum(len(W) for W in layers[:-1])
     if multiplier.shape != (units,) or not np.isfinite(multiplier).all() or (multiplier < 0.0).any():
         return math.inf

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
+from convexnn.inputs import real_or_nan
 from convexnn.rigorous import UNIT, gram_max_eigenvalue, ldexp_up, norm_up, power_of_two, product_up, sqrt_up, sum_up
 
 Array = NDArray[np.float64]
@@ -68,7 +69,7 @@ def upper_bound_linf(B: ArrayLike, q: ArrayLike, y: ArrayLike, error: ArrayLike 
     bound : float
         Upper bound on the l1 norm of every gradient, rounded up; ``inf`` for multipliers that prove nothing.
     """
-    rows, weights, inputs = (np.asarray(a, dtype=np.float64) for a in (B, q, y))
+    rows, weights, inputs = (real_or_nan(a) for a in (B, q, y))
     spread = np.zeros(rows.shape[0]) if error is None else np.asarray(error, dtype=np.float64)
     if weights.shape != rows.shape[:1] or inputs.shape != rows.shape[1:] or spread.shape != weights.shape:
         return math.inf

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convexnn.inputs import real_or_nan
 from convexnn.rigorous import ldexp_up, max_eigenvalue, norm_up, power_of_two, product_up, sum_up
 
 Array = NDArray[np.float64]
@@ -41,7 +42,7 @@ def upper_bound_max_cut(B: ArrayLike, q: ArrayLike, error: ArrayLike | None = No
     bound : float
         Upper bound on the l1 norm of every gradient, rounded up; ``inf`` for nan, inf or another shape.
     """
-    rows, weights = np.asarray(B, dtype=np.float64), np.asarray(q, dtype=np.float64)
+    rows, weights = np.asarray(B, dtype=np.float64), real_or_nan(q)
     spread = np.zeros(rows.shape[0]) if error is None else np.asarray(error, dtype=np.float64)
     if weights.shape != (sum(rows.shape),) or spread.shape != rows.shape[:1] or not (spread >= 0).all():
         return math.inf

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convexnn.inputs import real_or_nan
 from convexnn.lipsdp.stacking import checked_weights
 
 Array = NDArray[np.float64]
@@ -30,7 +31,7 @@ def multiplier_from_t(v: ArrayLike, t: ArrayLike) -> Array:
     q : array, shape (m + 1,)
         Nonnegative exactly when the LMI with this T can hold for some L; nan where t_i <= 0 < abs(v_i).
     """
-    outer, diagonal = np.asarray(v, dtype=np.float64), np.asarray(t, dtype=np.float64)
+    outer, diagonal = np.asarray(v, dtype=np.float64), real_or_nan(t)
     if diagonal.shape != outer.shape:
         return np.full(outer.size + 1, np.nan)
     q = np.where(outer == 0.0, 0.0, np.nan)
@@ -57,7 +58,7 @@ def t_from_multiplier(v: ArrayLike, q: ArrayLike) -> Array:
     t : array, shape (m,)
         ``inf`` for a unit with q_i = 0 and v_i != 0 (its weights w_i are then zero, or q is no certificate).
     """
-    outer, weights = np.asarray(v, dtype=np.float64), np.asarray(q, dtype=np.float64)
+    outer, weights = np.asarray(v, dtype=np.float64), real_or_nan(q)
     weights = weights[1:] / weights.sum()
     t = np.where(outer == 0.0, 0.0, np.inf)
     valid = (outer != 0.0) & (weights > 0.0)
@@ -89,7 +90,7 @@ def multiplier_from_t_vector(W: ArrayLike, V: ArrayLike, t: ArrayLike, slopes: S
         `upper_bound_vector`.
     """
     inner, outer = checked_weights(W, V)
-    diagonal = np.asarray(t, dtype=np.float64)
+    diagonal = real_or_nan(t)
     used = np.any(inner != 0.0, axis=1) & np.any(outer != 0.0, axis=0)
     if diagonal.shape != used.shape or not (np.isfinite(diagonal[used]).all() and (diagonal[used] > 0.0).all()):
         return np.full(len(inner), np.nan)
@@ -126,4 +127,4 @@ def t_from_multiplier_vector(q: ArrayLike, bound: float, slopes: Slopes = (0.0, 
         Diagonal of T.
     """
     height = slopes[1] - slopes[0]
-    return bound * np.asarray(q, dtype=np.float64) / (height if height > 0.0 else 1.0)
+    return bound * real_or_nan(q) / (height if height > 0.0 else 1.0)

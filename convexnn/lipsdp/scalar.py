@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import real_or_nan
 from convexnn.lipsdp.ascent import Point, ascend, evaluate
 from convexnn.lipsdp.ascent import start as initial_factor
 from convexnn.rigorous import (
@@ -82,7 +83,7 @@ def upper_bound(B: ArrayLike, q: ArrayLike, error: ArrayLike | None = None) -> f
         Upper bound (l2), rounded up; ``inf`` when q is negative, nan, of another shape, or zero for a row that is not
         zero.
     """
-    rows, weights = np.asarray(B, dtype=np.float64), np.asarray(q, dtype=np.float64)
+    rows, weights = np.asarray(B, dtype=np.float64), real_or_nan(q)
     spread = np.zeros(rows.shape[0]) if error is None else np.asarray(error, dtype=np.float64)
     if weights.shape != rows.shape[:1] or spread.shape != weights.shape:
         return math.inf
@@ -125,7 +126,7 @@ def multiplier_from_factor(B: ArrayLike, S: ArrayLike, error: ArrayLike | None =
     q : array, shape (m + 1,)
         On the simplex, positive for every nonzero row; all nan when S is not finite or of another shape.
     """
-    rows, factor = np.asarray(B, dtype=np.float64), np.asarray(S, dtype=np.float64)
+    rows, factor = np.asarray(B, dtype=np.float64), real_or_nan(S)
     if factor.ndim != 2 or factor.shape[0] != rows.shape[1] or not np.isfinite(factor).all():
         return np.full(rows.shape[0], np.nan)
     alive = np.any(rows != 0.0, axis=1)

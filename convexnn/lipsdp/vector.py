@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
+from convexnn.inputs import real_or_nan
 from convexnn.lipsdp.stacking import checked_weights
 from convexnn.rigorous import UNIT, gamma, ldexp_up, max_eigenvalue, norm_up, row_norms_up
 
@@ -72,7 +73,7 @@ def upper_bound_vector(W: ArrayLike, V: ArrayLike, q: ArrayLike, slopes: Slopes 
     bound : float
         Upper bound (l2 to l2), rounded up; ``inf`` when q is nan, of another shape or not positive for a nonzero unit.
     """
-    weights = np.asarray(q, dtype=np.float64)
+    weights = real_or_nan(q)
     inner, outer = checked_weights(W, V)
     if weights.shape != (inner.shape[0],):
         return math.inf

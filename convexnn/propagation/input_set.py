@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import real_array
 from convexnn.propagation.support import fill, over_ball, over_box
 from convexnn.rigorous import gamma
 from convexnn.threats import L2Ball, Threat
@@ -40,7 +41,7 @@ class InputSet(ByValue):
     def __post_init__(self) -> None:
         """Keep read-only copies; refuse corners that are crossed and balls without a centre or a radius."""
         for name in ("lower", "upper", "centre"):
-            array = np.array(getattr(self, name), dtype=np.float64)
+            array = real_array(getattr(self, name), name).copy()
             array.flags.writeable = False
             object.__setattr__(self, name, array)
         object.__setattr__(self, "radius", float(self.radius))

@@ -118,6 +118,8 @@ def checked_shape(values: Array, key: str, shape: tuple[int, ...]) -> Array:
         When it is no array of numbers of this shape.
     """
     try:
+        if np.iscomplexobj(values):
+            raise TypeError("it holds complex numbers")
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise CertificateError(f"The multiplier {key!r} is no array of numbers: {error}") from error

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convexnn.exceptions import InvalidInputError
+from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network
 from convexnn.propagation.input_set import InputSet
 from convexnn.threads import one_thread
@@ -163,6 +163,18 @@ class Quiet:
 
 
 @dataclass(frozen=True)
+class Check(Quiet):
+    """A check that never sees complex numbers: their real part alone proves nothing."""
+
+    def __call__(self, query: Query, multiplier: Mapping[str, Any]) -> Any:
+        """Bounds; CertificateError where the multiplier holds complex numbers."""
+        found = next((name for name, values in multiplier.items() if np.iscomplexobj(values)), None)
+        if found is not None:
+            raise CertificateError(f"The multiplier {found!r} holds complex numbers; expected real ones.")
+        return super().__call__(query, multiplier)
+
+
+@dataclass(frozen=True)
 class Certifier:
     """One method: a heavy proposal and a small check.
 
@@ -185,7 +197,6 @@ class Certifier:
     def __post_init__(self) -> None:
         """Numbers that overflow on the way end as ``inf``; numpy is not asked to warn of them."""
         for name in ("propose", "check", "refusal"):
-            function = getattr(self, name)
-            object.__setattr__(
-                self, name, function if isinstance(function, Quiet) else Quiet(function, name == "propose")
-            )
+            function, kind = getattr(self, name), Check if name == "check" else Quiet
+            quiet = function if isinstance(function, Quiet) else kind(function, name == "propose")
+            object.__setattr__(self, name, quiet)

@@ -15,6 +15,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from convexnn.activations import LeakyReLU, ReLU
 from convexnn.exceptions import CertificateError
+from convexnn.inputs import real_or_nan
 from convexnn.propagation.query import Query
 from convexnn.rigorous import TINY, UNIT, gamma, max_eigenvalue, norm_up, sum_up
 
@@ -156,7 +157,7 @@ def chain_bound(query: Query, multiplier: Mapping[str, Array]) -> float:
     """
     chain = chain_of(query)
     try:
-        parts = [np.asarray(multiplier[key], dtype=np.float64) for key in KEYS]
+        parts = [real_or_nan(multiplier[key]) for key in KEYS]
     except (KeyError, TypeError, ValueError) as error:
         raise CertificateError(f"The multipliers of a chain cannot be read: {error}") from error
     if [part.shape for part in parts] != [(chain.units,)] * 3 + [(chain.n_rho,)]:

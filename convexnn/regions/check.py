@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
 from convexnn.exceptions import CertificateError
+from convexnn.inputs import real_or_nan
 from convexnn.quadratic.trust_region import minimize_over_ball
 from convexnn.regions.region import BALL
 from convexnn.regions.ridges import Ridges, Units, reach_up, ridges
@@ -174,7 +175,7 @@ def proved_bound(parts: Ridges, curvature: ArrayLike, slope: ArrayLike, rho: Arr
 
 def _numbers(values: ArrayLike, shape: tuple[int, ...], name: str) -> Array:
     try:
-        array = np.asarray(values, dtype=np.float64)
+        array = real_or_nan(values)
     except (TypeError, ValueError) as error:
         raise CertificateError(f"The multiplier {name!r} is no array of numbers: {error}") from error
     if array.shape != shape:

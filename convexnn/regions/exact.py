@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convexnn.activations import LeakyReLU, Polynomial, ReLU
 from convexnn.exceptions import CertificateError
+from convexnn.inputs import real_or_nan
 from convexnn.network import Network
 from convexnn.regions.region import BALL, Region
 
@@ -102,7 +103,7 @@ class ExactRidges:
         A part of the region without points has no bound of its own: None as well, see :meth:`nothing`.
         """
         V = self.directions
-        al, be, multiplier = (np.asarray(a, dtype=float) for a in (curvature, slope, rho))
+        al, be, multiplier = (real_or_nan(a) for a in (curvature, slope, rho))
         if al.shape != (len(V),) or be.shape != (len(V),) or multiplier.shape != (len(V[0]),):
             raise CertificateError("The majorants do not fit the groups and the dimension of the region.")
         if not all(np.isfinite(a).all() for a in (al, be, multiplier)) or (multiplier < 0).any():

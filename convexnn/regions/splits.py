@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import CertificateError
+from convexnn.inputs import real_or_nan
 from convexnn.regions.check import proved_bound
 from convexnn.regions.exact import ExactRidges
 from convexnn.regions.ridges import Ridges
@@ -39,7 +40,7 @@ def read_splits(rows: ArrayLike, n_groups: int) -> list[Range] | None:
     n_groups : int
     """
     try:
-        table = np.asarray(rows, dtype=np.float64)
+        table = real_or_nan(rows)
     except (TypeError, ValueError):
         return None
     if table.ndim != 2 or table.shape[1] != 2 or not np.isfinite(table).all():
@@ -132,7 +133,7 @@ def _leaves(multiplier: Mapping[str, ArrayLike], G: int, r: int) -> Iterator[tup
     """Ranges and majorants of all leaves; without a readable tree one leaf that proves nothing."""
     try:
         leaves = read_splits(multiplier["tree"], G)
-        al, be, rho = (np.asarray(multiplier[key], dtype=np.float64) for key in ("curvature", "slope", "rho"))
+        al, be, rho = (real_or_nan(multiplier[key]) for key in ("curvature", "slope", "rho"))
     except (KeyError, TypeError, ValueError) as error:
         raise CertificateError(f"The tree of a certificate cannot be read: {error}") from error
     if leaves is None:

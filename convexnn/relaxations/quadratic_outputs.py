@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from convexnn.activations import Identity, LeakyReLU, ReLU
 from convexnn.exceptions import CertificateError, InvalidInputError, UnsupportedModelError
+from convexnn.inputs import real_or_nan
 from convexnn.network import Network, as_network
 from convexnn.propagation.input_set import InputSet
 from convexnn.propagation.layer_bounds import LayerBounds, crown_bounds, read_bounds
@@ -268,7 +269,7 @@ def _flat(network: Network, rows: Rows, multiplier: Mapping[str, Array]) -> Arra
     for name, at in rows.names:
         if name not in multiplier:
             continue
-        given = np.asarray(multiplier[name], dtype=np.float64)
+        given = real_or_nan(multiplier[name])
         if given.shape != (sizes[name],):
             raise CertificateError(f"The multiplier {name!r} has shape {given.shape}, expected ({sizes[name]},).")
         y[at] = given[places[name]]

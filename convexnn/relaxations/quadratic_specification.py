@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import real_array
 from convexnn.network import Network
 from convexnn.rigorous import sum_up
 from convexnn.values import ByValue
@@ -32,7 +33,7 @@ class QuadraticSpec(ByValue):
 
     def __post_init__(self) -> None:
         """Refuse what is no symmetric matrix of finite numbers."""
-        M = np.asarray(self.matrix, dtype=np.float64)
+        M = real_array(self.matrix, "M")
         if M.ndim != 2 or M.shape[0] != M.shape[1] or not 0 < self.n_inputs < len(M) - 1:
             raise InvalidInputError(
                 f"M must be (1 + d + k, 1 + d + k) with d, k >= 1, got {M.shape}, d = {self.n_inputs}."

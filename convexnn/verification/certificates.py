@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convexnn.certificate import readable_multipliers
+from convexnn.certificate import readable_multipliers, refuse_complex
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.network import Network
 from convexnn.propagation import Evidence, InputSet, Query, Signs
@@ -282,6 +282,7 @@ def _proofs(rows: NDArray[np.intp], evidence: Evidence) -> Iterable[Proof]:
 def _arrays(multiplier: Mapping[str, Any]) -> dict[str, Array]:
     """The arrays of a multiplier: whatever else a process keeps there is no evidence for others."""
     plain = {key: value for key, value in multiplier.items() if isinstance(value, np.ndarray | float | int | list)}
+    refuse_complex(plain)
     return {key: np.asarray(value, dtype=np.float64) for key, value in plain.items()}
 
 

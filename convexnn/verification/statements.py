@@ -33,8 +33,8 @@ def _of_set(inputs: InputSet, d: int) -> str | None:
     for name, values in arrays.items():
         if values.shape != (d,):
             return f"{name} has shape {values.shape}, the network takes {d} inputs."
-        if np.isnan(values).any():
-            return f"{name} holds NaN."
+        if np.iscomplexobj(values) or np.isnan(values).any():
+            return f"{name} holds NaN or complex numbers."
     if not (np.isfinite(inputs.centre).all() and inputs.radius >= 0):
         return f"the ball needs a finite centre and a nonnegative radius, got radius {inputs.radius}."
     if not (inputs.lower <= inputs.upper).all() or (inputs.lower == np.inf).any() or (inputs.upper == -np.inf).any():
@@ -49,6 +49,8 @@ def _of_set(inputs: InputSet, d: int) -> str | None:
 
 def _of_rows(certificate: LocalCertificate, network: Network) -> str | None:
     weights, offset, bounds = certificate.weights, certificate.offset, certificate.bounds
+    if any(map(np.iscomplexobj, (weights, offset, bounds))):
+        return "weights, offset and bounds must be real, and one of them holds complex numbers."
     q = len(weights) if weights.ndim == 2 else 0
     if q == 0 or weights.shape != (q, network.n_outputs) or offset.shape != (q,) or bounds.shape != (q,):
         return (
