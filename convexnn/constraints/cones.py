@@ -86,12 +86,15 @@ class Effort:
         Seconds.
     size : float
         Typical size of the variables: what is handed over is the same program in variables of order one.
+    columns : array, shape (size,), or None
+        Powers of two, how large each variable is beside the others.
     """
 
     accuracy: float = 1e-9
     max_iter: int = 200
     time_limit: float | None = None
     size: float = 1.0
+    columns: Array | None = None
 
 
 def minimized(quadratic: Array, linear: Array, blocks: list[Block], effort: Effort, instead: str) -> Answer | None:
@@ -113,8 +116,10 @@ def minimized(quadratic: Array, linear: Array, blocks: list[Block], effort: Effo
     import clarabel
 
     blocks = [block for block in blocks if len(block.constant)]
-    A = sparse.vstack([sparse.csc_array(block.matrix) for block in blocks], format="csc")
-    A = -A
+    columns = np.ones(len(linear)) if effort.columns is None else effort.columns
+    A = sparse.vstack([sparse.csc_array(block.matrix) for block in blocks], format="csc") @ sparse.diags_array(columns)
+    rows = _row_sizes(A, blocks)
+    A = sparse.csc_array(-(sparse.diags_array(1 / rows) @ A))
     require_room(A.nnz, [block.order for block in blocks if block.cone == PSD], "clarabel", instead)
     settings = clarabel.DefaultSettings()
     settings.verbose, settings.max_iter = False, effort.max_iter
@@ -123,22 +128,34 @@ def minimized(quadratic: Array, linear: Array, blocks: list[Block], effort: Effo
         settings.max_threads = 1
     if effort.time_limit is not None:
         settings.time_limit = effort.time_limit
-    b = np.concatenate([block.constant for block in blocks]) / effort.size
+    b = np.concatenate([block.constant for block in blocks]) / effort.size / rows
     cones = [cone for block in blocks for cone in block.cones()]
-    P = sparse.csc_array(sparse.diags_array(2.0 * quadratic))
+    P = sparse.csc_array(sparse.diags_array(2.0 * quadratic * columns**2))
     try:
-        found = clarabel.DefaultSolver(P, linear / effort.size, A, b, cones, settings).solve()
+        found = clarabel.DefaultSolver(P, linear * columns / effort.size, A, b, cones, settings).solve()
     except (ArithmeticError, ValueError, TypeError, RuntimeError) as error:
         raise SolverError(f"clarabel failed on a constrained program: {error}") from error
     status = str(found.status)
     if "PrimalInfeasible" in status:
         return None
-    z, y = effort.size * np.asarray(found.x), effort.size * np.asarray(found.z)
+    z, y = effort.size * columns * np.asarray(found.x), effort.size * np.asarray(found.z) / rows
     if not np.isfinite(z).all() or "Infeasible" in status:
         raise SolverError(f"clarabel ended with {status!r} on a constrained program and left no point")
     ends = np.cumsum([len(block.constant) for block in blocks])
     parts = np.split(y, ends[:-1])
     return Answer(z, {block.label: part for block, part in zip(blocks, parts, strict=True)})
+
+
+def power_of_two(sizes: Array) -> Array:
+    """Powers of two next to positive numbers, one for others: scaling by them is exact."""
+    return np.asarray(2.0 ** np.round(np.log2(np.where((sizes > 0) & np.isfinite(sizes), sizes, 1.0))))
+
+
+def _row_sizes(A: Any, blocks: list[Block]) -> Array:
+    """Powers of two near the largest entry of a row; one in cones that do not allow it."""
+    sizes = power_of_two(abs(sparse.csr_array(A)).max(axis=1).toarray().ravel())
+    alone = np.concatenate([np.full(len(block.constant), block.cone in (ZERO, NONNEGATIVE)) for block in blocks])
+    return np.where(alone, sizes, 1.0)
 
 
 def triangle(order: int) -> tuple[NDArray[np.intp], NDArray[np.intp], Array]:

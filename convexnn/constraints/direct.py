@@ -6,7 +6,7 @@ the linear term, falls of the sufficient slopes, then ``kappa`` and ``rho`` of e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from convexnn.constraints.cones import (
     Block,
     Effort,
     minimized,
+    power_of_two,
     symmetric,
     triangle,
 )
@@ -113,7 +114,7 @@ def solve_direct(layout: Layout, demands: Any, effort: Effort) -> tuple[Point, S
     for number, cap in enumerate(demands.caps):
         blocks += _cap(at, number, cap)
     quadratic, linear = _costs(at)
-    found = minimized(quadratic, linear, blocks, effort, FEWER)
+    found = minimized(quadratic, linear, blocks, replace(effort, columns=_columns(at, demands.worst)), FEWER)
     if found is None:
         return None
     place, z = at.places, found.z
@@ -130,6 +131,18 @@ def _costs(at: Columns) -> tuple[Array, Array]:
     linear[place["t"]] = 2 * layout.base.lam * len(layout.moves)
     linear[place["ta"]] = 4 * layout.base.lam
     return quadratic, linear
+
+
+def _columns(at: Columns, worst: WorstRows | None) -> Array:
+    """Sizes of the variables when all features are of order one; slopes go by their feature."""
+    layout, place = at.layout, at.places
+    columns, weights = np.ones(sum(at.sizes.values())), 1 / layout.scales
+    columns[place["U"]] = np.tile(np.append(weights, 1.0), layout.units)
+    columns[place["a"]] = weights if layout.skip else 1.0
+    columns[place["t"]] = columns[place["ta"]] = max(1.0, float(weights.max()))
+    if worst is not None and len(worst):
+        columns[place["falls"]] = np.repeat(power_of_two(np.abs(worst.E) @ weights), layout.structure.D.shape[1])
+    return columns
 
 
 def _cells(at: Columns) -> list[Block]:

@@ -153,11 +153,14 @@ def affine_goal(layout: Layout) -> tuple[Array, float] | None:
     import cvxpy as cp
 
     s, shape = layout.structure, layout.shape
-    unit, height = slope_unit(layout), float(np.sqrt(layout.base.scale)) or 1.0
-    a, c, room = cp.Variable(shape.n_inputs), cp.Variable(), cp.Variable(nonneg=True)
-    conditions = [room <= 0.1, (shape.projector @ a == a) if layout.skip else (a == 0)]
+    height = float(np.sqrt(layout.base.scale)) or 1.0
+    c, room = cp.Variable(), cp.Variable(nonneg=True)
+    a = cp.multiply(height / layout.scales, cp.Variable(shape.n_inputs))
+    conditions = [room <= 0.1, (shape.projector @ a - a == 0) if layout.skip else (a == 0)]
     conditions += [c == 0] if shape.is_odd else []
-    conditions += [demand.direction @ a >= demand.low + room * unit for demand in shape.slopes]
+    for demand in shape.slopes:
+        unit = slope_unit(layout, demand.direction)
+        conditions.append(demand.direction @ a / unit >= demand.low / unit + room)
     conditions += [value.point @ a + c == value.value for value in shape.values]
     conditions += [a == gradient.gradient for gradient in shape.gradients]
     for cap in shape.caps:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convexnn.constraints.cones import power_of_two
 from convexnn.constraints.shape import Shape
 from convexnn.losses import Loss
 from convexnn.network import Network
@@ -66,6 +68,19 @@ class Layout:
     def size(self) -> float:
         """Typical size of the targets around their mean; one where they are constant."""
         return float(np.sqrt(self.base.scale)) or 1.0
+
+    @property
+    def scales(self) -> Array:
+        """Powers of two near the root mean squares of the features, shape (d,).
+
+        A feature so small that the regularizer alone decides about its weights gets the size at which it would not.
+        """
+        s = self.structure
+        largest = np.abs(s.X[:, :-1]).max(axis=0)
+        largest = np.where(largest > 0, largest, 1.0)
+        sizes = largest * np.sqrt(s.weight @ (s.X[:, :-1] / largest) ** 2)
+        widest = float(sizes.max())
+        return power_of_two(np.maximum(sizes, min(math.sqrt(2 * self.base.lam * widest / self.size), widest)))
 
     @property
     def all_signs(self) -> Array:

@@ -123,15 +123,18 @@ def solve_stated(
 
 
 def stated(layout: Layout, demands: Demands) -> tuple[cvxpy.Problem, dict[str, Any]]:
-    """The program in cvxpy with variables ``U``, ``a`` and ``c`` (None where a symmetry forbids them).
+    """The program in cvxpy with units ``U``, linear term ``a`` and constant ``c`` (None where a symmetry forbids them).
+
+    The variables are these as if all features were of order one.
 
     Implements: docs/theory/shape_constraints.md, the program of section 2.
     """
     import cvxpy as cp
 
     s, d, group = layout.structure, layout.shape.n_inputs, len(layout.moves)
-    U = cp.Variable((layout.units, d + 1), name="U")
-    a = cp.Variable(d, name="a") if layout.skip else None
+    scales = np.append(layout.scales, 1.0)
+    U = cp.multiply(cp.Variable((layout.units, d + 1), name="U"), np.tile(1 / scales, (layout.units, 1)))
+    a = cp.multiply(cp.Variable(d, name="a"), 1 / scales[:-1]) if layout.skip else None
     c = None if layout.shape.is_odd else cp.Variable(name="c")
     everything = U if group == 1 else cp.vstack([U @ M for M in layout.moves])
     linear = np.zeros(d) if a is None else a

@@ -42,19 +42,20 @@ class Violations:
     worst: float
 
 
-def slope_unit(layout: Layout) -> float:
-    """A typical slope of the data: spread of the targets over spread of the inputs."""
+def slope_unit(layout: Layout, direction: Array) -> float:
+    """A typical slope of the data along a feature: spread of the targets over spread of the feature."""
     s = layout.structure
-    X = s.X[:, :-1]
-    spread = float(np.sqrt(s.weight @ ((X - s.weight @ X) ** 2).sum(axis=1)))
-    return float(np.sqrt(layout.base.scale)) / spread if spread > 0 else 1.0
+    X = s.X[:, :-1] @ direction
+    spread = float(np.sqrt(s.weight @ (X - s.weight @ X) ** 2))
+    constant = spread <= 1e-12 * float(np.abs(X).max(initial=0.0))
+    return float(np.sqrt(layout.base.scale)) / (float(np.abs(direction) @ layout.scales) if constant else spread)
 
 
 def room_of(layout: Layout, demand: SlopeDemand) -> float:
     """Room for a demand: none where another one closes it from the other side, else :data:`ROOM`."""
     opposite = [other.low for other in layout.shape.slopes if np.array_equal(other.direction, -demand.direction)]
     gaps = [-low - demand.low for low in opposite]
-    return min([ROOM * slope_unit(layout), *(0.25 * gap for gap in gaps)])
+    return min([ROOM * slope_unit(layout, demand.direction), *(0.25 * gap for gap in gaps)])
 
 
 def violations(layout: Layout, point: Point, limits: Limits) -> Violations:
