@@ -19,6 +19,7 @@ from convexnn.verification.certificates import certificate_of
 from convexnn.verification.registry import get_certifier
 from tests import checker_claims as claims
 from tests.certifier_cases import random_network
+from tests.checker_chain import chain_claims
 from tests.checker_edges import edge_claims
 from tests.checker_global import dual_claims
 from tests.checker_layers import layer_claims
@@ -35,7 +36,7 @@ R = "convexnn.rigorous."
 _MAJORANTS = ("majorants", "regions/region_paired,", "regions/region_sdp,", "regions/region_sdp_tight,")
 TARGETS: dict[str, tuple[str, ...]] = {
     **{
-        R + name: ("rounding", "rigorous")
+        R + name: ("rounding", "rigorous", "chain/semi")
         for name in (
             "rounding:gamma", "rounding:round_up", "rounding:sum_up", "rounding:product_up", "rounding:sqrt_up",
             "rounding:ldexp_up", "rounding:power_of_two", "rounding:norm_up", "rounding:row_norms_up",
@@ -54,9 +55,9 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "convexnn.certificates.lipschitz:_body_norm": ("edges/pairs",),
     "convexnn.certificates.deep_lipschitz:check_deep_lipsdp": ("lipschitz/deep_lipsdp",),
     "convexnn.certificates.max_gradient:check_max_gradient": ("lipschitz/max_gradient",),
-    "convexnn.lipsdp.scalar:upper_bound": ("lipschitz/lipsdp", "edges"),
+    "convexnn.lipsdp.scalar:upper_bound": ("chain", "lipschitz/lipsdp", "edges"),
     "convexnn.lipsdp.vector:upper_bound_vector": ("lipschitz/lipsdp", "edges"),
-    "convexnn.lipsdp.linf:upper_bound_linf": ("lipschitz/max_gradient", "edges"),
+    "convexnn.lipsdp.linf:upper_bound_linf": ("chain", "lipschitz/max_gradient", "edges"),
     "convexnn.lipsdp.deep_bound:upper_bound_deep": ("lipschitz/deep_lipsdp", "edges"),
     "convexnn.regions.check:majorant_offsets": _MAJORANTS,
     "convexnn.regions.check:quadratic_maximum": _MAJORANTS,
@@ -70,14 +71,14 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "convexnn.relaxations.arrow.evidence:check_arrow": ("regions/region_arrow",),
     "convexnn.branching.check:check": ("regions/region_branch_and_bound",),
     "convexnn.regions.chain:chain_bound": ("regions/region_chain",),
-    "convexnn.regions.chain:_proved": ("regions/region_chain",),
-    "convexnn.regions.splits:splits_bound": ("regions/region_splits,",),
+    "convexnn.regions.chain:_proved": ("chain", "regions/region_chain",),
+    "convexnn.regions.splits:splits_bound": ("chain", "regions/region_splits,",),
     "convexnn.regions.splits:divided": ("regions/region_splits,",),
     "convexnn.regions.splits:exact_splits_bound": ("regions/region_splits_exact",),
     "convexnn.regions.facets:sum_of_tops": ("layers", "regions/region_facets",),
     "convexnn.regions.facets:_top": ("layers", "regions/region_facets",),
     "convexnn.regions.facets:exact_sum_of_tops": ("regions/region_facets",),
-    "convexnn.regions.polytope_facets:polytope_value": ("regions/region_facets_polytope",),
+    "convexnn.regions.polytope_facets:polytope_value": ("chain", "regions/region_facets_polytope",),
     "convexnn.regions.polytope_facets:exact_polytope_value": ("regions/region_facets_polytope_exact",),
     "convexnn.regions.polytope_support:support_up": ("layers", "regions/region_facets_polytope",),
     "convexnn.regions.polytope_support:exact_support": ("regions/region_facets_polytope_exact",),
@@ -93,8 +94,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "convexnn.restrictions.certified_margin_dual:margin_lower_bound": ("training",),
     "convexnn.restrictions.certified_margin_dual:_stationarity": ("training",),
     "convexnn.restrictions.certified_margin_dual:norm_functional": ("training",),
-    "convexnn.global_gap.l2_bound:DualBound.of": ("global",),
-    "convexnn.global_gap.l2_bound:DualBound.lower": ("global",),
+    "convexnn.global_gap.l2_bound:DualBound.of": ("dual", "global"),
+    "convexnn.global_gap.l2_bound:DualBound.lower": ("dual", "global"),
     "convexnn.global_gap.lipschitz_bound:DualBound.of": ("dual",),
     "convexnn.global_gap.lipschitz_bound:DualBound.lower": ("dual",),
 }  # fmt: skip
@@ -154,6 +155,7 @@ MAKERS = {
     "dual": dual_claims,
     "majorants": majorant_claims,
     "layers": layer_claims,
+    "chain": chain_claims,
 }
 
 

@@ -22,6 +22,7 @@ QUICK = (
     "edges",
     "dual",
     "majorants",
+    "chain",
     "layers",
     "lipschitz",
     "quadratic",

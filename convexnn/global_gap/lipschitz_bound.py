@@ -202,10 +202,10 @@ class DualBound:
         """Everything but kappa, rounded to the safe side."""
         n = len(rows.y)
         nu = multipliers.nu - multipliers.nu.mean()
-        y = rows.y - rows.y[0]
-        y = y - rows.weight @ y
+        shifted = rows.y - rows.y[0]  # rounded relative to itself, which may be far more than what is left of it
+        y = shifted - rows.weight @ shifted
         residue = abs(math.fsum(nu.tolist())) * float(np.abs(y).max())
-        rounding = 4 * gamma(n + 8) * float(np.abs(nu) @ (np.abs(y) + 2 * UNIT * np.abs(rows.y)))
+        rounding = float(np.abs(nu) @ (4 * gamma(n + 8) * np.abs(y) + 4 * UNIT * np.abs(shifted)))
         rounding += 2 * float(np.abs(nu) @ rows.mean_error)
         loss = sum_up(np.nextafter(nu * nu / (4 * rows.weight), np.inf)) * (1 + 64 * UNIT)
         price = product_up(_inverse_norm(multipliers.root), _inverse_norm(multipliers.root), 1 / lam) * (1 + 4 * UNIT)
