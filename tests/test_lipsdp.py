@@ -263,7 +263,12 @@ def test_vector_value_and_patterns(rng, m, d, k, slopes):
     best = pattern_maximum(W, V, slopes)
     assert best <= result.upper * (1 + 1e-14)
     assert result.lower <= math.pi / 2 * best * (1 + 1e-12)
-    assert result.lower <= result.upper <= result.lower * (1 + 1e-7)
+    assert result.lower <= result.upper <= result.lower * (1 + 1e-8)
+    start = rng.standard_normal((d, d + k)), rng.standard_normal((k, d + k))
+    walked = maximize_vector(W, V, start=start, slopes=slopes)  # from given factors: quasi-Newton steps, not Newton's
+    assert walked.upper == pytest.approx(result.upper, rel=1e-7)
+    assert walked.lower <= result.upper * (1 + 1e-14)
+    assert result.lower <= walked.upper * (1 + 1e-14)
 
 
 def test_one_output_agrees_in_both_forms(rng):

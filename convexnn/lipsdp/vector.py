@@ -18,11 +18,13 @@ from scipy.optimize import minimize
 
 from convexnn.inputs import real_or_nan
 from convexnn.lipsdp.stacking import checked_weights
+from convexnn.lipsdp.vector_newton import Path
 from convexnn.rigorous import UNIT, gamma, ldexp_up, max_eigenvalue, norm_up, row_norms_up
 
 Array = NDArray[np.float64]
 Slopes = tuple[float, float]
 FLOOR = 1e-10
+NEWTON_SIZE = 200  # units, inputs and outputs up to which Newton's method goes first
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class VectorLipSDPResult:
     factors : tuple of array, shapes (d, r) and (k, r)
         Xi' and Y', each with unit Frobenius norm.
     iterations : int
-        Quasi-Newton steps.
+        Newton and quasi-Newton steps.
     """
 
     lower: float
@@ -165,9 +167,8 @@ def maximize_vector(
         return VectorLipSDPResult(0.0, 0.0, np.ones(W0.shape[0]), factors, 0)
     problem = _Problem.of(Wb, Vb, slopes)
     factors = problem.start() if start is None else problem.reduced(start)
-    best: tuple[float, float, Array, tuple[Array, Array]] | None = None
-    iterations = 0
-    for _ in range(8):
+    best, iterations = problem.central(tol) if start is None else (None, 0)
+    for _ in range(0 if best is not None and best[1] <= best[0] * (1.0 + 0.5 * tol) else 8):
         factors, steps = problem.ascend(factors, max_iter - iterations)
         iterations += steps
         q = problem.multiplier(factors)
@@ -216,6 +217,19 @@ class _Problem:
 
     def expanded(self, factors: tuple[Array, Array]) -> tuple[Array, Array]:
         return self.bases[0] @ factors[0], self.bases[1] @ factors[1]
+
+    def central(self, tol: float) -> tuple[tuple[float, float, Array, tuple[Array, Array]] | None, int]:
+        """Value, bound, multiplier and factors by Newton's method, and its steps; None for large or odd weights."""
+        if sum(self.W.shape) + len(self.V) > NEWTON_SIZE or self.height <= 0.0:
+            return None, 0
+        with np.errstate(all="ignore"):
+            try:
+                (X, Y), q, steps = Path(self.W, self.V, self.U, self.height).follow(tol)
+                factors = X / np.linalg.norm(X), Y / np.linalg.norm(Y)
+                value, bound = self.value(factors), self.bound(q)
+            except (np.linalg.LinAlgError, ValueError):  # entries that are not finite
+                return None, 0
+        return ((value, bound, q, factors) if math.isfinite(value) and math.isfinite(bound) else None), steps
 
     def parts(self, X: Array, Y: Array) -> tuple[float, Array, Array]:
         """Value of the bilinear form and its gradients in X and Y, for factors of any norm."""
