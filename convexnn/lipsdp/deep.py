@@ -17,9 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
+from convexnn.threads import one_thread
+
 Array = NDArray[np.float64]
 
 UNREAD, UNREACHED = 2.0**-80, 2.0**150  # multipliers of units that nobody reads, and of units that are constant
+SMALL = 500  # order up to which matrices are small for BLAS
 INTERIOR = 1e-2  # relative gap of the centre from which a nearby problem starts
 REGULARIZED = 1e-9  # share of the bound that multipliers may pay, so that flat directions do not run away
 
@@ -88,7 +91,8 @@ def maximize_deep(
     kept = [W[np.ix_(rows, columns)] for W, rows, columns in zip(weights, alive[1:], alive[:-1], strict=True)]
     norms = [float(np.linalg.norm(W, 2)) for W in kept]
     path = Path([W / norm for W, norm in zip(kept, norms, strict=True)], slopes)
-    path.follow(tol, max_iter)
+    with one_thread(path.order <= SMALL):
+        path.follow(tol, max_iter)
     after = np.cumprod(np.square(norms)[::-1])[::-1]  # products of the squared norms of layer k and all later ones
     t[np.concatenate(alive[1:-1])] = path.t * np.repeat(after[1:], [len(W) for W in kept[:-1]])
     return DeepLipSDP(t, math.sqrt(max(path.lower, 0.0)) * float(np.prod(norms)), path.iterations)

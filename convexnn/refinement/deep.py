@@ -23,11 +23,13 @@ from convexnn.restrictions.catalog import PROGRAMS
 from convexnn.restrictions.deep_layer import DeepLayerProgram, deep_loss, weight_decay
 from convexnn.restrictions.loss_bounds import scalar_loss
 from convexnn.solvers import solve
+from convexnn.threads import one_thread
 
 Array = NDArray[np.float64]
 
 SMOOTH = ("squared", "huber", "squared_hinge", "logistic")
 MOST_STEPS = 80  # of the interior point method for a layer; more have not helped where these did not do
+SMALL = 2000  # weights of a layer up to which threads cost more than they bring
 MARGINAL = 1e-7  # relative progress of a sweep below which another one is not worth its time
 
 
@@ -185,6 +187,10 @@ class _Sweeps:
 
     def run(self) -> None:
         """Sweeps from the output layer to the first, until nothing moves, the time is over or an interrupt."""
+        with one_thread(max(W.size for W, _ in self.network.layers) <= SMALL):
+            self._run()
+
+    def _run(self) -> None:
         self.idle()
         for _ in range(self.options.sweeps):
             before = self.value

@@ -30,6 +30,7 @@ from convexnn.restrictions.vector_units import (
     lengths_and_directions,
     outer_weights,
 )
+from convexnn.threads import one_thread
 from convexnn.training.options import require_count, require_number
 from convexnn.training.robust_relu_slopes import improved_slopes
 from convexnn.training.robust_relu_solver import RobustSolver
@@ -44,6 +45,8 @@ _LOGGER = logging.getLogger("convexnn")
 LAST_GAIN = 3e-3
 #: Share of the inner minimizations that the other rounds get.
 QUICK = 0.25
+#: Operations of a product of all rows up to which threads cost more than they bring.
+SMALL = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class RobustReluOptions:
         require_count("rounds", self.rounds, least=0)
         require_count("max_iter", self.max_iter, least=1)
         require_number("tol", self.tol, positive=True)
+        require_number("radius", self.radius)
+        require_number("lam", self.lam)
         if self.time_limit is not None:
             require_number("time_limit", self.time_limit)
         if self.dtype not in ("float32", "float64"):
@@ -181,7 +186,9 @@ def train_robust_relu(
     UnsupportedModelError
         For a network of another kind.
     """
-    return _Run(as_network(network), X, y, RobustReluOptions() if options is None else options).result()
+    run = _Run(as_network(network), X, y, RobustReluOptions() if options is None else options)
+    with one_thread(run.is_small):
+        return run.result()
 
 
 class _Run:
@@ -195,6 +202,12 @@ class _Run:
         self.history = [TrainingStage("start", self.program.objective(self.z), True, self.seconds)]
         self.solution: Solution | None = None
         self.device = resolve_device(options.device)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether a product of rows, rivals, units and inputs is too small to gain from threads."""
+        U, _ = self.program.unpack(self.z)
+        return self.device == "cpu" and len(self.program.terms.rows) * U.size <= SMALL
 
     @property
     def seconds(self) -> float:
