@@ -13,6 +13,7 @@ CVXOPT and SDPA are not dependencies (their licences are not permissive); they a
     python examples/benchmarks/lipsdp.py            # 100 units, 10 inputs, all solvers; then large networks, ours only
     python examples/benchmarks/lipsdp.py --large    # also 10,000 units with 784 inputs
     python examples/benchmarks/lipsdp.py --quick    # 30 units against the solvers, at most 1,000 alone
+    python examples/benchmarks/lipsdp.py --deep     # several hidden layers, ours only
 """
 
 import os
@@ -35,6 +36,7 @@ from convexnn.network import Network
 #: Seconds on the clock for a solver, on an idle machine; more where others are at work, so that it gets as much done.
 TIME_LIMIT = 30.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 LARGE = [(100, 10), (1_000, 10), (1_000, 50), (1_000, 784), (10_000, 10), (10_000, 50)]
+DEEP = [(3, 5, 4, 1), (8, 12, 10, 3), (20, 64, 64, 10), (30, 50, 50, 10), (64, 100, 100, 10), (64, 100, 100, 100, 10)]
 SOLVERS = {
     "SDPA": {},
     "CVXOPT": {},
@@ -125,8 +127,25 @@ def large(m, d):
     print(f"| {m} x {d} | {cpu:.3f} | {wall:.3f} | {gap:.1e} | {product / certificate.bound:.2f} |", flush=True)
 
 
+def deep(sizes):
+    """Several hidden layers, Gaussian weights: the bound of deep LipSDP."""
+    rng = np.random.default_rng(0)
+    pairs = zip(sizes, sizes[1:], strict=False)
+    network = Network([(rng.standard_normal((b, a)) / np.sqrt(a), np.zeros(b)) for a, b in pairs])
+    cpu = time.process_time()
+    bound = lipschitz(network, method="deep_lipsdp").bound
+    cpu = time.process_time() - cpu
+    product = lipschitz(network, method="product").bound
+    print(f"| {'-'.join(map(str, sizes))} | {cpu:.3f} | {product / bound:.2f} |", flush=True)
+
+
 def main():
     """Print the tables."""
+    if "--deep" in sys.argv:
+        print("| layers | CPU s | product / ours |\n|---|---:|---:|")
+        for sizes in DEEP:
+            deep(sizes)
+        return
     print(f"load average {os.getloadavg()[0]:.2f}, one thread, numpy {np.__version__}, cvxpy {cp.__version__}")
     quick = "--quick" in sys.argv
     compare(30 if quick else 100, 10, 0)
