@@ -36,7 +36,7 @@ class Block:
     matrix : array or sparse array, shape (m, size)
     constant : array, shape (m,)
     order : int
-        Of one cone, for "second order" (its number of rows; there are m / order of them) and "psd".
+        Of one cone, for "second order" (its number of rows) and "psd"; there are as many cones as the rows make.
     """
 
     label: str
@@ -56,7 +56,7 @@ class Block:
             return [clarabel.NonnegativeConeT(m)]
         if self.cone == SECOND_ORDER:
             return [clarabel.SecondOrderConeT(self.order)] * (m // self.order)
-        return [clarabel.PSDTriangleConeT(self.order)]
+        return [clarabel.PSDTriangleConeT(self.order)] * (2 * m // (self.order * (self.order + 1)))
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def minimized(quadratic: Array, linear: Array, blocks: list[Block], effort: Effo
     A = sparse.vstack([sparse.csc_array(block.matrix) for block in blocks], format="csc") @ sparse.diags_array(columns)
     rows = _row_sizes(A, blocks)
     A = sparse.csc_array(-(sparse.diags_array(1 / rows) @ A))
-    require_room(A.nnz, [block.order for block in blocks if block.cone == PSD], "clarabel", instead)
+    matrices = [block.order for block in blocks if block.cone == PSD for _ in block.cones()]
+    require_room(A.nnz, matrices, "clarabel", instead)
     settings = clarabel.DefaultSettings()
     settings.verbose, settings.max_iter = False, effort.max_iter
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = effort.accuracy

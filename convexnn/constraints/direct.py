@@ -30,6 +30,7 @@ from convexnn.constraints.cones import (
 )
 from convexnn.constraints.evidence import ShapeDual
 from convexnn.constraints.layout import Layout, Point
+from convexnn.constraints.lipschitz import RIDGE, Spectral, cones
 from convexnn.constraints.rows import PieceRows, WorstRows
 from convexnn.regions.region import BALL
 
@@ -58,7 +59,11 @@ class Columns:
         layout = self.layout
         d, P = layout.shape.n_inputs, layout.structure.D.shape[1]
         found = {"U": layout.units * (d + 1), "a": d if layout.skip else 0, "c": 0 if layout.shape.is_odd else 1}
-        found |= {"f": len(layout.structure.y), "t": layout.units, "ta": min(1, found["a"]), "falls": self.n_worst * P}
+        found |= {"f": len(layout.structure.y), "falls": self.n_worst * P}
+        if layout.lipschitz:
+            found |= {"Y": (P + 1) * d * (d + 1) // 2, "q": P + 1, "beta": P}
+        else:
+            found |= {"t": layout.units, "ta": min(1, found["a"])}
         for number, cap in enumerate(self.caps):
             found[f"kappa{number}"] = int(cap.adds.sum())
             found[f"rho{number}"] = 1 if cap.cap.region.kind == BALL else cap.cap.region.n_axes
@@ -128,8 +133,12 @@ def _costs(at: Columns) -> tuple[Array, Array]:
     size = sum(at.sizes.values())
     quadratic, linear = np.zeros(size), np.zeros(size)
     quadratic[place["f"]] = layout.structure.weight
-    linear[place["t"]] = 2 * layout.base.lam * len(layout.moves)
-    linear[place["ta"]] = 4 * layout.base.lam
+    if layout.lipschitz:
+        linear[place["q"]] = layout.base.lam * _level(layout)
+        quadratic[place["beta"]] = RIDGE
+    else:
+        linear[place["t"]] = 2 * layout.base.lam * len(layout.moves)
+        linear[place["ta"]] = 4 * layout.base.lam
     return quadratic, linear
 
 
@@ -139,10 +148,16 @@ def _columns(at: Columns, worst: WorstRows | None) -> Array:
     columns, weights = np.ones(sum(at.sizes.values())), 1 / layout.scales
     columns[place["U"]] = np.tile(np.append(weights, 1.0), layout.units)
     columns[place["a"]] = weights if layout.skip else 1.0
-    columns[place["t"]] = columns[place["ta"]] = max(1.0, float(weights.max()))
+    for name in ("Y", "q") if layout.lipschitz else ("t", "ta"):
+        columns[place[name]] = float(weights.max()) if layout.lipschitz else max(1.0, float(weights.max()))
     if worst is not None and len(worst):
         columns[place["falls"]] = np.repeat(power_of_two(np.abs(worst.E) @ weights), layout.structure.D.shape[1])
     return columns
+
+
+def _level(layout: Layout) -> float:
+    """Typical slope, for the matrices of the Lipschitz penalty."""
+    return float(layout.size / layout.scales.min())
 
 
 def _cells(at: Columns) -> list[Block]:
@@ -162,6 +177,8 @@ def _cells(at: Columns) -> list[Block]:
             blocks.append(Block(label, NONNEGATIVE, at.rows(U=matrix), np.zeros(matrix.shape[0])))
     if layout.skip and len(layout.moves) > 1:
         blocks.append(Block("symmetry", ZERO, at.rows(a=layout.shape.projector - np.eye(d)), np.zeros(d)))
+    if layout.lipschitz:
+        return [*blocks, *cones(at, _level(layout), layout.mean)]
     blocks.append(_lengths(at, "t", layout.units, "U", d + 1, "lengths"))
     if layout.skip:
         blocks.append(_lengths(at, "ta", 1, "a", d, "length"))
@@ -277,4 +294,13 @@ def _dual(at: Columns, demands: Any, point: Point, found: Answer) -> ShapeDual:
         worst=np.asarray(found.duals.get("worst", np.zeros(w))),
         falls=np.asarray(found.duals.get("falls", np.zeros(w * P))).reshape(w, P),
         caps=tuple(caps),
+        spectral=_spectral(at, found),
     )
+
+
+def _spectral(at: Columns, found: Answer) -> Spectral:
+    if not at.layout.lipschitz:
+        return Spectral()
+    d = at.layout.shape.n_inputs
+    first = symmetric(found.duals["arrows"][: (d + 1) * (d + 2) // 2], d + 1)
+    return Spectral(symmetric(found.duals["budget"], d), first[:d, d])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from convexnn.constraints.caps import CapDual, Halfspace
 from convexnn.constraints.layout import Layout
+from convexnn.constraints.lipschitz import Spectral, conjugate_up
 from convexnn.monotone import concave_maximum, increasing_root
 from convexnn.rigorous import fraction_down, fraction_up, row_norms_up
 
@@ -48,6 +49,8 @@ class ShapeDual:
     falls : array, shape (worst rows, g p)
         Between zero and the multiplier of the row.
     caps : tuple of CapDual
+    spectral : Spectral
+        Of the Lipschitz penalty.
     """
 
     residual: Array
@@ -57,6 +60,7 @@ class ShapeDual:
     worst: Array
     falls: Array
     caps: tuple[CapDual, ...] = ()
+    spectral: Spectral = Spectral()
 
 
 @dataclass
@@ -120,7 +124,7 @@ def lower_bound(layout: Layout, demands: Demands, dual: ShapeDual) -> float:
         slopes = _closed(layout, demands, numbers.residual, total)
         if slopes is None or not np.isfinite(total.H).all():
             return least
-        more = _scaled(layout, slopes, total)
+        more = _scaled(layout, slopes, total, numbers.spectral)
         return math.nextafter(least + more, -math.inf) if more > 0 else least
 
 
@@ -142,7 +146,7 @@ def _numbers(layout: Layout, demands: Demands, dual: ShapeDual) -> ShapeDual | N
         if given.shape != shape or given.dtype.kind not in "biuf" or not np.isfinite(given.astype(np.float64)).all():
             return None
         found[name] = given.astype(np.float64)
-    return ShapeDual(**found, caps=tuple(dual.caps))
+    return ShapeDual(**found, caps=tuple(dual.caps), spectral=dual.spectral)
 
 
 def _admissible_rows(demands: Demands, given: Array) -> Array:
@@ -252,11 +256,13 @@ def _balanced(layout: Layout, p: Array, wanted: Fraction) -> _Slopes | None:
     return _Slopes(p, moved) if 2 * moved[k] < room[k] or not excess else None
 
 
-def _scaled(layout: Layout, slopes: _Slopes, total: _Sum) -> float:
+def _scaled(layout: Layout, slopes: _Slopes, total: _Sum, spectral: Spectral) -> float:
     """Best bound over ``theta`` times all multipliers."""
     s, p = layout.structure, slopes.p
-    limit = min(_norm_limit(layout, slopes, total), _slope_limit(layout, slopes)) * (1 - 16 * EPS)
-    if not limit > 0:
+    curve = _spectral_curve(layout, slopes, total, spectral) if layout.lipschitz else 0.0
+    norms = math.inf if layout.lipschitz else _norm_limit(layout, slopes, total)
+    limit = min(norms, _slope_limit(layout, slopes)) * (1 - 16 * EPS)
+    if not limit > 0 or not curve < math.inf:
         return 0.0
     low, high = s.sample_loss.slopes(s.y)
     ratio, level, averaged = p / s.weight, fraction_down(total.h_0), layout.base.rows.mean_error
@@ -269,25 +275,57 @@ def _scaled(layout: Layout, slopes: _Slopes, total: _Sum) -> float:
         size = float(s.weight @ (np.maximum(np.abs(near), np.abs(far)) * np.abs(s.y) + np.max(np.abs(ends), axis=0)))
         rounding = (len(p) + 32) * EPS * size + 8 * EPS * theta * abs(level)
         rounding += 1.01 * float((s.weight * averaged) @ np.maximum(np.abs(near), np.abs(far)))
-        return theta * level - float(s.weight @ conjugate) - rounding - FLOOR
+        return theta * level - float(s.weight @ conjugate) - theta * (theta * curve) * (1 + 8 * EPS) - rounding - FLOOR
 
     return max(0.0, concave_maximum(value, limit))
 
 
 def _norm_limit(layout: Layout, slopes: _Slopes, total: _Sum) -> float:
     """Largest factor that keeps the norms of ``Z`` and ``z`` below those of the regularizer, roundoff added."""
-    s, d, group, lam = layout.structure, layout.shape.n_inputs, len(layout.moves), layout.base.lam
-    p, spread = slopes.p, (len(slopes.p) + 16) * EPS * np.abs(slopes.p) + 2 * slopes.moved
-    Z = (p[:, None] * s.D).T @ s.X - total.H
-    error = total.error + (spread[:, None] * s.D).T @ np.abs(s.X) + (group + d + 16) * EPS * np.abs(Z)
+    group, lam = len(layout.moves), layout.base.lam
+    Z, error = _unit_part(layout, slopes, total)
     sizes = np.abs(layout.gathered(Z)) + _gathered_size(layout, error) + FLOOR
     found = [2 * lam * group / _largest(sizes)]
     if layout.skip:
-        z = p @ s.X[:, :-1] - total.h_a
-        wrong = total.error_a + spread @ np.abs(s.X[:, :-1]) + (2 * group + 2 * d + 16) * EPS * np.abs(z)
-        projector = layout.shape.projector
-        found.append(4 * lam / _largest((np.abs(projector @ z) + np.abs(projector) @ wrong + FLOOR)[None]))
+        z, wrong = _linear_part(layout, slopes, total)
+        found.append(4 * lam / _largest((np.abs(z) + wrong + FLOOR)[None]))
     return min(found)
+
+
+def _unit_part(layout: Layout, slopes: _Slopes, total: _Sum) -> tuple[Array, Array]:
+    """``Z = A'p - H`` of all units, (g p, d + 1), and a bound on the roundoff, also of sums over the group."""
+    s, d, group = layout.structure, layout.shape.n_inputs, len(layout.moves)
+    p, spread = slopes.p, (len(slopes.p) + 16) * EPS * np.abs(slopes.p) + 2 * slopes.moved
+    Z = (p[:, None] * s.D).T @ s.X - total.H
+    return Z, total.error + (spread[:, None] * s.D).T @ np.abs(s.X) + (group + d + 16) * EPS * np.abs(Z)
+
+
+def _linear_part(layout: Layout, slopes: _Slopes, total: _Sum) -> tuple[Array, Array]:
+    """``z = X'p - h_a`` in the subspace of the linear term, and a bound on the roundoff."""
+    s, d, group = layout.structure, layout.shape.n_inputs, len(layout.moves)
+    p, spread = slopes.p, (len(slopes.p) + 16) * EPS * np.abs(slopes.p) + 2 * slopes.moved
+    z = p @ s.X[:, :-1] - total.h_a
+    wrong = total.error_a + spread @ np.abs(s.X[:, :-1]) + (2 * group + 2 * d + 16) * EPS * np.abs(z)
+    projector = layout.shape.projector
+    return projector @ z, np.abs(projector) @ wrong
+
+
+def _spectral_curve(layout: Layout, slopes: _Slopes, total: _Sum, dual: Spectral) -> float:
+    """What a violation of stationarity costs under the Lipschitz penalty, times the square of ``theta``.
+
+    Implements: docs/theory/shape_constraints.md, Proposition 10.
+    """
+    d, group, mean = layout.shape.n_inputs, len(layout.moves), layout.mean
+    Z, error = _unit_part(layout, slopes, total)
+    Z = layout.spread(layout.gathered(Z)) / group  # the best of all that agree on tied units
+    error = layout.spread_size(_gathered_size(layout, error)) / group * (1 + 32 * EPS) + 8 * EPS * np.abs(Z)
+    shift = np.outer(Z[:, -1], mean)
+    error[:, :-1] += np.outer(error[:, -1], np.abs(mean)) + 8 * EPS * (np.abs(Z[:, :-1]) + np.abs(shift))
+    Z[:, :-1] -= shift
+    first, wrong = dual.first_or_zero(d), np.zeros(d)
+    if layout.skip:
+        first, wrong = (0.5 * part for part in _linear_part(layout, slopes, total))
+    return conjugate_up(Z, error + FLOOR, first, wrong + FLOOR, layout.base.lam, dual)
 
 
 def _largest(sizes: Array) -> float:

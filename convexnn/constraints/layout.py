@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.constraints.cones import power_of_two
+from convexnn.constraints.lipschitz import network_penalty, penalty
 from convexnn.constraints.shape import Shape
 from convexnn.losses import Loss
 from convexnn.network import Network
@@ -49,6 +50,8 @@ class Layout:
         Cells of all units at the anchors.
     skip : bool
         Whether there is a linear term.
+    lipschitz : bool
+        Whether the regularizer is ``lam LipSDP^2`` in place of the lengths of the units.
     """
 
     shape: Shape
@@ -58,6 +61,7 @@ class Layout:
     X0: Array
     D0: Array
     skip: bool
+    lipschitz: bool = False
 
     @property
     def structure(self) -> ConeStructure:
@@ -83,6 +87,11 @@ class Layout:
         return power_of_two(np.maximum(sizes, min(math.sqrt(2 * self.base.lam * widest / self.size), widest)))
 
     @property
+    def mean(self) -> Array:
+        """Weighted mean of the inputs, shape (d,)."""
+        return np.asarray(self.structure.weight @ self.structure.X[:, :-1])
+
+    @property
     def all_signs(self) -> Array:
         """Signs of the outer weights of all units, shape (g p,)."""
         return np.concatenate([chi * self.signs for chi in self.shape.characters])
@@ -106,6 +115,10 @@ class Layout:
         blocks = Z.reshape(len(self.moves), self.units, -1)
         return np.asarray(sum(block @ M.T for block, M in zip(blocks, self.moves, strict=True)))
 
+    def spread_size(self, sizes: Array) -> Array:
+        """Bounds (g p, d + 1) on the entries of all units from bounds (p, d + 1) on those of representatives."""
+        return np.vstack([sizes @ np.abs(M) for M in self.moves])
+
     @property
     def sides(self) -> Array:
         """``sign (2 D - 1)`` at the anchors, shape (r, g p)."""
@@ -118,10 +131,21 @@ class Layout:
 
     def objective(self, z: Point) -> float:
         """Loss plus regularizer; a linear term counts as the pair of units that represents it."""
-        s, group = self.structure, len(self.moves)
+        s, group, lam = self.structure, len(self.moves), self.base.lam
         loss = float(s.weight @ s.sample_loss.value(self.predictions(z), s.y)) + s.constant
+        if self.lipschitz:
+            units = self.spread(z.U)
+            return loss + penalty(units[:, :-1], z.linear, units @ np.append(self.mean, 1.0), lam)
         norms = group * float(np.linalg.norm(z.U, axis=1).sum()) + 2 * float(np.linalg.norm(z.linear))
-        return loss + 2 * self.base.lam * norms
+        return loss + 2 * lam * norms
+
+    def network_objective(self, network: Network) -> float:
+        """Training objective of a network, for the regularizer of this layout."""
+        if not self.lipschitz:
+            return self.base.network_objective(network)
+        losses = self.base.loss.value(network(self.base.rows.X), self.base.rows.y)
+        loss = float(self.base.rows.weight @ losses) + self.base.rows.constant
+        return loss + network_penalty(network, self.base.lam, self.mean)
 
     def decode(self, z: Point) -> Network:
         """Network of a point; the linear term is the pair ``relu(a'x) - relu(-a'x)``.
@@ -153,6 +177,7 @@ def layout_of(
     sample_weight: ArrayLike | None = None,
     loss: str | Loss = "squared",
     skip: bool = True,
+    lipschitz: bool = False,
 ) -> Layout:
     """Cells of the gates of a network, with both signs (one for convex and concave functions).
 
@@ -169,6 +194,8 @@ def layout_of(
     loss : str or Loss
     skip : bool
         Whether the network has a linear term; a symmetry may forbid one.
+    lipschitz : bool
+        Whether the regularizer is ``lam LipSDP^2``.
     """
     net = checked_network(gates, shape.n_inputs)
     inputs = np.asarray(X, dtype=np.float64)
@@ -182,7 +209,8 @@ def layout_of(
     all_signs = np.concatenate([chi * signs for chi in shape.characters])
     base = ReluGroupLasso(X, y, ActivationPatterns(D, all_signs), lam, sample_weight=sample_weight, loss=loss)
     X0 = np.hstack([anchors, np.ones((len(anchors), 1))])
-    return Layout(shape, base, len(columns), signs, X0, D0.astype(np.float64), skip and bool(shape.projector.any()))
+    linear = skip and bool(shape.projector.any())
+    return Layout(shape, base, len(columns), signs, X0, D0.astype(np.float64), linear, lipschitz)
 
 
 def _columns(active: NDArray[np.bool_], curvature: int) -> tuple[NDArray[np.intp], Array]:

@@ -5,7 +5,8 @@
     minimize    sum_k om_k l(f_k; y_k) + 2 lam sum_i |u_i| + 4 lam |a|      over units u_i, linear term a, constant c
     subject to  u_i in its cell, f_k = sum_i D_ki x_k'u_i + a'x_k + c, and the demands
 
-A linear term is the pair of units relu(a'x) - relu(-a'x), which costs ``4 lam |a|``.
+A linear term is the pair of units relu(a'x) - relu(-a'x), which costs ``4 lam |a|``. With the Lipschitz penalty
+``lam LipSDP^2`` stands in place of the lengths (:mod:`convexnn.constraints.lipschitz`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.conic.run import OPTIONS, accuracy_of, require_usable, run_problem
+from convexnn.constraints import lipschitz
 from convexnn.constraints.caps import CapDual, CapProgram
 from convexnn.constraints.cones import FEWER, Effort
 from convexnn.constraints.direct import solve_direct
@@ -156,7 +158,11 @@ def stated(layout: Layout, demands: Demands) -> tuple[cvxpy.Problem, dict[str, A
     else:
         loss = s.weight @ s.sample_loss.cvxpy(f, s.y) + s.constant
     lam = layout.base.lam
-    penalty = 2 * lam * group * cp.sum(cp.norm(U, 2, axis=1)) + (0 if a is None else 4 * lam * cp.norm(a, 2))
+    if layout.lipschitz:
+        penalty, inequality = lipschitz.stated(everything, linear, layout.mean, lam)
+        conditions += inequality
+    else:
+        penalty = 2 * lam * group * cp.sum(cp.norm(U, 2, axis=1)) + (0 if a is None else 4 * lam * cp.norm(a, 2))
     return cp.Problem(cp.Minimize(loss + penalty), conditions), {"U": U, "a": a, "c": c}
 
 
@@ -215,4 +221,5 @@ def _read_dual(layout: Layout, demands: Demands, z: Point, problem: cvxpy.Proble
         worst=np.asarray(value.get("worst", np.zeros(worst))),
         falls=np.asarray(value.get("falls", np.zeros((worst, s.D.shape[1])))),
         caps=tuple(caps),
+        spectral=lipschitz.read_stated(value.get("lmi"), layout.shape.n_inputs),
     )

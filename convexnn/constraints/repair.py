@@ -108,7 +108,7 @@ def resized(layout: Layout, point: Point, rows: PieceRows) -> Point | None:
     lengths = np.linalg.norm(point.U, axis=1)
     alive = np.flatnonzero(lengths > 1e-9 * max(float(lengths.max(initial=0.0)), 1e-300))
     at = Sizes(layout, point.U[alive] / lengths[alive, None], alive)
-    found = at.best(rows) if layout.structure.is_squared else at.best_stated(rows)
+    found = at.best(rows) if layout.structure.is_squared and not layout.lipschitz else at.best_stated(rows)
     if found is None:
         return None
     size, a, c = found

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from convexnn.conic.run import run_problem
 from convexnn.constraints.cones import FEWER, NONNEGATIVE, SECOND_ORDER, ZERO, Block, Effort, minimized
 from convexnn.constraints.layout import Layout
+from convexnn.constraints.lipschitz import stated
 from convexnn.constraints.rows import PieceRows
 
 Array = NDArray[np.float64]
@@ -99,9 +100,13 @@ class Sizes:
             values = self.along(rows.A, rows.E) @ z
             conditions += [values[low] >= rows.low[low]] if low.any() else []
             conditions += [values[high] <= rows.high[high]] if high.any() else []
-        norms = len(layout.moves) * cp.sum(z[:k]) + 2 * cp.norm(z[k : k + d], 2)
+        penalty = 2 * layout.base.lam * (len(layout.moves) * cp.sum(z[:k]) + 2 * cp.norm(z[k : k + d], 2))
+        if layout.lipschitz:
+            units = cp.vstack([cp.multiply(self.directions @ M, cp.reshape(z[:k], (k, 1), "C")) for M in layout.moves])
+            penalty, inequality = stated(units, z[k : k + d], layout.mean, layout.base.lam)
+            conditions += inequality
         loss = s.weight @ s.sample_loss.cvxpy(f, s.y)
-        problem = cp.Problem(cp.Minimize(loss + 2 * layout.base.lam * norms), conditions)
+        problem = cp.Problem(cp.Minimize(loss + penalty), conditions)
         run_problem(problem, "clarabel", {}, 0, FEWER)
         if problem.status not in ("optimal", "optimal_inaccurate") or z.value is None:
             return None

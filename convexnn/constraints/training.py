@@ -22,6 +22,7 @@ from convexnn.constraints.rows import anchor_rows, joined, necessary_rows, no_ro
 from convexnn.constraints.shape import resolve, shape_of
 from convexnn.constraints.values import Constraint
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import positive_number, seconds_or_none, whole_number
 from convexnn.losses import Loss
 from convexnn.network import Network, as_network
 from convexnn.patterns import sample_gates
@@ -30,6 +31,8 @@ from convexnn.training import Trainer, pretrain
 from convexnn.values import ByValue
 
 Array = NDArray[np.float64]
+
+REGULARIZERS = ("l2", "lipschitz")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,15 @@ class ConstrainedOptions:
     solver: str = "clarabel"
     time_limit: float | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant, before any work is done."""
+        whole_number(self.rounds, "rounds", 0)
+        whole_number(self.max_nodes, "max_nodes", 0)
+        positive_number(self.tol, "tol")
+        positive_number(self.close, "close", zero=True)
+        positive_number(self.max_work, "max_work", zero=True, infinite=True)
+        seconds_or_none(self.time_limit)
+
 
 @dataclass(frozen=True, eq=False)
 class ConstrainedTraining(ByValue):
@@ -73,7 +85,7 @@ class ConstrainedTraining(ByValue):
     guarantees : Guarantees
         One or two lines a constraint; all hold.
     objective : float
-        Training objective of ``network``: mean loss plus ``lam`` times the sum of squared weights and hidden biases.
+        Training objective of ``network``: mean loss plus ``lam`` times the regularizer.
     lower_bound : float
         Proved: no network on these cells (that is differentiable at the data) which keeps the constraints has a
         smaller objective. From the program that asks the constraints at the data alone.
@@ -121,6 +133,7 @@ def train_constrained(
     constraints: Any,
     *,
     lam: float = 1e-2,
+    regularizer: str = "l2",
     start: Any = "random",
     hidden_units: int = 50,
     loss: str | Loss = "squared",
@@ -147,6 +160,9 @@ def train_constrained(
         :class:`LowerBound`, :class:`Even`, :class:`Odd`, :class:`Invariant`, :class:`FixedValue`,
         :class:`FixedGradient`, in any combination that is not contradictory.
     lam : float, default 1e-2
+    regularizer : {"l2", "lipschitz"}
+        What ``lam`` weighs: the sum of squares as above, or the square of LipSDP, an upper bound on the Lipschitz
+        constant, of the network with equal hyperplanes as one unit and what is affine as a linear term.
     start : "random", name of a trainer, Trainer, Network or model, default "random"
         Only the cells of its hidden units matter: the start itself usually breaks the constraints. "random" samples
         gates.
@@ -175,7 +191,10 @@ def train_constrained(
     asked = resolve(constraints, inputs.shape[1], feature_names)
     shape = shape_of(asked, inputs.shape[1])
     gates = _gates(start, inputs, y, hidden_units, loss, sample_weight, random_state)
+    if regularizer not in REGULARIZERS:
+        raise InvalidInputError(f"regularizer={regularizer!r} was given; expected one of {', '.join(REGULARIZERS)}.")
     settings: dict[str, Any] = {"lam": lam, "sample_weight": sample_weight, "loss": loss}
+    settings["lipschitz"] = regularizer == "lipschitz"
     free_layout = layout_of(inputs, y, gates, shape_of((), inputs.shape[1]), **settings)
     layout = layout_of(inputs, y, gates, shape, **settings)
     run = _Run(layout, asked, chosen, began)
@@ -318,7 +337,7 @@ class _Run:
         network = finished(self.layout, point, self.limits)
         if network is None:
             return
-        objective = self.layout.base.network_objective(network)
+        objective = self.layout.network_objective(network)
         if objective < self.best:
             self.kept.append((network, objective, source))
 
