@@ -30,6 +30,7 @@ from preact_resnet import PreActResNet18
 
 from convexnn import refine
 
+torch.set_num_threads(1)  # the convolutions are small: on a busy machine a second thread costs more than it brings
 generator = torch.Generator().manual_seed(0)
 images, labels = load_digits(return_X_y=True)
 images = (images / 16).reshape(-1, 1, 8, 8).astype(np.float32)
