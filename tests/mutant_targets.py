@@ -20,6 +20,7 @@ from convexnn.verification.registry import get_certifier
 from tests import checker_claims as claims
 from tests.certifier_cases import random_network
 from tests.checker_chain import chain_claims
+from tests.checker_duals import part_claims
 from tests.checker_edges import edge_claims
 from tests.checker_global import dual_claims
 from tests.checker_layers import layer_claims
@@ -85,15 +86,17 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "convexnn.relaxations.prices:priced_bounds": ("layers", "certifiers",),
     "convexnn.relaxations.lipschitz_bounds:_check": ("certifiers",),
     "convexnn.relaxations.quadratic_outputs:check_quadratic": ("quadratic",),
-    "convexnn.relaxations.quadratic_outputs:_proved": ("quadratic",),
+    "convexnn.relaxations.quadratic_outputs:_proved": ("parts", "quadratic",),
     "convexnn.restrictions.base:ConeProgram.lower_bound": ("programs",),
     "convexnn.restrictions.polynomial_evidence:proved_bound": ("training",),
     "convexnn.restrictions.robust_relu_dual:lower_bound": ("training",),
-    "convexnn.restrictions.robust_relu_dual:stationarity": ("training",),
-    "convexnn.restrictions.robust_relu_dual:into_ball": ("training",),
+    "convexnn.restrictions.robust_relu_dual:stationarity": ("parts", "training",),
+    "convexnn.restrictions.robust_relu_dual:into_ball": ("parts", "training",),
     "convexnn.restrictions.certified_margin_dual:margin_lower_bound": ("training",),
-    "convexnn.restrictions.certified_margin_dual:_stationarity": ("training",),
+    "convexnn.restrictions.certified_margin_dual:_stationarity": ("parts", "training",),
     "convexnn.restrictions.certified_margin_dual:norm_functional": ("training",),
+    "convexnn.restrictions.certified_margin_dual:_reach_up": ("parts", "training"),
+    "convexnn.restrictions.certified_margin_dual:_best_share": ("parts", "training"),
     "convexnn.global_gap.l2_bound:DualBound.of": ("dual", "global"),
     "convexnn.global_gap.l2_bound:DualBound.lower": ("dual", "global"),
     "convexnn.global_gap.lipschitz_bound:DualBound.of": ("dual",),
@@ -156,6 +159,7 @@ MAKERS = {
     "majorants": majorant_claims,
     "layers": layer_claims,
     "chain": chain_claims,
+    "parts": part_claims,
 }
 
 

@@ -24,6 +24,7 @@ QUICK = (
     "majorants",
     "chain",
     "layers",
+    "parts",
     "lipschitz",
     "quadratic",
     "programs",
