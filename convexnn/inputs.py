@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -77,12 +79,81 @@ def as_number(value: Any, name: str) -> float:
     Raises
     ------
     InvalidInputError
-        For anything else, numbers written as text and arrays of one number included.
+        For anything else; so are numbers written as text, arrays of one number, and True and False.
     """
     array = real_array(value, name)
-    if array.ndim:
+    if array.ndim or isinstance(value, bool | np.bool_):
         raise InvalidInputError(f"{name} must be a number, got {value!r:.60}.")
     return float(array)
+
+
+def positive_number(value: Any, name: str, *, zero: bool = False, infinite: bool = False) -> float:
+    """One number above zero, or zero where that is allowed; finite unless ``infinite``.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    number = as_number(value, name)
+    if not (number > 0 or (zero and number == 0)) or (math.isinf(number) and not infinite):
+        expected = f"{'number' if infinite else 'finite number'} {'>=' if zero else '>'} 0"
+        raise InvalidInputError(f"{name}={value!r} was given; expected a {expected}")
+    return number
+
+
+def whole_number(value: Any, name: str, least: int = 1) -> int:
+    """One integer of at least ``least``, also as a float such as 3.0.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    number = as_number(value, name)
+    if not math.isfinite(number) or number != int(number) or number < least:
+        raise InvalidInputError(f"{name}={value!r} was given; expected an integer of at least {least}")
+    return int(number)
+
+
+def seconds_or_none(value: Any, name: str = "time_limit") -> float | None:
+    """Seconds, at least zero and perhaps infinitely many, or None for no limit.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    return None if value is None else positive_number(value, f"{name} (seconds, or None)", zero=True, infinite=True)
+
+
+def generator_of(random_state: Any) -> np.random.Generator:
+    """Generator of anything that numpy seeds one with.
+
+    Raises
+    ------
+    InvalidInputError
+    """
+    try:
+        if isinstance(random_state, bool | str | bytes | float):
+            raise TypeError("no seed")
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"random_state must be None, an integer >= 0 or a Generator, got {random_state!r:.60}."
+        ) from error
+
+
+def is_one_of(value: Any, options: Collection[Any]) -> bool:
+    """Whether a value is one of these; False also for what cannot be compared, such as arrays, and for True and False.
+
+    Parameters
+    ----------
+    value : object
+    options : collection
+        Of numbers, names or None.
+    """
+    try:
+        return not isinstance(value, bool | np.bool_) and bool(value in options)
+    except (TypeError, ValueError):
+        return False
 
 
 def real_or_nan(values: Any) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ from convexnn.certificates.deep_lipschitz import (
 from convexnn.certificates.lipschitz_lmi import lmi_multiplier
 from convexnn.certificates.max_gradient import check_max_gradient, propose_max_gradient
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
+from convexnn.inputs import is_one_of, positive_number
 from convexnn.lipsdp import (
     maximize,
     maximize_vector,
@@ -83,8 +84,9 @@ def lipschitz(
         When the activation has unbounded slopes, or a deep network is given to a method for one hidden layer.
     """
     network = as_network(network)
-    if norm not in METHODS:
+    if not is_one_of(norm, METHODS):
         raise InvalidInputError(f"norm must be 2 or inf, got {norm!r}.")
+    tol = positive_number(tol, "tol")
     deep = default_deep_method(network) if norm == 2 else "product"
     method = method or (METHODS[norm][0] if network.is_shallow else deep)
     if method not in METHODS[norm]:
@@ -135,7 +137,9 @@ def lipschitz_pairs(network: Any, *, norm: float = 2, method: str | None = None,
     network = as_network(network)
     if network.n_outputs < 2:
         raise InvalidInputError("Margin pairs need at least two outputs; this network has one. Use lipschitz(network).")
-    chosen = (PAIRS_GAP_LINF if norm == np.inf else 1e-8) if tol is None else tol
+    if not is_one_of(norm, METHODS):
+        raise InvalidInputError(f"norm must be 2 or inf, got {norm!r}.")
+    chosen = (PAIRS_GAP_LINF if norm == np.inf else 1e-8) if tol is None else positive_number(tol, "tol")
     pairs = [(a, b) for a in range(network.n_outputs) for b in range(a)]
     margins = [network.margin(a, b) for a, b in pairs]
     if norm == np.inf and method in (None, "max_gradient") and network.is_shallow and network.activation == ReLU():

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from convexnn.activations import LeakyReLU, ReLU
 from convexnn.certificates.local_regions import Region, regions_of
 from convexnn.certificates.regression import evaluation_error, largest_size
-from convexnn.inputs import class_indices
+from convexnn.inputs import class_indices, real_array, whole_number
 from convexnn.network import Network
 from convexnn.rigorous import UNIT, gamma
 from convexnn.threats import Threat
@@ -191,7 +191,7 @@ def local_margins(network: Network, X: ArrayLike, y: ArrayLike, threat: Threat, 
         Rivals in the order of their classes; below zero for all rivals is certified.
     """
     gaps = Gaps.of_rivals(class_indices(y, network.n_outputs), network.n_outputs)
-    return -_with_rounding(network, np.asarray(X, dtype=float), gaps, threat, steps)
+    return -_with_rounding(network, real_array(X, "X"), gaps, threat, whole_number(steps, "steps", 0))
 
 
 def local_intervals(network: Network, X: ArrayLike, threat: Threat, steps: int = STEPS) -> tuple[Array, Array]:
@@ -211,7 +211,7 @@ def local_intervals(network: Network, X: ArrayLike, threat: Threat, steps: int =
     -------
     lower, upper : array, shape (n, k)
     """
-    points = np.asarray(X, dtype=float)
+    points, steps = real_array(X, "X"), whole_number(steps, "steps", 0)
     gaps = Gaps.of_outputs(len(points), network.n_outputs)
     found = _with_rounding(network, points, gaps, threat, steps)
     return found[:, : network.n_outputs], -found[:, network.n_outputs :]

@@ -15,6 +15,7 @@ from convexnn.attacks.objectives import build_objective
 from convexnn.attacks.registry import check_threat
 from convexnn.certificates.distance import read_classifier
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import as_number
 from convexnn.network import Network
 from convexnn.quadratic.boxes import Boxes, coordinate_descent, diagonal_bounds
 from convexnn.quadratic.branching import branch_and_bound
@@ -124,7 +125,7 @@ def certify_quadratic(
     started = time.monotonic()
     if method not in METHODS:
         raise InvalidInputError(f"method must be one of {METHODS}, got {method!r}.")
-    if time_limit is not None and not time_limit >= 0:
+    if time_limit is not None and not as_number(time_limit, "time_limit (seconds, or None)") >= 0:
         raise InvalidInputError(f"time_limit must be None or nonnegative seconds, got {time_limit!r}.")
     if method == "exact" and isinstance(threat, L2Ball) and threat.clip is not None:
         raise InvalidInputError("The exact worst case over a clipped l2 ball is not known; use method='auto'.")

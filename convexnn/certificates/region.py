@@ -15,6 +15,7 @@ from convexnn.certificates.region_lower import attained, consistent
 from convexnn.certificates.region_methods import EXACT, METHODS, Question, chosen_method, evaluated, propose
 from convexnn.certificates.region_polytope import polytope_bound
 from convexnn.exceptions import CertificateError, InvalidInputError, UnsupportedModelError
+from convexnn.inputs import positive_number
 from convexnn.network import Network, as_network
 from convexnn.regions.polytope import Polytope
 from convexnn.regions.region import BALL, BOX, Region, as_regions
@@ -77,6 +78,8 @@ def region_bound(
         When the bound is below a value that was attained, rounding included: a defect that is never hidden.
     """
     network = as_network(model)
+    tol = positive_number(tol, "tol", zero=True)
+    time_limit = positive_number(time_limit, "time_limit", zero=True, infinite=True)
     if isinstance(region, Polytope) and _output_weights(network, output).any():
         return polytope_bound(network, region, method=method, arithmetic=arithmetic)
     members = as_regions(region, network.n_inputs)

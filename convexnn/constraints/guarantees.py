@@ -33,6 +33,7 @@ from convexnn.constraints.values import (
 )
 from convexnn.decimals import DOWN, UP, exactly, written
 from convexnn.exceptions import CertificateError
+from convexnn.inputs import whole_number
 from convexnn.network import Network, as_network
 from convexnn.regions.region import as_regions
 from convexnn.rigorous import fraction_down, fraction_up
@@ -204,7 +205,7 @@ def guarantees(
     Guarantees
         Constraint by constraint; ``holds`` says whether what is proved suffices.
     """
-    network = as_network(model)
+    network, max_nodes = as_network(model), whole_number(max_nodes, "max_nodes", 0)
     pieces = pieces_of(network)
     found: list[Guarantee] = []
     for item in resolve(constraints, network.n_inputs, feature_names):

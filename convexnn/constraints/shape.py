@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,10 @@ def resolve(constraints: Any, n_inputs: int, feature_names: Sequence[str] | None
         For something that is no constraint, or does not fit the inputs.
     """
     alone = isinstance(constraints, Constraint | type)
+    if not alone and not isinstance(constraints, Iterable):
+        raise InvalidInputError(
+            f"constraints must be a constraint such as Monotone(0) or a sequence of them, got {constraints!r:.60}."
+        )
     given = (constraints,) if alone else tuple(constraints)
     found: list[Constraint] = []
     for item in given:

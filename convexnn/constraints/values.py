@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
-from convexnn.inputs import real_array
+from convexnn.inputs import is_one_of, real_array
 from convexnn.threats import Box
 from convexnn.values import ByValue
 
@@ -31,7 +31,12 @@ def _vector(values: ArrayLike, name: str, ndim: int = 1) -> Array:
 
 
 def _number(value: Any, name: str, *, infinite: bool = False) -> float:
-    if not isinstance(value, numbers.Real) or math.isnan(float(value)) or (math.isinf(float(value)) and not infinite):
+    if (
+        not isinstance(value, numbers.Real)
+        or isinstance(value, bool)
+        or math.isnan(float(value))
+        or (math.isinf(float(value)) and not infinite)
+    ):
         raise InvalidInputError(f"{name} must be a {'' if infinite else 'finite '}number, got {value!r}.")
     return float(value)
 
@@ -286,13 +291,18 @@ def monotone_constraints(
             )
         pairs = [(feature_number(name, feature_names, n_features), value) for name, value in monotonic_cst.items()]
     else:
-        values = np.asarray(monotonic_cst)
+        try:
+            values = np.asarray(monotonic_cst)
+        except ValueError as error:
+            raise InvalidInputError(
+                f"monotonic_cst has rows of different lengths; expected {n_features} numbers -1, 0 or 1, one a feature."
+            ) from error
         if values.shape != (n_features,):
             raise InvalidInputError(
                 f"monotonic_cst has shape {values.shape}, but X has {n_features} features; give one value a feature."
             )
         pairs = list(enumerate(values.tolist()))
-    strange = [value for _, value in pairs if isinstance(value, bool | str) or value not in (-1, 0, 1)]
+    strange = [value for _, value in pairs if not is_one_of(value, (-1, 0, 1))]
     if strange:
         raise InvalidInputError(f"monotonic_cst must hold -1, 0 or 1, got {strange[0]!r}.")
     return tuple(Monotone(number, int(value)) for number, value in sorted(pairs) if value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,11 @@ def make_adversarial_spheres(
     """
     _check_count(n_samples, "n_samples")
     _check_count(d, "d")
-    if norm not in (2, np.inf):
+    if not (_is_number(norm) and norm in (2, np.inf)):
         raise InvalidInputError(f"norm must be 2 or numpy.inf, got {norm!r}.")
-    if not (math.isfinite(radius) and radius > 1):
+    if not (_is_number(radius) and math.isfinite(radius) and radius > 1):
         raise InvalidInputError(f"radius must be finite and above 1, the radius of the inner ball, got {radius!r}.")
-    if isinstance(inner_share, bool) or not 0 <= inner_share <= 1:
+    if not (_is_number(inner_share) and 0 <= inner_share <= 1):
         raise InvalidInputError(f"inner_share must be a number from 0 to 1, got {inner_share!r}.")
     rng = _generator(random_state)
     # the number of outer samples among the first i is floor(i * (1 - inner_share)): for a half 0, 1, 0, 1, ...
@@ -94,9 +95,9 @@ def make_rastrigin(
     """
     _check_count(n_samples, "n_samples")
     _check_count(d, "d")
-    if not (math.isfinite(noise) and noise >= 0):
+    if not (_is_number(noise) and math.isfinite(noise) and noise >= 0):
         raise InvalidInputError(f"noise must be a finite number >= 0, got {noise!r}.")
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not (all(_is_number(end) and math.isfinite(end) for end in (low, high)) and low < high):
         raise InvalidInputError(f"The inputs need low < high, both finite, got {low!r} and {high!r}.")
     rng = _generator(random_state)
     X = rng.uniform(low, high, size=(n_samples, d))
@@ -117,6 +118,10 @@ def _surface(n: int, d: int, norm: float, rng: np.random.Generator) -> Array:
 def _check_count(value: Any, name: str) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise InvalidInputError(f"{name} must be a positive integer, got {value!r}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _generator(random_state: Any) -> np.random.Generator:

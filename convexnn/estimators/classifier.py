@@ -35,6 +35,7 @@ from convexnn.estimators.regressor import checked_weights
 from convexnn.estimators.starts import Condensed, condense, load_trainer
 from convexnn.exceptions import InvalidInputError
 from convexnn.losses import Logistic
+from convexnn.restrictions.robust_relu_terms import checked_norm
 from convexnn.threats import Threat
 from convexnn.training.data import refuse_overflow
 
@@ -345,6 +346,4 @@ class SafeSNNClassifier(CallbackSupport, ClassifierMixin, KeepsTrainedModel):
 
 
 def _norm_name(norm: float) -> str:
-    if norm not in (2, np.inf):
-        raise InvalidInputError(f"norm must be 2 or numpy.inf, got {norm!r}.")
-    return "l2" if norm == 2 else "linf"
+    return "l2" if checked_norm(norm) == 2 else "linf"

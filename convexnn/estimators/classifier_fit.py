@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -15,9 +14,10 @@ from sklearn.exceptions import ConvergenceWarning
 from convexnn.certificate import Certificate
 from convexnn.certificates.lipschitz import lipschitz
 from convexnn.constraints import ConstrainedTraining, Guarantees
-from convexnn.estimators.constrained import Asked, constrained_fit, constrained_history
-from convexnn.estimators.starts import Condensed, start_network
+from convexnn.estimators.constrained import Asked, constrained_fit, constrained_history, start_objective
+from convexnn.estimators.starts import Condensed, require_hidden_units, start_network
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import is_one_of
 from convexnn.network import Network, as_network
 from convexnn.patterns import ActivationPatterns, extract
 from convexnn.program import Solution
@@ -26,7 +26,6 @@ from convexnn.refinement.core import CUT_SHORT
 from convexnn.refinement.options import REGULARIZERS
 from convexnn.refinement.vector import as_many_outputs
 from convexnn.restrictions.base import positive
-from convexnn.restrictions.group_lasso import ReluGroupLasso
 from convexnn.restrictions.loss_bounds import scalar_loss
 from convexnn.training import AdversarialTrainer, Trainer
 from convexnn.training.certified_margin import MarginOptions, train_certified_margin
@@ -99,13 +98,12 @@ class Fitted:
 
 def checked_options(model: Any) -> FitOptions:
     """Options of an estimator; refuses what cannot be meant before any work is done."""
-    if not isinstance(model.hidden_units, numbers.Integral) or model.hidden_units < 1:
-        raise InvalidInputError(f"hidden_units must be a positive integer, got {model.hidden_units!r}.")
+    require_hidden_units(model.hidden_units)
     if model.regularizer not in (*REGULARIZERS, *ROBUST):
         raise InvalidInputError(f"regularizer must be one of {(*REGULARIZERS, *ROBUST)}, got {model.regularizer!r}.")
     if not scalar_loss(model.loss).binary:
         raise InvalidInputError(f"loss={model.loss!r} was given; a classifier needs a margin loss such as 'hinge'.")
-    if model.norm not in (2, np.inf):
+    if not is_one_of(model.norm, (2, np.inf)):
         raise InvalidInputError(f"norm must be 2 or numpy.inf, got {model.norm!r}.")
     names = ("lam", "method", "pattern_search", "solver", "tol", "max_iter", "time_limit", "verbose", "loss")
     shared = {name: getattr(model, name) for name in names}
@@ -193,8 +191,7 @@ def _constrained(start: Network, data: Condensed, options: FitOptions, asked: As
     began, refine = time.perf_counter(), options.refine
     found = constrained_fit(data, start, asked, refine)
     patterns = extract(start, data.X)
-    judge = ReluGroupLasso(data.X, data.y, patterns, refine.lam, sample_weight=data.weight, loss=refine.loss)
-    before = judge.network_objective(start)
+    before = start_objective(data, start, patterns, refine)
     rows = constrained_history(found, before, time.perf_counter() - began)
     return Fitted(found.network, before, found.objective, None, patterns, lipschitz(found.network), rows, found)
 

@@ -13,6 +13,7 @@ from convexnn.exceptions import InvalidInputError
 from convexnn.global_gap.l2 import train_global
 from convexnn.global_gap.lipschitz import train_global_lipschitz
 from convexnn.global_gap.result import GlobalResult
+from convexnn.inputs import as_number
 from convexnn.program import global_gap_of, with_global_bound
 from convexnn.refinement import Refinement, RefineOptions, TrainingObjective
 
@@ -48,7 +49,7 @@ def require_scope(scope: str, tol: float) -> None:
     """Raise before any work when the options of the global stage cannot be meant."""
     if scope not in SCOPES:
         raise InvalidInputError(f"scope must be one of {SCOPES}, got {scope!r}.")
-    if not (math.isfinite(tol) and tol > 0):
+    if not (math.isfinite(as_number(tol, "global_tol")) and tol > 0):
         raise InvalidInputError(f"global_tol must be positive and finite, got {tol!r}.")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from convexnn.estimators.callbacks import CallbackSupport, Stages, tells_callbac
 from convexnn.estimators.cloning import KeepsTrainedModel
 from convexnn.estimators.constrained import Asked, asked_constraints, fit_constrained
 from convexnn.estimators.global_stage import GlobalStage, require_scope, train_on
-from convexnn.estimators.starts import Condensed, condense, load_trainer, start_network
+from convexnn.estimators.starts import Condensed, condense, load_trainer, require_hidden_units, start_network
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.refinement import Refinement, RefineOptions, refine_network
@@ -81,7 +80,7 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
     global_tol : float, default=1e-3
         Relative global gap at which ``scope="global"`` stops.
     monotonic_cst : array-like of int, shape (n_features,), mapping of name to int, or None, default=None
-        As in scikit-learn: +1 nondecreasing, -1 nonincreasing, 0 free. Needs ``regularizer="l2"``, no
+        As in scikit-learn: +1 nondecreasing, -1 nonincreasing, 0 free. Not with ``"gated"``, no
         ``pattern_search``, and a solver of cvxpy; ``"auto"`` is Clarabel then.
     constraints : sequence of Constraint, default=()
         Further properties of the network, see :func:`convexnn.constraints.train_constrained`; the same settings.
@@ -244,8 +243,7 @@ class SafeSNNRegressor(CallbackSupport, RegressorMixin, KeepsTrainedModel):
         return inputs, targets
 
     def _options(self, lam: float) -> RefineOptions:
-        if not isinstance(self.hidden_units, numbers.Integral) or self.hidden_units < 1:
-            raise InvalidInputError(f"hidden_units must be a positive integer, got {self.hidden_units!r}.")
+        require_hidden_units(self.hidden_units)
         return RefineOptions(
             regularizer=self.regularizer,
             lam=lam,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -38,6 +39,12 @@ def condense(X: Array, y: Array, sample_weight: Array | None) -> Condensed:
     rows, inverse = np.unique(np.column_stack([X, y])[keep], axis=0, return_inverse=True)
     total: Array = np.bincount(inverse.ravel(), weights=weight[keep]).astype(np.float64)
     return Condensed(rows[:, :-1], rows[:, -1], total)
+
+
+def require_hidden_units(value: Any) -> None:
+    """Refuse what is no number of units."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise InvalidInputError(f"hidden_units must be a positive integer, got {value!r}.")
 
 
 def load_trainer(start: Any) -> None:

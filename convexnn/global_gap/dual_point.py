@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from convexnn.exceptions import InvalidInputError
 from convexnn.global_gap.kappa import KappaBracket
 from convexnn.global_gap.l2_bound import DualBound, GlobalBound, centred, homogeneous
 from convexnn.global_gap.signs_majorants import Majorant, Piece, majorant_bound
+from convexnn.inputs import whole_number
 from convexnn.memory import require_memory
 from convexnn.restrictions.base import positive
 from convexnn.restrictions.rows import DistinctRows, distinct_rows
@@ -144,9 +144,8 @@ def best_dual_point(
     SolverError
         When this machine could not hold the program.
     """
-    if neighbours != int(neighbours) or neighbours < 0:
-        raise InvalidInputError(f"neighbours={neighbours!r} was given; expected an integer >= 0")
-    return relaxed_bound(distinct_rows(X, y, sample_weight), positive(lam, "lam"), int(neighbours))
+    cuts = whole_number(neighbours, "neighbours", 0)
+    return relaxed_bound(distinct_rows(X, y, sample_weight), positive(lam, "lam"), cuts)
 
 
 def relaxed_bound(rows: DistinctRows, lam: float, neighbours: int = 4) -> GlobalBound:

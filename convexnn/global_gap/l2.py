@@ -26,6 +26,7 @@ from convexnn.global_gap.pricing import Candidates, candidates, cell_ascent, loc
 from convexnn.global_gap.pruning import drop_idle, prune
 from convexnn.global_gap.result import GlobalResult, GlobalRound
 from convexnn.global_gap.training_rows import TrainingRows
+from convexnn.inputs import as_number, generator_of
 from convexnn.network import Network
 from convexnn.program import Solution, global_gap_of, with_global_bound
 from convexnn.restrictions import ReluGroupLasso
@@ -92,11 +93,11 @@ def train_global(
     InvalidInputError
         For data or options that cannot be used.
     """
-    if not (math.isfinite(tol) and tol > 0):
+    if not (math.isfinite(as_number(tol, "tol")) and tol > 0):
         raise InvalidInputError(f"tol={tol!r} was given; expected a positive number such as 1e-3")
     data = TrainingRows.of(X, y, sample_weight)
     limit = math.inf if time_limit is None else positive(time_limit, "time_limit")
-    run = _Run(data, positive(lam, "lam"), tol, limit, np.random.default_rng(random_state))
+    run = _Run(data, positive(lam, "lam"), tol, limit, generator_of(random_state))
     return run.result(run.follow(None if start is None else checked_network(start, data.distinct.X.shape[1])))
 
 

@@ -7,7 +7,6 @@ violated price is a new pattern, and a proof that no price is violated is a boun
 from __future__ import annotations
 
 import math
-import numbers
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from convexnn.global_gap.lipschitz_bound import (
 from convexnn.global_gap.lipschitz_columns import Columns, units
 from convexnn.global_gap.lipschitz_pricing import RampProblem, Ramps, local_search
 from convexnn.global_gap.result import GlobalResult, GlobalRound
+from convexnn.inputs import as_number, generator_of, whole_number
 from convexnn.network import Network
 from convexnn.program import Dual, Solution, global_gap_of, relative_gap
 from convexnn.restrictions import LipschitzProgram
@@ -95,13 +95,12 @@ def train_global_lipschitz(
     InvalidInputError
         For data or options that cannot be used.
     """
-    if not (math.isfinite(tol) and tol > 0):
+    if not (math.isfinite(as_number(tol, "tol")) and tol > 0):
         raise InvalidInputError(f"tol={tol!r} was given; expected a positive number such as 1e-3")
-    if not isinstance(max_rounds, numbers.Integral) or max_rounds < 0:
-        raise InvalidInputError(f"max_rounds={max_rounds!r} was given; expected an integer >= 0")
+    max_rounds = whole_number(max_rounds, "max_rounds", 0)
     rows = distinct_rows(X, y, sample_weight)
     clock = _Clock(math.inf if time_limit is None else positive(time_limit, "time_limit"))
-    run = _Run(rows, positive(lam, "lam"), tol, clock, np.random.default_rng(random_state))
+    run = _Run(rows, positive(lam, "lam"), tol, clock, generator_of(random_state))
     run.begin(None if start is None else checked_network(start, rows.X.shape[1]))
     return run.result(run.follow(max_rounds))
 

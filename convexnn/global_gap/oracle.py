@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from convexnn.global_gap.boxes import kappa_boxes
 from convexnn.global_gap.kappa import KappaBracket, ReducedRows, power_of_two, reduce_rows, response
 from convexnn.global_gap.signs import kappa_signs
+from convexnn.inputs import positive_number, seconds_or_none
 
 Array = NDArray[np.float64]
 
@@ -42,6 +43,8 @@ def kappa_upper(
     KappaBracket
         ``upper`` is proved whenever the search ends; ``lower`` is the value at the first direction.
     """
+    target, tol = positive_number(target, "target", zero=True, infinite=True), positive_number(tol, "tol", zero=True)
+    time_limit = seconds_or_none(time_limit)
     a, b = power_of_two(X), power_of_two(nu)
     if (a, b) != (1.0, 1.0):
         options: dict[str, Any] = {"tol": tol, "time_limit": time_limit, "stop_above": stop_above}

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from convexnn.global_gap.kappa import KappaBracket, power_of_two, reduce_rows, response
 from convexnn.global_gap.signs_majorants import Majorant, Piece, majorant_bound
 from convexnn.global_gap.signs_relaxation import Moments, relax
+from convexnn.inputs import positive_number, seconds_or_none
 from convexnn.restrictions.cones import least_distance, nonnegative_fit
 from convexnn.rigorous import row_norms_up
 
@@ -97,6 +98,8 @@ def kappa_upper_signs(
     KappaBracket
         ``directions[0]`` is the witness of ``lower``, in the coordinates of X.
     """
+    target, tol = positive_number(target, "target", zero=True, infinite=True), positive_number(tol, "tol", zero=True)
+    time_limit = seconds_or_none(time_limit)
     a, b = power_of_two(X), power_of_two(nu)
     if (a, b) != (1.0, 1.0):
         found = kappa_upper_signs(X / a, nu / b, target=target / a / b, tol=tol, time_limit=time_limit)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import as_number
 from convexnn.network import Network, as_network
 from convexnn.paths.lams import check_spacing, checked_lams, lams_below
 from convexnn.paths.result import RegularizationPath
@@ -95,7 +96,7 @@ def path(
     """
     programs = _Programs(X, y, patterns, regularizer, sample_weight)
     grid = checked_lams(lams) if lams is not None else programs.default_grid(n_lams, lam_ratio)
-    if between is not None and not between > 10 * options.get("tol", 1e-6):
+    if between is not None and not as_number(between, "between") > 10 * options.get("tol", 1e-6):
         raise InvalidInputError(f"between={between!r} was given; expected at least ten times tol")
     run = _Run(programs, options, time.perf_counter())
     try:

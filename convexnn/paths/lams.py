@@ -25,7 +25,13 @@ def checked_lams(lams: ArrayLike) -> Array:
 
 def check_spacing(n_lams: int, lam_ratio: float) -> None:
     """Raise unless ``n_lams`` is an integer of at least 1 and ``lam_ratio`` a number in (0, 1)."""
-    usable = isinstance(n_lams, Integral) and n_lams >= 1 and isinstance(lam_ratio, Real) and 0 < lam_ratio < 1
+    usable = (
+        isinstance(n_lams, Integral)
+        and not isinstance(n_lams, bool)
+        and n_lams >= 1
+        and isinstance(lam_ratio, Real)
+        and 0 < lam_ratio < 1
+    )
     if not usable:
         raise InvalidInputError(
             f"n_lams must be an integer >= 1 and lam_ratio lie in (0, 1), got {n_lams!r} and {lam_ratio!r}"

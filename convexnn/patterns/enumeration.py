@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import positive_number, whole_number
 from convexnn.patterns.multiset import ActivationPatterns
 from convexnn.patterns.rows import distinct, standardize
 
@@ -42,6 +43,7 @@ def count_patterns(n: int, rank: int) -> int:
     rank : int
         Rank of ``[X, 1]``, or of X for units without bias.
     """
+    n, rank = whole_number(n, "n"), whole_number(rank, "rank", 0)
     total, binomial = 0, 1
     for k in range(min(rank, n)):
         total += binomial
@@ -79,6 +81,7 @@ def enumerate_patterns(X: ArrayLike, *, bias: bool = True, max_patterns: int = 1
         When :func:`count_patterns` exceeds ``max_patterns``; the count grows like ``n ** (rank - 1)``.
         Also for NaN, infinite values and empty X.
     """
+    largest_count = positive_number(max_patterns, "max_patterns", zero=True, infinite=True)
     rows, inverse = distinct(X)
     largest = np.abs(rows).max(axis=0)
     H = np.hstack([standardize(rows)[0], np.ones((len(rows), 1))]) if bias else rows / np.where(largest > 0, largest, 1)
@@ -88,7 +91,7 @@ def enumerate_patterns(X: ArrayLike, *, bias: bool = True, max_patterns: int = 1
     if used.any():
         H = _row_space(H[used] / length[used])
         bound = count_patterns(_number_of_planes(H), H.shape[1])
-        if bound > max_patterns:
+        if bound > largest_count:
             raise InvalidInputError(
                 f"{len(rows)} distinct rows of rank {H.shape[1]} can have {bound} patterns, more than "
                 f"max_patterns={max_patterns}; sample patterns instead, or raise max_patterns."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import CertificateError, InvalidInputError
+from convexnn.inputs import as_number, positive_number, whole_number
 from convexnn.network import Network
 from convexnn.propagation.input_set import InputSet
 from convexnn.threads import one_thread
@@ -116,6 +118,17 @@ class Effort:
     deadline: float = np.inf
     first_failure: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant, before any work is done."""
+        positive_number(self.tol, "tol", zero=True)
+        whole_number(self.seed, "seed", 0)
+        if self.max_iter is not None:
+            whole_number(self.max_iter, "max_iter", 0)
+        for name in ("stop_below", "deadline"):
+            value = getattr(self, name)
+            if value is not None and math.isnan(as_number(value, name)):
+                raise InvalidInputError(f"{name} must be a number, got nan.")
 
     def out_of_time(self) -> bool:
         """Whether the deadline has passed."""

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convexnn.activations import ReLU
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
-from convexnn.inputs import class_indices
+from convexnn.inputs import as_number, class_indices, positive_number, seconds_or_none, whole_number
 from convexnn.interop import is_torch_module
 from convexnn.network import Network
 from convexnn.program import Solution
@@ -80,10 +80,15 @@ class HeadOptions:
         """Refuse what cannot be meant, before any work is done."""
         if self.head not in HEADS:
             raise InvalidInputError(f"head must be one of {HEADS}, got {self.head!r}.")
-        if not (np.isfinite(self.radius) and self.radius >= 0):
+        if not (np.isfinite(as_number(self.radius, "radius")) and self.radius >= 0):
             raise InvalidInputError(f"radius must be a finite number >= 0, in feature units, got {self.radius!r}.")
-        if not (np.isfinite(self.lam) and self.lam > 0):
+        if not (np.isfinite(as_number(self.lam, "lam")) and self.lam > 0):
             raise InvalidInputError(f"lam must be positive and finite, got {self.lam!r}.")
+        positive_number(self.tol, "tol")
+        seconds_or_none(self.time_limit)
+        for name, least in (("rounds", 0), ("n_patterns", 0), ("batch_size", 1), ("max_iter", 1)):
+            if name != "max_iter" or self.max_iter is not None:
+                whole_number(getattr(self, name), name, least)
 
 
 @dataclass(frozen=True)

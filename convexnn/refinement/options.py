@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import positive_number, whole_number
 from convexnn.losses import Loss
 from convexnn.restrictions.loss_bounds import scalar_loss
 from convexnn.solvers import require_solver
@@ -71,5 +72,10 @@ class RefineOptions:
             raise InvalidInputError(f"sweeps must be 1 or more, got {self.sweeps!r}.")
         if self.time_limit is not None and not (isinstance(self.time_limit, numbers.Real) and self.time_limit >= 0):
             raise InvalidInputError(f"time_limit must be None or seconds >= 0, got {self.time_limit!r}.")
+        for name in ("lam", "pattern_search", "sweeps", "time_limit"):
+            if isinstance(getattr(self, name), bool):
+                raise InvalidInputError(f"{name} must be a number, got {getattr(self, name)!r}.")
+        positive_number(self.tol, "tol")
+        whole_number(self.max_iter, "max_iter")
         scalar_loss(self.loss)
         require_solver(self.solver)

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.activations import Activation, ReLU
+from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import as_number, positive_number, whole_number
 from convexnn.regions.check import proved_bound
 from convexnn.regions.primal_dual import Limits, Outcome, minimize
 from convexnn.regions.program import Program, fixed_majorants
@@ -119,6 +121,12 @@ def best_majorants(
     accuracy : float
         A gap that is small enough, whatever the size of the value.
     """
+    if not isinstance(parts, Ridges):
+        raise InvalidInputError(f"parts must be Ridges (see regions.ridges), got {type(parts).__name__}.")
+    tol, max_iter = positive_number(tol, "tol", zero=True), whole_number(max_iter, "max_iter", 0)
+    for name, value in (("deadline", deadline), ("stop_below", stop_below), ("accuracy", accuracy)):
+        if np.isnan(as_number(value, name)):
+            raise InvalidInputError(f"{name} must be a number, got nan.")
     rows, size = _optimized(parts)
     G, r = parts.directions.shape
     al, be = fixed_majorants(parts, np.arange(G))
@@ -225,5 +233,7 @@ def _units(
     weights: ArrayLike, biases: ArrayLike, outer: ArrayLike, offset: float, kind: str,
     groups: NDArray[np.intp] | None, activation: Activation | None,
 ) -> Units:  # fmt: skip
+    if np.isnan(as_number(offset, "offset")):
+        raise InvalidInputError("offset must be a number, got nan.")
     others = {} if groups is None else {"groups": groups}
     return as_units(weights, biases, outer, offset, kind, activation=activation or ReLU(), **others)

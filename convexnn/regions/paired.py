@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convexnn.inputs import positive_number, real_array
+
 Array = NDArray[np.float64]
 
 
@@ -20,7 +22,7 @@ def parallel_groups(weights: ArrayLike, tol: float = 1e-12) -> NDArray[np.intp]:
     tol : float
         Euclidean distance of the directions, relative.
     """
-    W = np.asarray(weights, dtype=np.float64)
+    W, tol = real_array(weights, "weights"), positive_number(tol, "tol", zero=True)
     D = np.ldexp(W, -np.frexp(np.abs(W).max(axis=1, initial=0.0))[1][:, None])
     length = np.linalg.norm(D, axis=1, keepdims=True)
     D = D / np.where(length > 0, length, 1.0)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from convexnn.activations import Identity, LeakyReLU, ReLU
 from convexnn.exceptions import CertificateError, InvalidInputError, UnsupportedModelError
-from convexnn.inputs import real_or_nan
+from convexnn.inputs import real_or_nan, whole_number
 from convexnn.network import Network, as_network
 from convexnn.propagation.input_set import InputSet
 from convexnn.propagation.layer_bounds import LayerBounds, crown_bounds, read_bounds
@@ -140,6 +140,7 @@ def bound_quadratic(
     began, network = time.perf_counter(), as_network(model)
     chosen, asked = QuadraticSpec.read(spec, network), Effort(tol=1e-5) if effort is None else effort
     _refuse(network, inputs)
+    n_starts = whole_number(starts, "starts", 0)
     with np.errstate(all="ignore"):
         known = crown_bounds(_query(network, inputs, None)) if bounds is None else bounds
         rows = rows_of(network, inputs, None, known, chosen)
@@ -150,7 +151,7 @@ def bound_quadratic(
         multiplier = {**known.multiplier, **_named(network, rows, outcome.y)}
         bound = check_quadratic(network, inputs, chosen, multiplier)
         xi = np.clip(outcome.moment[1 + rows.forms.m :], -1.0, 1.0)
-        point, lower = ascend(network, inputs, chosen, starts, asked.seed, rows.chart.points(xi[None]))
+        point, lower = ascend(network, inputs, chosen, n_starts, asked.seed, rows.chart.points(xi[None]))
     return QuadraticBound(
         bound,
         lower,

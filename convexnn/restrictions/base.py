@@ -40,7 +40,7 @@ Array = NDArray[np.float64]
 
 def positive(value: float, name: str, *, zero: bool = False) -> float:
     """Finite positive number (or zero where allowed), else InvalidInputError."""
-    number = float(value) if isinstance(value, numbers.Real) else math.nan
+    number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
     if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
         raise InvalidInputError(f"{name}={value!r} was given; expected a finite number {'>=' if zero else '>'} 0")
     return number

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import as_number
 from convexnn.losses import Loss
 from convexnn.patterns import ActivationPatterns
 from convexnn.restrictions.cones import project
@@ -104,7 +105,7 @@ def lam_max(
 
 
 def _lipschitz(X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, fraction: float, loss: Loss) -> float:
-    if not 0 < fraction < 1:
+    if not 0 < as_number(fraction, "fraction") < 1:
         raise InvalidInputError(f"fraction must lie strictly between 0 and 1, got {fraction!r}.")
     if loss.name != "squared":
         return _lipschitz_other(distinct_rows(X, y, sample_weight, with_targets=True), fraction, loss)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import is_one_of
 from convexnn.losses import MarginLoss, get_loss
 from convexnn.threats import L2Ball
 
@@ -128,7 +129,7 @@ def checked_norm(norm: Any) -> float:
     """
     known = {"l2": 2.0, "linf": math.inf}
     value = known.get(norm) if isinstance(norm, str) else norm
-    if isinstance(value, bool) or value not in (2, math.inf):
+    if value is None or not is_one_of(value, (2, math.inf)):
         raise InvalidInputError(f"norm={norm!r} was given; expected 2 or inf, the norm of the attack")
     return float(value)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import as_number
 from convexnn.solvers import require_solver
 
 MOVES = ("price", "flip", "replace", "descend")
@@ -60,9 +61,9 @@ class SearchOptions:
         object.__setattr__(self, "moves", tuple(self.moves))
         for name, least in (("rounds", 0), ("n_starts", 1), ("patience", 1), ("max_iter", 1), ("max_units", 1)):
             _require_count(name, getattr(self, name), least, optional=name == "max_units")
-        if self.time_limit is not None and not self.time_limit > 0:
+        if self.time_limit is not None and not as_number(self.time_limit, "time_limit") > 0:
             raise InvalidInputError(f"time_limit must be positive seconds or None, got {self.time_limit!r}.")
-        if not (math.isfinite(self.tol) and self.tol > 0):
+        if not (math.isfinite(as_number(self.tol, "tol")) and self.tol > 0):
             raise InvalidInputError(f"tol must be a positive number, got {self.tol!r}.")
         require_solver(self.solver)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from convexnn.conic.run import OPTIONS, accuracy_of, require_usable, run_problem
 from convexnn.exceptions import SolverError
 from convexnn.program import Program, Proposal
+from convexnn.solvers.request import check_limits
 
 if TYPE_CHECKING:
     import cvxpy
@@ -69,6 +70,7 @@ def solve_cvxpy(
     SolverError
         When the solver is missing, unlicensed, raises, or reports infeasible or unbounded.
     """
+    check_limits(tol, max_iter, time_limit)
     require_usable(solver)
     accuracy = accuracy_of(tol, program.scale)
     problem = program.cvxpy_problem()

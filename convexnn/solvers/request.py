@@ -56,17 +56,27 @@ def checked_request(
     InvalidInputError
         For an option that cannot be used.
     """
+    check_limits(tol, max_iter, time_limit)
+    return Request(tol, int(max_iter), time_limit, _checked_start(program, start), verbose, time.perf_counter())
+
+
+def check_limits(tol: float, max_iter: int, time_limit: float | None) -> None:
+    """Refuse a tolerance, a number of iterations or seconds that cannot be used, in a sentence.
+
+    Raises
+    ------
+    InvalidInputError
+    """
     if not (_is_number(tol) and math.isfinite(tol) and tol > 0):
         raise InvalidInputError(f"tol={tol!r} was given; expected a positive number such as 1e-6")
     if not (_is_number(max_iter) and math.isfinite(max_iter) and int(max_iter) == max_iter and max_iter >= 1):
         raise InvalidInputError(f"max_iter={max_iter!r} was given; expected an integer of at least 1")
     if time_limit is not None and not (_is_number(time_limit) and time_limit > 0):
         raise InvalidInputError(f"time_limit={time_limit!r} was given; expected positive seconds or None")
-    return Request(tol, int(max_iter), time_limit, _checked_start(program, start), verbose, time.perf_counter())
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _checked_start(program: Program, start: ArrayLike | Solution | None) -> Array | Solution | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import is_one_of
 from convexnn.training.base import Trainer
 from convexnn.training.loop import Session
 from convexnn.training.optimizers import Layers
@@ -66,7 +67,7 @@ class AdversarialTrainer(Trainer):
         require_count("steps", self.steps)
         if self.step_size is not None:
             require_number("step_size", self.step_size, positive=True)
-        if self.norm not in NORMS:
+        if not is_one_of(self.norm, NORMS):
             raise InvalidInputError(f"norm must be 2 or numpy.inf, got {self.norm!r}.")
         if self.units not in UNITS:
             raise InvalidInputError(f"units must be one of {UNITS}, got {self.units!r}.")

@@ -77,6 +77,8 @@ class MarginOptions:
         require_count("extra_patterns", self.extra_patterns, least=0)
         require_number("learning_rate", self.learning_rate, positive=True)
         require_number("tol", self.tol, positive=True)
+        require_number("radius", self.radius)
+        require_number("lam", self.lam)
         if self.time_limit is not None:
             require_number("time_limit", self.time_limit)
         if self.convex not in (True, False, "auto"):

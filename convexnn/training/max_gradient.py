@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import is_one_of
 from convexnn.network import Network, as_network
 from convexnn.training.data import BINARY_LOSSES, CLASS_LOSSES, canonical_rows
 from convexnn.training.max_gradient_forms import FactorPenalty
 from convexnn.training.max_gradient_pairs import ClassPairs, margin_bounds
 from convexnn.training.max_gradient_penalty import MaxGradientTrainer, errors_of
-from convexnn.training.options import TrainingOptions
+from convexnn.training.options import TrainingOptions, require_number
 from convexnn.training.pretraining import pretrain
 from convexnn.training.torch_losses import loss_name
 
@@ -57,6 +58,12 @@ class CertifiedOptions:
     sample_weight: Any = None
     random_state: Any = None
     training: TrainingOptions = field(default_factory=lambda: TrainingOptions(epochs=400))
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be carried out; the others are checked with the data."""
+        require_number("radius", self.radius)
+        if not is_one_of(self.norm, (2, np.inf)):
+            raise InvalidInputError(f"norm must be 2 or numpy.inf, got {self.norm!r}.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from convexnn.certificates.margins import rival_margins
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
+from convexnn.inputs import is_one_of, real_array
 from convexnn.network import Network
 from convexnn.threats import L2Ball, LInfBall
 from convexnn.training.base import Trainer
@@ -71,14 +72,14 @@ class MaxGradientTrainer(Trainer):
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be meant."""
-        weights = np.asarray(self.lam, dtype=float)
+        weights = real_array(self.lam, "lam")
         if weights.ndim not in (0, 2) or not np.isfinite(weights).all() or (weights < 0).any():
             raise InvalidInputError(f"lam must be a number >= 0 or a (k, k) array of them, got {self.lam!r}.")
         self.lam = float(weights) if weights.ndim == 0 else tuple(tuple(row) for row in weights.tolist())
         require_number("radius", self.radius)
         require_number("tol", self.tol, positive=True)
         require_count("power_steps", self.power_steps)
-        if self.norm not in NORMS:
+        if not is_one_of(self.norm, NORMS):
             raise InvalidInputError(f"norm must be 2 or numpy.inf, got {self.norm!r}.")
         if self.form not in FORMS or (self.form == "eigenvalue" and self.norm == 2):
             raise InvalidInputError(f"form must be one of {FORMS} ('eigenvalue' for norm inf only), got {self.form!r}.")

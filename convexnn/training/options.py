@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from convexnn.exceptions import InvalidInputError
 
 SCHEDULES = ("constant", "cosine", "step")
@@ -175,11 +177,12 @@ def build_options(options: TrainingOptions | None, **settings: Any) -> TrainingO
 
 
 def _is_count(value: Any, least: int) -> bool:
-    return not isinstance(value, bool) and hasattr(value, "__index__") and int(value) >= least
+    plain = not isinstance(value, bool | np.bool_) and np.ndim(value) == 0
+    return plain and hasattr(value, "__index__") and int(value) >= least
 
 
 def _is_real(value: Any, *, positive: bool = False) -> bool:
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
+    if isinstance(value, bool | np.bool_) or np.ndim(value) or not hasattr(value, "__float__"):
         return False
     number = float(value)
     return math.isfinite(number) and (number > 0 if positive else number >= 0)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convexnn.inputs import seconds_or_none
 from convexnn.network import Network
 from convexnn.program import Solution
 from convexnn.restrictions.polynomial import PolynomialProgram
@@ -97,7 +98,8 @@ def train_polynomial(
         program = PolynomialProgram(X, y, lam=lam, **options)
     else:
         program = MulticlassPolynomialProgram(X, y, lam=lam, n_classes=n_classes, **options)
-    deadline = math.inf if time_limit is None else time.perf_counter() + time_limit
+    limit = seconds_or_none(time_limit)
+    deadline = math.inf if limit is None else time.perf_counter() + limit
     box = np.full(program.n_inputs, program.radius) if program.norm != 2 and program.radius > 0 else None
     return solve_polynomial(program, box, {"tol": tol, "solver": solver}, deadline)
 

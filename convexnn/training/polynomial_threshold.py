@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from convexnn.inputs import positive_number
 from convexnn.losses import Hinge
 from convexnn.program import PolynomialDual, Solution
 from convexnn.quadratic.structure import QuadraticStructure
@@ -68,6 +69,7 @@ def polynomial_lam_max(program: PolynomialProgram, *, tol: float = 1e-2) -> Thre
     -------
     Threshold
     """
+    tol = positive_number(tol, "tol")
     s = program.structure()
     slopes = s.term_slope(-s.offset)
     still = _proved(s, PolynomialDual(slopes, np.zeros((s.n_terms, s.n_features))))

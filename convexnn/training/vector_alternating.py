@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from convexnn.exceptions import InvalidInputError, SolverError
+from convexnn.inputs import positive_number, seconds_or_none, whole_number
 from convexnn.losses import Loss
 from convexnn.network import Network, as_network
 from convexnn.program import FEASIBILITY_TOLERANCE, Program, Solution
@@ -138,7 +139,8 @@ def alternate_vector(
         raise InvalidInputError(
             f"unknown options {sorted(unknown)}; expected sample_weight, solver, solver_tol, time_limit"
         )
-    chosen = {**options, "loss": loss}
+    max_rounds, tol = whole_number(max_rounds, "max_rounds", 0), positive_number(tol, "tol", zero=True)
+    chosen = {**options, "loss": loss, "time_limit": seconds_or_none(options.get("time_limit"))}
     return _Alternation(as_network(network), X, y, lam, regularizer, chosen).run(max_rounds, tol, classwise)
 
 

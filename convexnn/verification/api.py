@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from convexnn.attacks.registry import as_seed
 from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import as_number
 from convexnn.threats import Threat
 from convexnn.verification.encoding import threat_record
 from convexnn.verification.plan import CertifyOptions, Options, Plan, choose_plan
@@ -133,7 +134,7 @@ def certify(
 
 def _check_limits(*limits: float | None) -> None:
     for limit in limits:
-        if limit is not None and not limit >= 0:
+        if limit is not None and not as_number(limit, "A time limit (seconds, or None)") >= 0:
             raise InvalidInputError(f"Time limits are nonnegative seconds or None, got {limit!r}.")
 
 

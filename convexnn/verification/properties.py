@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from convexnn.attacks.registry import as_seed
 from convexnn.exceptions import InvalidInputError
 from convexnn.exchange import Property
+from convexnn.inputs import as_number, whole_number
 from convexnn.network import Network, as_network
 from convexnn.values import ByValue
 from convexnn.verification.property_points import is_unsafe
@@ -122,7 +123,8 @@ def verify_property(
             f"The property is about {prop.n_inputs} inputs and {prop.n_outputs} outputs, "
             f"the network has {network.n_inputs} and {network.n_outputs}."
         )
-    if time_limit is not None and not time_limit >= 0:
+    max_boxes = whole_number(max_boxes, "max_boxes")
+    if time_limit is not None and not as_number(time_limit, "time_limit (seconds, or None)") >= 0:
         raise InvalidInputError(f"A time limit is a nonnegative number of seconds or None, got {time_limit!r}.")
     if method != "auto":
         get_certifier(method)

@@ -29,6 +29,7 @@ from convexnn.solvers.column_generation.objective import Evaluation, Objective
 from convexnn.solvers.column_generation.starts import first_neurons, neurons_of_point, subsample, unit_of_scores
 from convexnn.solvers.column_generation.term_losses import term_loss
 from convexnn.solvers.column_generation.worst_cases import WorstCases
+from convexnn.solvers.request import check_limits
 
 Array = NDArray[np.float64]
 logger = logging.getLogger("convexnn")
@@ -120,6 +121,7 @@ def solve_column_generation(
     SolverError
         When the program offers no such structure.
     """
+    check_limits(tol, max_iter, time_limit)
     structure = program.structure()
     if not isinstance(structure, QuadraticStructure):
         raise SolverError(

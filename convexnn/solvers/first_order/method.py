@@ -28,6 +28,7 @@ from convexnn.solvers.first_order.quadratic import Quadratic
 from convexnn.solvers.first_order.regularizers import spectral_split
 from convexnn.solvers.first_order.splitting import Splitting
 from convexnn.solvers.first_order.stream import RowStream
+from convexnn.solvers.request import check_limits
 from convexnn.structure import ConeStructure, FixedSpectral, GroupNorm, JointSpectral
 
 Array = NDArray[np.float64]
@@ -111,6 +112,7 @@ def solve_first_order(
     SolverError
         When the program is not of the kind above.
     """
+    check_limits(tol, max_iter, time_limit)
     began = time.perf_counter()
     structure = _require_structure(program)
     origin = start.z if isinstance(start, Solution) else program.start if start is None else start
