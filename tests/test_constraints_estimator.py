@@ -51,6 +51,18 @@ def test_clone_and_grid_search() -> None:
     assert best.predict([[0.0, 0.0]])[0] == pytest.approx(0.0, abs=1e-12)
 
 
+@pytest.mark.slow
+def test_the_default_regularizer_keeps_them_too() -> None:
+    X, y = data()
+    rising = SafeSNNRegressor(4, lam=1e-3, start="random", random_state=0, monotonic_cst=[1, -1]).fit(X, y)
+    assert rising.guarantees_.hold
+    assert rising.constrained_.lower_bound <= rising.objective_ <= rising.start_objective_
+    heavy = clone(rising).set_params(lam=1.0).fit(X, y)
+    assert heavy.lipschitz_.bound < 0.9 * rising.lipschitz_.bound  # what the weight is about
+    flags = SafeSNNClassifier(4, lam=1e-3, start="random", random_state=0, monotonic_cst=[1, 0]).fit(X, y > 0)
+    assert flags.guarantees_.hold
+
+
 def test_without_constraints_nothing_is_claimed() -> None:
     X, y = data()
     assert len(model().fit(X, y).guarantees_) == 0
@@ -58,16 +70,14 @@ def test_without_constraints_nothing_is_claimed() -> None:
 
 def test_what_does_not_go_together_is_refused() -> None:
     X, y = data()
-    with pytest.raises(InvalidInputError, match="pass regularizer='l2'"):
-        SafeSNNRegressor(4, monotonic_cst=[1, 0]).fit(X, y)
+    with pytest.raises(InvalidInputError, match="pass regularizer='l2' or 'lipschitz'"):
+        SafeSNNRegressor(4, regularizer="gated", monotonic_cst=[1, 0]).fit(X, y)
     with pytest.raises(InvalidInputError, match="2 features"):
         model(monotonic_cst=[1]).fit(X, y)
 
 
 def test_settings_that_constraints_would_not_follow_are_refused() -> None:
     X, y = data()
-    with pytest.raises(InvalidInputError, match="pass regularizer='l2'"):
-        SafeSNNRegressor(4, constraints=(Convex(),)).fit(X, y)
     for solver in ("interior_point", "first_order"):
         with pytest.raises(InvalidInputError, match=f"solver='{solver}'.*'auto' is 'clarabel'"):
             model(monotonic_cst=[1, 0], solver=solver).fit(X, y)

@@ -16,12 +16,13 @@ from convexnn.constraints import (
     train_constrained,
 )
 from convexnn.constraints.shape import resolve, shape_of
+from convexnn.constraints.training import REGULARIZERS
 from convexnn.estimators.starts import Condensed
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
-from convexnn.patterns import extract
+from convexnn.patterns import ActivationPatterns, extract
 from convexnn.refinement import RefineOptions
-from convexnn.restrictions.group_lasso import ReluGroupLasso
+from convexnn.restrictions.catalog import PROGRAMS
 
 if TYPE_CHECKING:
     from convexnn.estimators.classifier import SafeSNNClassifier
@@ -67,10 +68,10 @@ def asked_constraints(estimator: SafeSNNRegressor | SafeSNNClassifier, n_classes
 
 def _require_settings(estimator: SafeSNNRegressor | SafeSNNClassifier) -> None:
     """Refuse the settings that a fit with constraints would not follow."""
-    if estimator.regularizer != "l2":
+    if estimator.regularizer not in REGULARIZERS:
         raise InvalidInputError(
-            "monotonic_cst and constraints work with the l2 regularizer only, got "
-            f"regularizer={estimator.regularizer!r} (the default is 'lipschitz'): pass regularizer='l2'."
+            f"monotonic_cst and constraints do not go with regularizer={estimator.regularizer!r}: "
+            f"pass regularizer={' or '.join(map(repr, REGULARIZERS))}."
         )
     scope = getattr(estimator, "scope", "patterns")
     if scope != "patterns" or estimator.pattern_search:
@@ -109,6 +110,7 @@ def constrained_fit(
         data.y,
         asked,
         lam=options.lam if lam is None else lam,
+        regularizer=options.regularizer,
         start=start,
         loss=options.loss,
         sample_weight=data.weight,
@@ -136,13 +138,19 @@ def fit_constrained(
     """Train on the cells of a start network and store what a regressor has when it is fitted."""
     result = constrained_fit(data, start, asked, options)
     patterns = extract(start, data.X)
-    judge = ReluGroupLasso(data.X, data.y, patterns, options.lam, sample_weight=data.weight)
     estimator.network_, estimator.guarantees_ = result.network, result.guarantees
     estimator.constrained_, estimator.solution_ = result, None
-    estimator.start_objective_, estimator.objective_ = judge.network_objective(start), result.objective
+    estimator.start_objective_, estimator.objective_ = start_objective(data, start, patterns, options), result.objective
     estimator.patterns_, estimator.lipschitz_ = patterns, lipschitz(result.network)
     estimator.history_ = constrained_history(result, estimator.start_objective_, time.perf_counter() - began)
     estimator.n_iter_ = len(result.programs)
+
+
+def start_objective(data: Condensed, start: Network, patterns: ActivationPatterns, options: RefineOptions) -> float:
+    """Training objective of the start, which need not keep any constraint."""
+    program = PROGRAMS[options.regularizer]
+    judge = program(data.X, data.y, patterns, options.lam, sample_weight=data.weight, loss=options.loss)
+    return judge.network_objective(start)
 
 
 def constrained_history(result: ConstrainedTraining, before: float, seconds: float) -> list[dict[str, Any]]:
