@@ -264,3 +264,35 @@ def test_a_dask_cluster_gives_the_same_verdicts(processes, tmp_path):
     )
     with cluster, distributed.Client(cluster), parallel_config("dask"):
         same(serial, certify(*arguments, options=SMALL, random_state=1, keep_evidence=False))
+
+
+def test_claims_without_evidence_are_decided_anew(tmp_path):
+    network, X, y, _ = problem()
+    asked = {"output": tmp_path / "run.jsonl", "options": SMALL, "random_state": 1, "method": "crown"}
+    truth = certify(network, X, y, LInfBall(0.6), **asked)
+    assert all(verdict.evidence is None for verdict in truth.verdicts)
+    head, *lines = asked["output"].read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert all(record["evidence"] for record in records if record["status"] == "certified")
+    forged = {"status": "certified", "margin": -0.5, "lower": -1e9, "bounds": [-0.5, -0.5], "counterexample": None}
+    for rigorous in (True, False):
+        claims = [
+            record | forged | {"lower": record["clean"], "evidence": None, "rigorous": rigorous, "method": "crown"}
+            if record["clean"] < -0.5 and record["status"] != "certified" else record
+            for record in records
+        ]  # fmt: skip
+        assert claims != records
+        asked["output"].write_text("\n".join([head, *map(json.dumps, claims)]) + "\n")
+        same(truth, certify(network, X, y, LInfBall(0.6), **asked))
+        again = [json.loads(line) for line in asked["output"].read_text().splitlines()[1:]]
+        assert sorted(one["index"] for one in again) == list(range(len(X)))
+        same(truth, certify(network, X, y, LInfBall(0.6), **asked))
+
+
+def test_files_hold_the_evidence_that_reports_drop(tmp_path):
+    path = tmp_path / "run.jsonl"
+    first = run(path)
+    assert count_calls(lambda: run(path), "relaxations", "branching") == 0
+    again = run(path)
+    same(first, again)
+    assert all(verdict.evidence is None for report in (first, again) for verdict in report.verdicts)

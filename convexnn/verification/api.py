@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -73,10 +73,11 @@ def certify(
     output : path-like, optional
         File of JSON lines: a header and one line for each finished sample, flushed at once.
     resume : bool, default True
-        Go on with the file of a run that was stopped; every stored verdict is checked again as far as it can be. A file
-        about another network, other data, another threat, method or seed is refused. False writes it anew.
+        Go on with the file of a run that was stopped; every stored verdict is checked again, so the file holds the
+        multipliers: a sample that is certified there without any is decided anew. A file about another network, other
+        data, another threat, method or seed is refused. False writes it anew.
     keep_evidence : bool, default False
-        Keep the multipliers, from which anybody can recompute the bounds.
+        Keep the multipliers in the report, from which anybody can recompute the bounds.
     options : CertifyOptions, optional
     random_state : int, Generator, RandomState or None
         Of the random starts; without one, a resumed run takes that of its file.
@@ -106,10 +107,11 @@ def certify(
         chosen = options or CertifyOptions()
         plan = choose_plan(task.network, threat, method, chosen)
         limit = np.inf if sample_time_limit is None else float(sample_time_limit)
-        settings = Options(**asdict(chosen), sample_time_limit=limit, keep_evidence=keep_evidence)
-        known = {
-            verdict.index: verdict for verdict in stream.begin(_header(task, plan, method, settings), task, resume)
-        }
+        asked = Options(**asdict(chosen), sample_time_limit=limit, keep_evidence=keep_evidence)
+        settings = asked if output is None else replace(asked, keep_evidence=True)  # a file is read again by its proofs
+        stored = stream.begin(_header(task, plan, method, asked), task, resume)
+        drops = not keep_evidence
+        known = {one.index: replace(one, evidence=None) if drops else one for one in stored}
         with reporting(verbose, len(task)) as show:
 
             def finished(verdict: Verdict) -> None:
@@ -118,7 +120,7 @@ def certify(
 
             for verdict in known.values():
                 show(verdict)
-            found = Run(task, settings, plan, n_jobs, end).verdicts(set(known), finished)
+            found = Run(task, settings, plan, n_jobs, end, drops).verdicts(set(known), finished)
     merged = known | found
     return CertificationReport(
         verdicts=tuple(merged[index] for index in range(len(task))),

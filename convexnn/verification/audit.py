@@ -19,7 +19,7 @@ def audit(task: Task, verdict: Verdict) -> None:
 
     The sample is evaluated again: its margin must be the stored one, and no bound may contradict it. A counterexample
     must lie in the set without tolerance, with the stored margin up to float64 rounding. Evidence is checked again and
-    must prove the stored margin and bounds. A certified sample without evidence is believed beyond that.
+    must prove the stored margin and bounds. A certified sample without evidence is nothing that a caller may believe.
 
     Raises
     ------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ class Run:
     n_jobs : int or None
     end : float
         ``time.time()`` at which the run is over.
+    drops_evidence : bool
+        Whether verdicts lose their evidence once they were handed over, to a file.
     """
 
     task: Task
@@ -46,6 +48,7 @@ class Run:
     plan: Plan
     n_jobs: int | None
     end: float
+    drops_evidence: bool = False
 
     def verdicts(self, done: set[int], finished: Callable[[Verdict], None]) -> dict[int, Verdict]:
         """Verdicts of the samples that are not done, by index; ``finished`` hears of each that is final.
@@ -60,7 +63,7 @@ class Run:
         try:
             for sample in self._samples(wanted, done, states):
                 verdict = sample.verdict()
-                found[sample.index] = verdict
+                found[sample.index] = replace(verdict, evidence=None) if self.drops_evidence else verdict
                 if sample.stopped != TIME_LIMIT:
                     finished(verdict)
         except KeyboardInterrupt:

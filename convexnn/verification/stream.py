@@ -66,6 +66,8 @@ class Stream:
     def begin(self, header: Mapping[str, Any], task: Task, resume: bool) -> list[Verdict]:
         """Open the file and return the verdicts it holds already, each checked again.
 
+        A sample that is said to be certified, but without evidence that is rigorous, is decided anew: its line goes.
+
         Raises
         ------
         InvalidInputError
@@ -82,7 +84,13 @@ class Stream:
             lines = _whole_lines(self.path)
             done = [_read_line(self.path, i, line, task) for i, line in enumerate(lines[1:], start=2)]
             _refuse_gaps(self.path, done, bool(header["options"]["keep_evidence"]))
-            _cut(self.path, lines)
+            proved = [one.status != "certified" or (one.rigorous and one.evidence is not None) for one in done]
+            kept = [lines[0], *(line for line, whole in zip(lines[1:], proved, strict=True) if whole)]
+            done = [verdict for verdict, whole in zip(done, proved, strict=True) if whole]
+            if len(kept) < len(lines):
+                _rewrite(self.path, kept)
+            else:
+                _cut(self.path, lines)
             self._file = self.path.open("a", encoding="utf-8")
         else:
             self._file = self.path.open("w", encoding="utf-8")
@@ -114,6 +122,13 @@ def _cut(path: Path, lines: list[str]) -> None:
     if size < path.stat().st_size:
         with path.open("r+b") as file:
             file.truncate(size)
+
+
+def _rewrite(path: Path, lines: list[str]) -> None:
+    """Replace a file by these lines, in one move."""
+    beside = path.with_name(f"{path.name}.new")
+    beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    beside.replace(path)
 
 
 def _read_line(path: Path, number: int, line: str, task: Task) -> Verdict:
