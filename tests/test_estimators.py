@@ -34,7 +34,7 @@ def small(**parameters):
 @parametrize_with_checks(
     [
         SafeSNNRegressor(hidden_units=8, random_state=0),
-        SafeSNNRegressor(hidden_units=8, regularizer="l2", lam=1e-3, random_state=0),
+        SafeSNNRegressor(hidden_units=40, regularizer="l2", lam=1e-3, random_state=0, start="random"),
     ]
 )
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def test_an_interrupt_keeps_a_start_that_lies_on_the_boundary_of_its_cones():
 
 @pytest.mark.slow
 def test_an_interrupt_of_hostile_instances_keeps_the_best(rng):
-    for seed in range(500, 508):
+    for seed in range(500, 504):
         problem = hostile(seed)
         for program in problem.programs():
             calls = count_calls(lambda program=program: interior(program), *WITHIN)
@@ -92,7 +92,7 @@ def test_an_interrupted_refinement_is_never_worse(regularizer, rng):
     def work():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return refine(net, X, y, regularizer=regularizer, lam=1e-2, pattern_search=2)
+            return refine(net, X, y, regularizer=regularizer, lam=1e-2, pattern_search=1)
 
     calls = count_calls(work, *WITHIN)
     for k in rng.integers(calls, size=4):
