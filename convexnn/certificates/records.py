@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from convexnn.exceptions import InvalidInputError
+
 Columns = Mapping[str, Sequence[Any]]
 
 
@@ -19,10 +21,12 @@ def flat(**columns: Any) -> dict[str, list[Any]]:
     return {name: values.ravel().tolist() for name, values in zip(columns, spread, strict=True)}
 
 
-def as_frame(columns: Columns) -> Any:
+def as_frame(columns: Mapping[str, Any]) -> Any:
     """A :class:`pandas.DataFrame`; needs pandas."""
-    import pandas as pd
-
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise InvalidInputError("Data frames need the package pandas; run `pip install pandas`.") from error
     return pd.DataFrame(dict(columns))
 
 

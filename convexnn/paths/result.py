@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from convexnn.certificates.records import as_frame
 from convexnn.exceptions import InvalidInputError
 from convexnn.network import Network
 from convexnn.patterns import ActivationPatterns
@@ -151,9 +152,8 @@ class RegularizationPath(ByValue):
 
     def to_frame(self) -> pd.DataFrame:
         """A row a weight: lam, objective, lower bound, gap, loss, penalty, units, status."""
-        import pandas as pd
-
-        return pd.DataFrame(self._columns())
+        frame: pd.DataFrame = as_frame(self._columns())
+        return frame
 
     def _columns(self) -> dict[str, Array | list[str] | list[int]]:
         return {

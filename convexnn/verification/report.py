@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from convexnn.archive import read_archive, write_archive
+from convexnn.certificates.records import as_frame
 from convexnn.decimals import DOWN, UP, share_written
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.threats import Threat
@@ -144,9 +145,7 @@ class CertificationReport(ByValue):
 
     def to_frame(self) -> Any:
         """One row a sample as a :class:`pandas.DataFrame`; needs pandas."""
-        import pandas as pd
-
-        return pd.DataFrame(self.to_columns()).set_index("index")
+        return as_frame(self.to_columns()).set_index("index")
 
     def check(self, model: Any, X: ArrayLike, y: ArrayLike) -> None:
         """Verify everything again that can be: the network, the data, counterexamples, and evidence where it was kept.
