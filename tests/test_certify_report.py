@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -109,12 +110,15 @@ def test_progress_is_shown_on_terminals_only(monkeypatch, terminal):
     assert ("6/6" in shown and "falsified 4" in shown) if terminal else shown == ""
 
 
-def test_a_data_frame_has_one_row_a_sample(report):
+def test_a_data_frame_has_one_row_a_sample(report, monkeypatch):
     frame = report.to_frame()
     assert frame.index.tolist() == list(range(12))
     assert frame["margin"].tolist() == report.margins.tolist()
     assert (frame["status"] == report.statuses).all()
     json.dumps(frame["status"].tolist())
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InvalidInputError, match="pip install pandas"):
+        report.to_frame()
 
 
 def test_evidence_of_several_methods_is_one_and_its_check_is_never_wrong():
