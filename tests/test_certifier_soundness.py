@@ -111,14 +111,14 @@ def test_no_bound_is_below_what_is_attained() -> None:
 
 @pytest.mark.slow
 def test_no_bound_is_below_what_is_attained_on_more_networks() -> None:
-    run(2, 200, 4)
+    run(2, 120, 4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extra", [Strengthening(), Strengthening(triangle=True, products=False)])
 def test_the_semidefinite_bound_is_never_above_the_linear_one(extra) -> None:
     asked = 0
-    for place, case in cases(3, 150):  # at the default tolerance
+    for place, case in cases(3, 90):  # at the default tolerance
         query, layers = case.query, crown_bounds(case.query)
         lp, sdp = get_certifier("lp"), get_certifier("sdp")
         evidence = propose_sdp(query, Effort(), layers, extra=extra)

@@ -198,6 +198,7 @@ def test_to_torch_agrees(rng):
 @pytest.mark.parametrize("regularizer", REGULARIZERS)
 def test_corners(rng, regularizer):
     X, y = data(rng, n=30)
+    start = "adam" if regularizer == "lipschitz" else "random"  # a trained start of a corner costs more than all else
     cases = {
         "one sample": (X[:1], y[:1]),
         "more units than samples": (X[:4], y[:4]),
@@ -211,12 +212,12 @@ def test_corners(rng, regularizer):
     for name, (inputs, targets) in cases.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = small(regularizer=regularizer).fit(inputs, targets)
+            model = small(regularizer=regularizer, start=start).fit(inputs, targets)
         assert np.isfinite(model.predict(inputs)).all(), name
         assert model.objective_ <= model.start_objective_, name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        constant = small(regularizer=regularizer).fit(X, np.full(30, 7.0))
+        constant = small(regularizer=regularizer, start=start).fit(X, np.full(30, 7.0))
     np.testing.assert_allclose(constant.predict(X), 7.0, atol=1e-2)
 
 

@@ -23,7 +23,7 @@ def script():
 
 
 @pytest.mark.slow
-def test_quick_run_resumes_and_nothing_is_worse_than_its_start(script, tmp_path, capsys):
+def test_quick_run_resumes_and_nothing_is_worse_than_its_start(script, tmp_path, capsys, monkeypatch):
     arguments = ["--quick", "--datasets", "rastrigin", "--trials", "1", "--output", str(tmp_path)]
     assert script.main(arguments) == 0
     text = capsys.readouterr().out
@@ -46,15 +46,20 @@ def test_quick_run_resumes_and_nothing_is_worse_than_its_start(script, tmp_path,
     assert (tmp_path / "figure1.png").stat().st_size > 10_000
 
     # a trial that is there is read, not run again
+    ran = []
+    honest = json.loads((tmp_path / "rastrigin_0.json").read_text())
+    monkeypatch.setattr(script.Trial, "run", lambda trial: ran.append(trial.settings) or honest)
     stored["values"]["joint"] = 0.0
     (tmp_path / "rastrigin_0.json").write_text(json.dumps(stored))
     script.main(arguments)
     assert json.loads((tmp_path / "rastrigin_0.json").read_text())["values"]["joint"] == 0.0
+    assert not ran
     # one with other settings is not
     stored["settings"]["units"] = 11
     (tmp_path / "rastrigin_0.json").write_text(json.dumps(stored))
     script.main(arguments)
     assert json.loads((tmp_path / "rastrigin_0.json").read_text())["values"]["joint"] == values["joint"]
+    assert ran == [script.QUICK]
 
 
 def test_sampled_patterns_come_with_both_signs(script, rng):
