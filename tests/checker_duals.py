@@ -27,6 +27,8 @@ def part_claims(rng) -> Iterator[Claim]:
     yield from reaches()
     yield from shares()
     yield from margins()
+    yield from functionals()
+    yield from wholes()
 
 
 def violations() -> Iterator[Claim]:
@@ -176,7 +178,8 @@ def margins() -> Iterator[Claim]:
     """What is left for the weights to pay, of three classes and rows of integers, and how far it may be off."""
     rng = np.random.default_rng(2)
     for n, k, far, sign in (
-        (7, 3, 0.0, 1.0), (7, 3, 2.0**30, 1.0), (7, 3, 2.0**30, -1.0), (7, 3, -(2.0**30), 1.0), (7, 3, 0.0, -1.0), (60, 3, 0.0, 1.0), (3, 20, 0.0, 1.0),
+        (7, 3, 0.0, 1.0), (7, 3, 2.0**30, 1.0), (7, 3, 2.0**30, -1.0), (7, 3, -(2.0**30), 1.0),
+        (5, 3, 0.0, 1.0), (7, 3, 0.0, -1.0), (60, 3, 0.0, 1.0), (3, 20, 0.0, 1.0),
         (3, 40, 0.0, 1.0), (3, 3, 2.0**60, 0.0), (3, 3, -(2.0**60), 0.0),
     ):  # fmt: skip
         p = 2
@@ -187,7 +190,10 @@ def margins() -> Iterator[Claim]:
         rivals = np.array([[c for c in range(k) if c != label] for label in labels])
         contrasts = np.eye(k)[labels][:, None] - np.eye(k)[rivals]
         terms = SimpleNamespace(contrasts=contrasts, n_classes=k, radius=0.0, members=())
-        slopes, rows = abs(sign) * rng.integers(0, 4, (n, k - 1)), abs(sign) * rng.integers(0, 3, (n, p)) * (n < 60)
+        slopes, rows = (
+            abs(sign) * rng.integers(0, 4, (n, k - 1)) * (n != 5),
+            abs(sign) * rng.integers(0, 3, (n, p)) * (n < 60),
+        )
         geometry = margin.MarginGeometry(X, D, S, directions)
 
         def sides(terms=terms, geometry=geometry, slopes=slopes, rows=rows) -> list[float]:
@@ -243,3 +249,49 @@ def pulled(terms, geometry, slopes, rows, both) -> Claim:
     far = 1 + Fraction(float(np.abs(geometry.X).max()))
     most = [x + 99 * U * (y + abs(x) + 400 * far) for x, y in zip(true, need * 2, strict=True)]
     return two_sided("stationarity of margins and a pair", found, [-mass, *near], [-mass * (1 - 20 * U), *most])
+
+
+def functionals() -> Iterator[Claim]:
+    """Rows R of a pair Z, R: ``max_i |R_i|_{Z^-1} sqrt(s(Z)) <= weight / 2``, nearly so where it was more before."""
+    for Z, R, weight in (
+        ([[4.0, 0.0], [0.0, 1.0]], [[3.0, -4.0], [1.0, 1.0]], 2.0),
+        ([[2.0**-40, 0.0], [0.0, 2.0**-42]], [[3.0, -4.0], [1.0, 1.0]], 3.0),
+        ([[4.0, 0.0], [0.0, 1.0]], [[2.0**-8, 2.0**-9], [0.0, 2.0**-10]], 8.0),
+        ([[4.0, 0.0], [0.0, 1.0]], [[3.0, -4.0], [1.0, 1.0]], 0.0),
+    ):  # fmt: skip
+        matrix = np.zeros((4, 4))
+        matrix[:2, :2], matrix[2:, :2] = Z, -np.array(R)
+        for norm in (2, np.inf):
+
+            def found(matrix=matrix, weight=weight, norm=norm, Z=Z) -> list[Fraction]:
+                rows = margin.norm_functional(matrix, weight, 2, norm)
+                s = exact(np.diag(Z))
+                size = sum(s) if norm == 2 else max(s)
+                length = max(sum(x * x / y for x, y in zip(exact(row), s, strict=True)) for row in rows)
+                return [-4 * length * size]
+
+            small = weight == 8.0
+            true = 4 * max(sum(x * x / y for x, y in zip(exact(row), exact(np.diag(Z)), strict=True)) for row in R)
+            true *= sum(exact(np.diag(Z))) if norm == 2 else max(exact(np.diag(Z)))
+            most = true if small else Fraction(weight) ** 2
+            yield two_sided("rows of a multiplier", found, [-most * (1 + Fraction(1e-4))],
+                            [-most * (1 - Fraction(1e-4))])  # fmt: skip
+
+
+def wholes() -> Iterator[Claim]:
+    """The bound of all parts together: theta is at most ``2 lam`` over the largest length left, errors added."""
+    for Z, error, length in (([[-3.0, 4.0], [1.0, 0.0]], 0.0, 5.0), ([[-2.0, 3.0], [1.0, 0.0]], 1.0, 5.0)):
+        terms = SimpleNamespace(lam=0.25, loss=get_loss("hinge"), share=1.0, n_classes=2,
+                                rows=SimpleNamespace(weight=np.array([0.5, 0.5])))  # fmt: skip
+        slopes, parts = np.array([[0.25], [0.25]]), (np.array(Z), np.full((2, 2), error))
+
+        def found(terms=terms, slopes=slopes, parts=parts) -> list[float]:
+            with (
+                mock.patch.object(margin, "_is_usable", return_value=True),
+                mock.patch.object(margin, "balanced_flow", return_value=slopes),
+                mock.patch.object(margin, "_stationarity", return_value=parts),
+            ):
+                return [-margin.margin_lower_bound(terms, None, Dual(slopes, np.zeros(1)))]
+
+        true = -Fraction(1, 2) * 2 * Fraction(0.25) / Fraction(length)
+        yield two_sided("bound of multipliers", found, [true], [true * (1 - 400 * U)])

@@ -5,10 +5,16 @@ The claims and their truths are in tests/checker_*.py; `make mutants` plants eve
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from convexnn.certificate import _CHECKS, registered_methods
+from convexnn.certificates.region import region_bound
+from convexnn.exceptions import CertificateError
+from convexnn.network import Network
+from convexnn.regions import rotated_box
 from tests.certifier_cases import random_network
 from tests.checker_claims import global_claims
 from tests.checkers import Claim, complaints, covers
@@ -52,6 +58,17 @@ def test_no_evidence_proves_what_is_false_about_sets_and_training(kind, seed) ->
 
 def test_changed_statements_are_refused() -> None:
     assert [*tampering(), *local_tampering()] == []
+
+
+@pytest.mark.parametrize("method", ["region_lp", "region_arrow"])
+def test_prices_of_kinked_units_prove_nothing_of_smooth_ones(method) -> None:
+    """``tanh(x) - x / 2`` is 0.27 inside [0, 2] and at most zero at the ends, where prices look."""
+    network = Network([(np.array([[1.0], [0.01]]), np.zeros(2)), (np.array([[1.0, -50.0]]), np.zeros(1))], "tanh")
+    honest = region_bound(network, rotated_box(np.ones(1), np.ones(1)), method="crown")
+    prices = {**honest.multiplier, "0/evidence/row0/price0": np.array([0.48, -48.0])}
+    forged = replace(honest, method=method, bound=0.1, lower=np.nan, multiplier=prices)
+    with pytest.raises(CertificateError, match="tanh"):
+        forged.check(network)
 
 
 def test_huge_multipliers_of_global_bounds_prove_nothing_and_say_so() -> None:
