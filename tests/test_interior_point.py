@@ -257,7 +257,8 @@ def test_a_singular_system_ends_as_stalled_with_the_best_point(monkeypatch):
     def fail(self, w):
         raise np.linalg.LinAlgError("no")
 
-    monkeypatch.setattr(newton_system.DenseSystem, "factor", fail)
+    for system in (newton_system.DenseSystem, newton_system.BorderedSystem):  # the second is tried after the first
+        monkeypatch.setattr(system, "factor", fail)
     program = joint(*regression())
     solution = interior(program)
     assert solution.status == "stalled"

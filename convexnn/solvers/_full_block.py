@@ -1,7 +1,7 @@
 """The spectral regularizers as one large matrix inequality: for many features and few units.
 
-Splitting the inequality (:mod:`convexnn.solvers._arrow_block`) adds ``d (d + 3) / 2`` rows to the Newton system, which
-pays where that is small beside the number of variables.
+The Schur complement of the inequality (:mod:`convexnn.solvers._fractional_block`) adds ``d (d + 3) / 2`` rows to the
+Newton system, which pays where that is small beside the number of variables.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from convexnn.solvers._arrow_block import FixedArrow, JointArrow
+from convexnn.solvers._fractional_block import FixedFractional, JointFractional
 from convexnn.solvers._spectral_block import SpectralBlock
 from convexnn.solvers.cone_block import ConeBlock
 from convexnn.solvers.cone_problem import ConeProblem
@@ -19,15 +19,23 @@ Array = NDArray[np.float64]
 
 #: The split inequality is preferred up to this many times the work of the large one: it needs fewer iterations.
 SPLIT_FACTOR = 2.0
+#: Order of the Newton system up to which the large inequality is tried where the split one stalled.
+LARGEST_WHOLE = 3000
 
 
-def spectral_block(problem: ConeProblem, coupling: JointSpectral | FixedSpectral) -> ConeBlock:
-    """Cone of a spectral regularizer, split or whole, whichever makes an iteration cheaper."""
-    split = pays_to_split(problem)
+def spectral_block(problem: ConeProblem, coupling: JointSpectral | FixedSpectral, *, whole: bool = False) -> ConeBlock:
+    """Cone of a spectral regularizer, split or whole, whichever makes an iteration cheaper; whole on demand."""
+    split = pays_to_split(problem) and not whole
     if isinstance(coupling, JointSpectral):
-        return (JointArrow if split else JointBlock)(problem, coupling.weight)
+        return (JointFractional if split else JointBlock)(problem, coupling.weight)
     q = np.concatenate([coupling.q[:1], coupling.q[1:][problem.keep]])
-    return (FixedArrow if split else FixedBlock)(problem, coupling.weight, q)
+    return (FixedFractional if split else FixedBlock)(problem, coupling.weight, q)
+
+
+def whole_fits(problem: ConeProblem, coupling: object) -> bool:
+    """Whether a split regularizer that stalled can be tried as a whole: symmetric scaling, far larger systems."""
+    spectral = isinstance(coupling, JointSpectral | FixedSpectral) and problem.directions.shape[1] == 1
+    return spectral and pays_to_split(problem) and problem.size + problem.p + 1 <= LARGEST_WHOLE
 
 
 def pays_to_split(problem: ConeProblem) -> bool:

@@ -6,6 +6,8 @@ less than a few eigenvalue problems.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,8 +15,12 @@ from convexnn.solvers.cone_block import clip_change
 
 Array = NDArray[np.float64]
 
+#: Squared eigenvalues of the scaled point that spread farther than this are computed anew from a product of factors.
+WIDEST_SPREAD = 1e10
 #: Matrices whose spectra are computed first: the smallest eigenvalue among them spares most of the others.
 FIRST = 8
+#: Evaluations of a search for the longest step.
+SEARCH = 8
 
 
 def triangular_inverse(L: Array) -> Array:
@@ -27,6 +33,40 @@ def triangular_inverse(L: Array) -> Array:
             row = L[..., a : a + 1, :a] @ X[..., :a, :a]
             X[..., a, :a] = row[..., 0, :] * -reciprocal[..., a, None]
     return X
+
+
+def scaling(X: Array, S: Array) -> tuple[Array, Array]:
+    """``G`` with ``G^-1 X G^-T = G' S G = diag(lmbda)``, and lmbda; LinAlgError outside of the cone."""
+    L = np.linalg.cholesky(X)
+    squared, V = np.linalg.eigh(L.T @ S @ L)
+    if squared[0] <= squared[-1] / WIDEST_SPREAD:
+        _, singular, Vt = np.linalg.svd(np.linalg.cholesky(S).T @ L)
+        V, squared = Vt.T, singular**2
+    lmbda = np.sqrt(squared)
+    return L @ (V / np.sqrt(lmbda)), lmbda
+
+
+def last_nonnegative(function: Callable[[float], float], limit: float, small: float) -> float:
+    """A point of ``[0, limit]`` up to which a concave function that is 1 at zero stays nonnegative.
+
+    The chord of a concave function lies below it, so that from where it is positive the search can always go on. It
+    ends where the value is at most ``small``.
+    """
+    value = function(limit)
+    if value >= 0:
+        return limit
+    low, at_low, high, at_high = 0.0, 1.0, limit, value
+    for _ in range(SEARCH):
+        share = (at_low - 0.5 * small) / (at_low - at_high)
+        trial = low + max(share, 0.1) * (high - low)
+        value = function(trial)
+        if value >= 0:
+            low, at_low = trial, value
+        else:
+            high, at_high = trial, value
+        if at_low <= small:
+            break
+    return low
 
 
 def longest_step(relative: Array, limit: float) -> float:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
 from convexnn.program import FEASIBILITY_TOLERANCE, Dual, InteriorPair, Program, Proposal, Solution
-from convexnn.solvers._full_block import spectral_block
+from convexnn.solvers._full_block import spectral_block, whole_fits
 from convexnn.solvers._norm_block import NormBlock
 from convexnn.solvers._vector_parts import boundary, cone_problem, target_unit, vector_block
 from convexnn.solvers._vector_problem import vector_zero_dual
@@ -28,6 +28,7 @@ from convexnn.solvers.cone_block import ConeBlock
 from convexnn.solvers.cone_problem import ConeProblem
 from convexnn.solvers.evidence import Incumbent, polished_rows, push_inside, spread_variants, zero_dual
 from convexnn.solvers.path_following import PathFollower
+from convexnn.solvers.request import check_limits
 from convexnn.structure import ConeStructure, FixedSpectral, GroupNorm, JointSpectral
 from convexnn.vector_structure import VectorStructure
 
@@ -88,8 +89,8 @@ def solve_interior_point(
     SolverError
         When the program offers no structure, an unknown coupling, or a regularizer without weight.
     """
-    clock = _Clock(time_limit)
-    structure = _require_structure(program)
+    check_limits(tol, max_iter, time_limit)
+    clock, structure = _Clock(time_limit), _require_structure(program)
     point = start.z if isinstance(start, Solution) else start
     origin = program.start if point is None else _check_start(structure, point)
     pair = start.interior if isinstance(start, Solution) else None
@@ -204,15 +205,21 @@ class _Run:
         if prepared is None:
             return "solved"
         problem, centre = prepared
-        block = _block(problem, self.structure, self.unit)
-        self.follower = PathFollower(problem, block, centre, self._fitting(pair))
-        status = self._follow(self.follower)
-        if self.follower.is_warm and self.interior is None and status != "cold":
+        status = self._attempt(problem, centre, self._fitting(pair))
+        was_warm = self.follower is not None and self.follower.is_warm
+        if was_warm and self.interior is None and status not in ("cold", "stalled"):
             self.interior = pair
-        if status == "cold":
-            self.follower = PathFollower(problem, _block(problem, self.structure, self.unit), centre)
-            status = self._follow(self.follower)
+        if was_warm and status in ("cold", "stalled"):
+            status = self._attempt(problem, centre, None)
+        if status == "stalled" and whole_fits(problem, self.structure.coupling):
+            status = self._attempt(problem, centre, None, whole=True)
         return status
+
+    def _attempt(self, problem: ConeProblem, centre: Array, pair: InteriorPair | None, *, whole: bool = False) -> str:
+        """Follow the path from a pair or from the centre; the cone of the regularizer by choice as a whole."""
+        block = _block(problem, self.structure, self.unit, whole=whole)
+        self.follower = PathFollower(problem, block, centre, pair)
+        return self._follow(self.follower)
 
     def _fitting(self, pair: InteriorPair | None) -> InteriorPair | None:
         """The pair when it has the shape and the units of this program."""
@@ -333,11 +340,11 @@ class _Run:
             _LOGGER.info("%3d  objective %.9g  gap %.2e", self.iterations, square * objective, square * gap)
 
 
-def _block(problem: ConeProblem, structure: ConeStructure, unit: float) -> ConeBlock:
+def _block(problem: ConeProblem, structure: ConeStructure, unit: float, *, whole: bool = False) -> ConeBlock:
     """Build the cone of the regularizer, in the solver's units and without the units left out."""
     if isinstance(structure, VectorStructure):
         return vector_block(problem, structure, unit)
     coupling = structure.coupling
     if isinstance(coupling, GroupNorm):
         return NormBlock(problem, coupling.weight / unit)
-    return spectral_block(problem, coupling)
+    return spectral_block(problem, coupling, whole=whole)
