@@ -16,9 +16,11 @@ import numpy as np
 
 from convexnn.lipsdp import linf, scalar
 from convexnn.network import Network
+from convexnn.propagation import InputSet, Query
 from convexnn.regions import Polytope, chain
 from convexnn.regions.polytope_facets import exact_polytope_value, polytope_value
 from convexnn.regions.splits import LEAF, splits_bound
+from convexnn.relaxations import lipschitz_bounds
 from convexnn.rigorous import is_psd_exact
 from tests.checker_majorants import ridges_of
 from tests.checker_rounding import U, g, two_sided
@@ -31,6 +33,7 @@ def chain_claims(rng) -> Iterator[Claim]:
     yield from trees()
     yield from polytopes()
     yield Claim("what is handed over", {}, handed_over, constant(*[0] * 8), hostile=False)
+    yield from added()
     yield Claim("semidefinite floats", {}, lambda _e: [0.0 if held else -1.0 for held in (
         is_psd_exact(np.eye(2)), is_psd_exact([[1.0, 1.0], [1.0, 1.0]]), not is_psd_exact([[0.5, 1.0], [1.0, 1.0]]),
         not is_psd_exact([[math.inf]]), not is_psd_exact([[math.nan]]))], constant(*[0] * 5),
@@ -130,6 +133,21 @@ def polytopes() -> Iterator[Claim]:
         true = exact_polytope_value(network, cut, lam)
         yield two_sided("ranges of directions", lambda lam=lam: [polytope_value(network, cut, lam)], [Fraction(true)],
                         [Fraction(true) + Fraction(1e-12)])  # fmt: skip
+
+
+def added() -> Iterator[Claim]:
+    """The value at the centre, the rise and what the rounding of the rows may add: three times one here."""
+    network = Network([(np.array([[1.0]]), np.ones(1)), (np.array([[1.0]]), np.zeros(1))])
+    query = Query(network, InputSet.box(np.zeros(1), np.zeros(1)), np.ones((1, 1)), [0.0])
+
+    def found() -> list[float]:
+        with (
+            mock.patch.object(lipschitz_bounds, "_rounding", return_value=np.ones(1)),
+            mock.patch.object(lipschitz_bounds, "_rise_in_ball", return_value=1.0),
+        ):
+            return lipschitz_bounds._check(query, {}, False).tolist()
+
+    yield two_sided("values at the centre", found, [Fraction(3)], [3 + 200 * U])
 
 
 def handed_over(_evidence) -> list[float]:

@@ -93,7 +93,7 @@ def quadratic_parts() -> Iterator[Claim]:
         ([2.0], [0.0], [0.0], 3.0, -4.0, 0.0),
         ([4.0], [0.0], [0.0], 3.0, -4.0, 0.0),
         ([0.25] * 16, [0.0] * 16, [0.0] * 16, 3.0, -4.0, 0.0),
-        ([2.0], [0.0], [0.0], 3.0, -4.0, 2.0 * gamma(17) * 6.0),
+        ([4.0], [0.0], [0.0], 3.0, -4.0, 2.0 * gamma(17) * 8.0),
         ([2.0] * 3, [0.0] * 3, [0.0] * 3, 3.0, -1.0, 2.0**-20),
     ):
         # one number: the form of the multipliers is minus their sum where the objective is negative, else zero

@@ -84,7 +84,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "convexnn.regions.polytope_support:support_up": ("layers", "regions/region_facets_polytope",),
     "convexnn.regions.polytope_support:exact_support": ("regions/region_facets_polytope_exact",),
     "convexnn.relaxations.prices:priced_bounds": ("layers", "certifiers",),
-    "convexnn.relaxations.lipschitz_bounds:_check": ("certifiers",),
+    "convexnn.relaxations.lipschitz_bounds:_check": ("chain/values", "certifiers"),
     "convexnn.relaxations.quadratic_outputs:check_quadratic": ("quadratic",),
     "convexnn.relaxations.quadratic_outputs:_proved": ("parts", "quadratic",),
     "convexnn.restrictions.base:ConeProgram.lower_bound": ("programs",),
