@@ -79,7 +79,7 @@ def test_a_step_solves_all_equations_that_were_eliminated(make, rng):
     dU = rng.normal(size=U.shape)
     step = block.expand(dU, np.zeros(0), target)
     dW, dq, dx, de, dz = block._changes(step)
-    y, central = block.ratio, -block.ratio @ block.W
+    y, z, W = block.ratio, block.z, block.W
     assert de == pytest.approx(block._off_diagonal(dU))
     dT = dx * np.eye(block.d) - y.T @ de - de.T @ y
     if block.fixed_corner:
@@ -87,13 +87,16 @@ def test_a_step_solves_all_equations_that_were_eliminated(make, rng):
         assert np.trace(dW) == pytest.approx(0, abs=1e-10)
     else:
         dT += (y.T * dq) @ y
-        ds = 2 * np.einsum("ia,ia->i", y, dz) + np.einsum("ia,ab,ib->i", y, dW, y)
-        wanted = block.corner * corners
-        assert block.q * ds + block.slack * dq == pytest.approx(wanted, rel=1e-7, abs=1e-9)
+        dy = (de - y * dq[:, None]) / block.q[:, None]
+        slack = block.weight + np.einsum("ia,ia->i", y, 2 * z + y @ W)
+        d_slack = np.einsum("ia,ia->i", y, 2 * dz + y @ dW) + 2 * np.einsum("ia,ia->i", dy, z + y @ W)
+        assert (slack >= block.slack).all()
+        solved = block.q * d_slack + (2 * slack - block.slack) * dq
+        assert solved == pytest.approx(block.corner * corners, rel=1e-7, abs=1e-9)
     assert dT + block.root @ block.root.T @ dW @ block.root @ block.root.T == pytest.approx(
         block.root @ T @ block.root.T, rel=1e-7, abs=1e-9
     )
-    bilinear = block.E @ dW + de @ block.W + dq[:, None] * central + block.q[:, None] * dz
+    bilinear = block.E @ dW + de @ W + dq[:, None] * z + block.q[:, None] * dz
     missing = -(block.E @ block.W + block.q[:, None] * block.z)
     assert bilinear == pytest.approx(missing + rows, rel=1e-7, abs=1e-9)
 

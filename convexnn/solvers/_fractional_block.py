@@ -171,9 +171,9 @@ class FractionalBlock:
         self.root, self.lmbda = scaling(self.T, self.W)
         self.root_inverse = (self.root / self.lmbda).T @ self.W  # root' W root = diag(lmbda)
         self.corner, self.corner_scale = np.sqrt(self.q * self.slack), np.sqrt(self.q / self.slack)
-        central = -self.ratio @ self.W
-        self._missing = self.q[:, None] * (central - self.z)
-        point = Scaling(self.root @ self.root.T, self.W, self.ratio, central, self.q, self.slack)
+        self._missing = -self.E @ self.W - self.q[:, None] * self.z
+        k = 2 * self.weight - self.slack
+        point = Scaling(self.root @ self.root.T, self.W, self.ratio, self.z, self.q, k)
         self.elimination = FractionalElimination(point, self.row_scale, fixed_corner=self.fixed_corner)
 
     def unit_hessian(self) -> Array:

@@ -1,12 +1,12 @@
 """Linear algebra of the fractional block: everything but the units eliminated, one small shared matrix to factor.
 
-With the ratios ``y_i = e_i / q_i``, the slacks ``s_i`` of the corners, ``z_i = -W y_i`` (where the dual rows are on the
-path) and ``k_i = s_i + 2 y_i'W y_i``, a Newton step satisfies for given right sides ``R``, ``a_i`` and ``b_i`` (fixed
-corners: ``q_i = 1``, ``dq_i = 0``)::
+With the ratios ``y_i = e_i / q_i``, the slacks ``s_i = w - z_i'W^-1 z_i`` of the corners, ``k_i = 2 w - s_i`` and
+``t_i = w + 2 z_i'y_i + y_i'W y_i`` (which is ``s_i`` on the path, and above it elsewhere), a Newton step satisfies for
+given right sides ``R``, ``a_i`` and ``b_i`` (fixed corners: ``q_i = 1``, ``dq_i = 0``)::
 
     dT + Q dW Q = R,   dT = dx I - sum_i (y_i de_i' + de_i y_i' - y_i y_i' dq_i)
     dW e_i + W de_i + dq_i z_i + q_i dz_i = a_i
-    q_i ds_i + s_i dq_i = b_i
+    q_i dt_i + (2 t_i - s_i) dq_i = b_i
 
 Solved for dq_i and dz_i, with ``C_i de = y_i de' + de y_i' + y_i y_i' (2 z_i'de) / k_i``, what is left is::
 
@@ -33,8 +33,8 @@ IntArray = NDArray[np.intp]
 class Scaling:
     """The point at which a step is computed.
 
-    ``Q`` (d, d) scales T against W; ``ratio`` (p + 1, d) is ``e_i / q_i`` and ``z`` minus its product with W; ``q`` and
-    ``slack`` (p + 1,) are the corners and their dual slacks.
+    ``Q`` (d, d) scales T against W; ``ratio`` (p + 1, d) is ``e_i / q_i``, ``z`` the dual rows; ``q`` (p + 1,) are the
+    corners and ``k`` twice their weight minus their dual slack.
     """
 
     Q: Array
@@ -42,7 +42,7 @@ class Scaling:
     ratio: Array
     z: Array
     q: Array
-    slack: Array
+    k: Array
 
 
 @cache
@@ -123,8 +123,7 @@ class FractionalElimination:
         point = self.point
         if self.fixed_corner:
             return np.broadcast_to(2 * point.W, (len(point.q), self.d, self.d))
-        self.k = point.slack - 2 * dots(point.ratio, point.z)
-        outer = (point.z / self.k[:, None])[:, :, None] * point.z[:, None, :]
+        outer = (point.z / point.k[:, None])[:, :, None] * point.z[:, None, :]
         return np.asarray((point.W - 2 * outer) * (2 / point.q)[:, None, None])
 
     def _factor_shared(self) -> Array:
@@ -136,8 +135,8 @@ class FractionalElimination:
         else:
             a, b, weight = _pairs(d)
             self._squares = weight[:, None] * point.ratio.T[a] * point.ratio.T[b]
-            C += (self._squares / (0.5 * self.k))[:, :, None] * point.z
-            M += (self._squares * (point.q / self.k)) @ self._squares.T
+            C += (self._squares / (0.5 * point.k))[:, :, None] * point.z
+            M += (self._squares * (point.q / point.k)) @ self._squares.T
         self._scale = 1 / np.sqrt(np.maximum(np.diag(M), 1e-300))
         M *= self._scale[:, None] * self._scale
         if not M.size:  # one feature and fixed corners: tr W says it all
@@ -159,8 +158,8 @@ class FractionalElimination:
         self._a = a
         if not self.fixed_corner:
             self._b = b - 2 * dots(point.ratio, a)
-            h = h - self._squares @ (self._b / self.k)
-            rows = (a - point.z * (self._b / self.k)[:, None]) / point.q[:, None]
+            h = h - self._squares @ (self._b / point.k)
+            rows = (a - point.z * (self._b / point.k)[:, None]) / point.q[:, None]
         self._h = self._solve(self._scale * (h @ self.basis))
         return 2 * rows, -(self._h @ self._shared).reshape(-1, self.d)
 
@@ -176,7 +175,7 @@ class FractionalElimination:
         shared = point.ratio @ dW
         if self.fixed_corner:
             return dW, np.zeros(0), self._a - de @ point.W - shared
-        dq = (self._b - 2 * dots(point.z, de) + point.q * dots(shared, point.ratio)) / self.k
+        dq = (self._b - 2 * dots(point.z, de) + point.q * dots(shared, point.ratio)) / point.k
         dz = (self._a - de @ point.W - dq[:, None] * point.z) / point.q[:, None] - shared
         return dW, dq, dz
 
