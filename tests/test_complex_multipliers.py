@@ -20,7 +20,7 @@ from convexnn.lipsdp import (
 )
 from convexnn.lipsdp.deep_bound import upper_bound_deep
 from convexnn.lipsdp.max_cut import upper_bound_max_cut
-from convexnn.propagation import InputSet
+from convexnn.propagation import InputSet, Query
 from convexnn.regions import Polytope, ellipsoid
 from convexnn.regions.check import proved_bound
 from convexnn.regions.folding import folded_units
@@ -28,6 +28,7 @@ from convexnn.regions.ridges import ridges
 from convexnn.regions.splits import read_splits
 from convexnn.relaxations.quadratic_outputs import bound_quadratic, check_quadratic
 from convexnn.relaxations.quadratic_specification import QuadraticSpec
+from convexnn.verification.registry import get_certifier
 
 W, V = np.array([[1.0, 2.0], [-1.0, 0.5]]), np.array([[1.0, -0.5], [0.25, 1.0]])
 ONE, TWO = Network.shallow(W, [0.1, 0.2], V[0], 0.3), Network.shallow(W, [0.1, 0.2], V, [0.0, 0.1])
@@ -110,3 +111,11 @@ def test_regions_and_layers_prove_nothing_from_them() -> None:
         assert check_quadratic(ONE, box, spec, changed) == np.inf
     with pytest.raises(InvalidInputError, match="complex"):
         QuadraticSpec(1j * np.eye(4), 2)
+
+
+def test_a_method_that_does_not_apply_checks_nothing():
+    """Prices of the triangle relaxation bound kinked units: on a smooth network they would give a false number."""
+    smooth = Network.shallow(W, [0.1, 0.2], V, [0.0, 0.1], activation="tanh")
+    query = Query.of_rivals(smooth, np.zeros(2), 0, LInfBall(0.5))
+    with pytest.raises(CertificateError, match="'lp' proves nothing here"):
+        get_certifier("lp").check(query, {})

@@ -177,10 +177,16 @@ class Quiet:
 
 @dataclass(frozen=True)
 class Check(Quiet):
-    """A check that never sees complex numbers: their real part alone proves nothing."""
+    """A check that never sees what it cannot judge: complex numbers, networks that its method refuses."""
+
+    name: str = field(kw_only=True)
+    refusal: Callable[[Query], str | None] = field(kw_only=True)
 
     def __call__(self, query: Query, multiplier: Mapping[str, Any]) -> Any:
-        """Bounds; CertificateError where the multiplier holds complex numbers."""
+        """Bounds; CertificateError where the method does not apply or the multiplier holds complex numbers."""
+        refused = self.refusal(query)
+        if refused is not None:
+            raise CertificateError(f"The method {self.name!r} proves nothing here: {refused}")
         found = next((name for name, values in multiplier.items() if np.iscomplexobj(values)), None)
         if found is not None:
             raise CertificateError(f"The multiplier {found!r} holds complex numbers; expected real ones.")
@@ -209,7 +215,9 @@ class Certifier:
 
     def __post_init__(self) -> None:
         """Numbers that overflow on the way end as ``inf``; numpy is not asked to warn of them."""
-        for name in ("propose", "check", "refusal"):
-            function, kind = getattr(self, name), Check if name == "check" else Quiet
-            quiet = function if isinstance(function, Quiet) else kind(function, name == "propose")
+        for name in ("propose", "refusal"):
+            function = getattr(self, name)
+            quiet = function if isinstance(function, Quiet) else Quiet(function, name == "propose")
             object.__setattr__(self, name, quiet)
+        if not isinstance(self.check, Check):
+            object.__setattr__(self, "check", Check(self.check, name=self.name, refusal=self.refusal))
