@@ -151,7 +151,7 @@ def is_one_of(value: Any, options: Collection[Any]) -> bool:
         Of numbers, names or None.
     """
     try:
-        return not isinstance(value, bool | np.bool_) and bool(value in options)
+        return not isinstance(value, bool | np.bool_) and not isinstance(value, np.ndarray) and bool(value in options)
     except (TypeError, ValueError):
         return False
 

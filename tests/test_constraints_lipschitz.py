@@ -46,7 +46,7 @@ def test_the_penalty_is_a_norm_above_all_slopes(rng: np.random.Generator) -> Non
     point = Point(layout.signs[:, None] * np.abs(rng.standard_normal(shape)), rng.standard_normal(2), 0.3)
     net, zero = layout.decode(point), np.zeros(2)
     slope = float(np.linalg.norm(net.gradient(30 * rng.standard_normal((500, 2))), axis=1).max())
-    size = network_penalty(net, 1.0, zero)
+    size = network_penalty(net, 1.0, zero, layout.base.rows.X)
     assert slope**2 <= size * (1 + 1e-12)
     # turned units: relu(g) = relu(-g) + g, the affine rest as a pair of units
     W, b, v, c = net.W, net.b, net.v, net.c
@@ -55,9 +55,26 @@ def test_the_penalty_is_a_norm_above_all_slopes(rng: np.random.Generator) -> Non
         np.vstack([-W, line, -line]), np.concatenate([-b, [0.0, 0.0]]), np.concatenate([v, [1.0, -1.0]]), c + v @ b
     )
     np.testing.assert_allclose(turned(layout.base.rows.X), net(layout.base.rows.X), atol=1e-12)
-    assert network_penalty(turned, 1.0, zero) == pytest.approx(size, rel=1e-8)
+    assert network_penalty(turned, 1.0, zero, layout.base.rows.X) == pytest.approx(size, rel=1e-8)
     # one affine function: its slope, not that of the pair
-    assert network_penalty(Network.shallow([[3.0, 4.0], [-3.0, -4.0]], [0, 0], [1, -1]), 1.0, zero) == pytest.approx(25)
+    pair = Network.shallow([[3.0, 4.0], [-3.0, -4.0]], [0, 0], [1, -1])
+    assert network_penalty(pair, 1.0, zero, layout.base.rows.X) == pytest.approx(25)
+
+
+def test_many_small_units_in_place_of_one_are_not_below_the_bound() -> None:
+    X = np.array([[-3.0], [-2.5], [-2.0], [2.0], [2.5], [3.0]])
+    y = 3 * np.maximum(X[:, 0] + 0.5, 0)
+    gates = Network.shallow([[1.0]], [0.5], [1.0])
+    layout = layout_of(X, y, gates, shape_of((), 1), lam=1e-9, lipschitz=True)
+    demands = Demands("sufficient", no_rows(layout), worst_rows(layout), ())
+    found = solve_direct(layout, demands, Effort(1e-12, size=layout.size))
+    assert found is not None
+    point, dual = found
+    net, bound = layout.decode(point), lower_bound(layout, demands, dual)
+    k, shifts = 50, 1e-9 * np.arange(50)[:, None]  # other hyperplanes in the same cells
+    parts = np.tile(net.W, (k, 1)), (net.b + shifts).ravel(), np.tile(net.v / k, k)
+    objective = layout.network_objective(Network.shallow(*parts, net.c))
+    assert bound <= objective <= layout.objective(point) * (1 + 1e-5)
 
 
 def solve(layout: Layout, demands: Demands, road: str) -> tuple[Point, ShapeDual]:

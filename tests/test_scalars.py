@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 
 from convexnn import ConvexNNError, InvalidInputError, Monotone, SafeSNNRegressor, guarantees, train_constrained
-from convexnn.constraints import monotone_constraints
+from convexnn.constraints import ConstrainedOptions, monotone_constraints
 from convexnn.inputs import as_number, generator_of, is_one_of, positive_number, seconds_or_none, whole_number
+from convexnn.propagation import Effort
+from convexnn.refinement import HeadOptions, RefineOptions
 from tests._scalars import CALLS, NETWORK, WRONG, X, Y, scalars
+
+COUNTS = "rounds", "max_nodes", "n_patterns", "seed", "max_iter"
 
 
 def answers(name):
@@ -45,7 +49,9 @@ def test_numbers() -> None:
     assert seconds_or_none(None) is None
     assert seconds_or_none(0) == 0.0
     assert is_one_of(2.0, (2, np.inf))
-    assert not any(is_one_of(value, (1, 2)) for value in (np.array([1, 2]), [1], True, "1", {}))
+    assert not any(
+        is_one_of(value, (1, 2)) for value in (np.array([1, 2]), np.array([1]), np.array(1), [1], True, "1", {})
+    )
     assert generator_of(3).random() == np.random.default_rng(3).random()
     for wrong in (True, np.True_, "1", 1j, [1.0], np.ones(1)):
         with pytest.raises(InvalidInputError, match="^it "):
@@ -62,6 +68,14 @@ def test_numbers() -> None:
     for wrong in (True, "3", 2.5, -1, object()):
         with pytest.raises(InvalidInputError, match="random_state must be"):
             generator_of(wrong)
+
+
+def test_counts_that_come_as_floats_are_kept_as_integers() -> None:
+    options = ConstrainedOptions(rounds=2.0, max_nodes=3.0), HeadOptions(rounds=2.0, n_patterns=3.0, max_iter=9.0)
+    options += RefineOptions(max_iter=5.0), Effort(seed=4.0, max_iter=0.0)
+    kept = [getattr(one, name) for one in options for name in COUNTS if getattr(one, name, None) is not None]
+    assert kept == [2, 3, 2, 3, 9, 5, 4, 0]
+    assert {type(value) for value in kept} == {int}
 
 
 @pytest.mark.parametrize("wrong", [5, 0.5, object(), Monotone])

@@ -145,7 +145,7 @@ class Layout:
             return self.base.network_objective(network)
         losses = self.base.loss.value(network(self.base.rows.X), self.base.rows.y)
         loss = float(self.base.rows.weight @ losses) + self.base.rows.constant
-        return loss + network_penalty(network, self.base.lam, self.mean)
+        return loss + network_penalty(network, self.base.lam, self.mean, self.structure.X[:, :-1])
 
     def decode(self, z: Point) -> Network:
         """Network of a point; the linear term is the pair ``relu(a'x) - relu(-a'x)``.

@@ -57,7 +57,7 @@ def _finite(given: Any, shape: tuple[int, ...]) -> Array | None:
 
 
 def penalty(weights: Array, linear: Array, biases: Array, lam: float) -> float:
-    """``lam LipSDP^2 + RIDGE |biases|^2`` of merged units (p, d), a linear term (d,) and biases at the mean (p,).
+    """``lam LipSDP^2 + RIDGE |biases|^2`` of merged units (p, d), a linear term (d,) and any number of biases.
 
     Implements: docs/theory/shape_constraints.md, Proposition 9.
     """
@@ -65,13 +65,22 @@ def penalty(weights: Array, linear: Array, biases: Array, lam: float) -> float:
     return lam * bound * bound + RIDGE * float(biases @ biases)
 
 
-def network_penalty(network: Network, lam: float, mean: Array) -> float:
-    """The same of the unique form of a network: units on one hyperplane count as one, what is affine as that."""
+def network_penalty(network: Network, lam: float, mean: Array, X: Array) -> float:
+    """The same of the unique form of a network: units on one hyperplane count as one, what is affine as that.
+
+    Biases of kinks of one sign that separate the rows X (n, d) in the same way are summed by size before they are
+    squared: a program has one unit for them, so that many small units instead of one cost nothing less.
+    """
     form = pieces_of(network)
     rows = np.array([[float(jump * entry) for entry in row] for row, jump in form.kinks.items()])
     rows = rows.reshape(-1, network.n_inputs + 1)
     linear = np.array([float(entry) for entry in form.linear])
-    return penalty(rows[:, :-1], linear, rows[:, :-1] @ mean + rows[:, -1], lam)
+    sides = rows[:, :-1] @ X.T + rows[:, -1:] > 0
+    positive = np.array([jump > 0 for jump in form.kinks.values()], dtype=bool)[:, None]
+    cells = np.hstack([positive, sides ^ sides[:, :1]])
+    _, cell = np.unique(cells, axis=0, return_inverse=True)
+    biases = np.bincount(cell.ravel(), np.abs(rows[:, :-1] @ mean + rows[:, -1]))
+    return penalty(rows[:, :-1], linear, biases, lam)
 
 
 def conjugate_up(Z: Array, error: Array, first: Array, first_error: Array, lam: float, dual: Spectral) -> float:

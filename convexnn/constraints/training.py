@@ -67,8 +67,8 @@ class ConstrainedOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, before any work is done."""
-        whole_number(self.rounds, "rounds", 0)
-        whole_number(self.max_nodes, "max_nodes", 0)
+        for name in ("rounds", "max_nodes"):
+            object.__setattr__(self, name, whole_number(getattr(self, name), name, 0))
         positive_number(self.tol, "tol")
         positive_number(self.close, "close", zero=True)
         positive_number(self.max_work, "max_work", zero=True, infinite=True)

@@ -122,9 +122,9 @@ class Effort:
     def __post_init__(self) -> None:
         """Refuse what cannot be meant, before any work is done."""
         positive_number(self.tol, "tol", zero=True)
-        whole_number(self.seed, "seed", 0)
+        object.__setattr__(self, "seed", whole_number(self.seed, "seed", 0))
         if self.max_iter is not None:
-            whole_number(self.max_iter, "max_iter", 0)
+            object.__setattr__(self, "max_iter", whole_number(self.max_iter, "max_iter", 0))
         for name in ("stop_below", "deadline"):
             value = getattr(self, name)
             if value is not None and math.isnan(as_number(value, name)):

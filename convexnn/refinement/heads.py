@@ -88,7 +88,7 @@ class HeadOptions:
         seconds_or_none(self.time_limit)
         for name, least in (("rounds", 0), ("n_patterns", 0), ("batch_size", 1), ("max_iter", 1)):
             if name != "max_iter" or self.max_iter is not None:
-                whole_number(getattr(self, name), name, least)
+                object.__setattr__(self, name, whole_number(getattr(self, name), name, least))
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,6 @@ class RefineOptions:
             if isinstance(getattr(self, name), bool):
                 raise InvalidInputError(f"{name} must be a number, got {getattr(self, name)!r}.")
         positive_number(self.tol, "tol")
-        whole_number(self.max_iter, "max_iter")
+        object.__setattr__(self, "max_iter", whole_number(self.max_iter, "max_iter"))
         scalar_loss(self.loss)
         require_solver(self.solver)
