@@ -79,7 +79,8 @@ def network_penalty(network: Network, lam: float, mean: Array, X: Array) -> floa
     positive = np.array([jump > 0 for jump in form.kinks.values()], dtype=bool)[:, None]
     cells = np.hstack([positive, sides ^ sides[:, :1]])
     _, cell = np.unique(cells, axis=0, return_inverse=True)
-    biases = np.bincount(cell.ravel(), np.abs(rows[:, :-1] @ mean + rows[:, -1]))
+    biases = np.zeros(len(rows))
+    np.add.at(biases, cell.ravel(), np.abs(rows[:, :-1] @ mean + rows[:, -1]))
     return penalty(rows[:, :-1], linear, biases, lam)
 
 
