@@ -12,6 +12,7 @@ from convexnn.solvers._fractional_block import FractionalBlock
 from convexnn.solvers._fractional_elimination import symmetric_basis, to_matrix, to_vector
 from convexnn.solvers._full_block import pays_to_split
 from convexnn.solvers._small_matrices import last_nonnegative
+from convexnn.solvers._spectral_block import SpectralBlock
 from convexnn.solvers.cone_problem import ConeProblem, power_of_two_unit
 from tests._instances import PROGRAMS, joint, regression
 
@@ -122,9 +123,10 @@ def test_the_corrector_knows_the_curvature_of_the_fraction(make, rng):
     block, U = started(make, rng)
     block.rescale()
     target, *_ = targeted(block, rng)
+    block._parts(target)[2][:] = 0  # of the row equation; it enters that of the slacks squared
     block.pull_back(target)
     step = block.expand(0.1 * rng.normal(size=U.shape), np.zeros(0), target)
-    T, _, rows = block._parts(block.second_order(step))
+    T, corners, rows = block._parts(block.second_order(step))
     dW, dq, dx, de, dz = block._changes(step)
     t = 1e-4
     q = block.q + t * dq if block.corners else block.q
@@ -134,9 +136,13 @@ def test_the_corrector_knows_the_curvature_of_the_fraction(make, rng):
     product = block._parts(step.primal)[0] @ block._parts(step.dual)[0]
     sums = block.lmbda[:, None] + block.lmbda
     assert -(product + product.T) / sums - scaled == pytest.approx(T, rel=5e-2, abs=1e-3 * np.abs(T).max())
-    missing = (block.E + t * de) @ (block.W + t * dW) + q[:, None] * (block.z + t * dz)
-    expected = t * block._parts(target)[2] - t**2 * rows
-    assert missing == pytest.approx(expected, abs=1e-9)
+    W, z = block.W + t * dW, block.z + t * dz
+    missing = (block.E + t * de) @ W + q[:, None] * z
+    assert missing / t**2 == pytest.approx(-rows, abs=1e-3 * np.abs(rows).max())
+    if block.corners:
+        slack = block.weight - np.einsum("ia,ab,ib->i", z, np.linalg.inv(W), z)
+        left = (q * slack - block.corner * (block.corner + t * block._parts(target)[1])) / t**2
+        assert left == pytest.approx(-block.corner * corners, rel=5e-2, abs=1e-3 * np.abs(left).max())
 
 
 @spectral
@@ -210,6 +216,44 @@ def test_a_fraction_that_stalls_is_solved_as_a_whole(make, monkeypatch):
     assert solution.objective == pytest.approx(expected.objective, rel=2e-6)
     monkeypatch.setattr(_full_block, "LARGEST_WHOLE", 0)
     assert solve(program, solver="interior_point").status == "stalled"
+
+
+@spectral
+@pytest.mark.parametrize("broken", ["_start", "rescale"])
+def test_nothing_found_is_lost_when_the_whole_inequality_fails(make, broken, monkeypatch):
+    """The iterate at which the fraction stalled is looked at, and its iterations count."""
+
+    def fail(self, *args):
+        raise np.linalg.LinAlgError("no")
+
+    program = make(*regression())
+    rescale, begun = FractionalBlock.rescale, iter(range(5))
+    expected = solve(program, solver="interior_point", max_iter=5)
+    assert expected.status == "max_iter"
+    monkeypatch.setattr(FractionalBlock, "rescale", lambda self: (fail if next(begun, None) is None else rescale)(self))
+    monkeypatch.setattr(SpectralBlock, broken, fail)
+    solution = solve(program, solver="interior_point")
+    assert (solution.status, solution.iterations) == ("stalled", 5)
+    assert (solution.objective, solution.lower_bound) == (expected.objective, expected.lower_bound)
+
+
+def test_a_pair_of_the_other_regularizer_is_refused(rng):
+    joint_block, U = started(joint, rng)
+    fixed_block, V = started(PROGRAMS["fixed"], rng)
+    states = joint_block.state(), fixed_block.state()
+    assert joint_block.resume(states[0], U, 0.5)
+    assert fixed_block.resume(states[1], V, 0.5)
+    assert not joint_block.resume(states[1], U, 1.0)
+    assert not fixed_block.resume(states[0], V, 1.0)
+
+
+@spectral
+def test_units_that_are_all_bias_have_a_start(make, rng):
+    block, U = started(make, rng)
+    U[: block.d] = 0
+    assert np.isfinite(block.start(U, MU)).all()
+    assert np.linalg.eigvalsh(block.T)[0] > 0
+    assert np.linalg.eigvalsh(block.W)[0] > 0
 
 
 def test_the_whole_inequality_is_taken_where_features_are_many():

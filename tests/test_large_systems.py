@@ -11,7 +11,7 @@ import pytest
 from convexnn.exceptions import SolverWarning
 from convexnn.patterns import extract
 from convexnn.restrictions import LipschitzProgram, ReluGroupLasso
-from convexnn.solvers import _dense_system, choice, cone_problem, interior_point, newton_system, solve
+from convexnn.solvers import _clock, _dense_system, choice, cone_problem, interior_point, newton_system, solve
 from convexnn.solvers.cone_problem import ConeProblem
 from tests._families import few
 from tests._instances import PROGRAMS, regression
@@ -156,13 +156,13 @@ def test_interrupted_anywhere(make, count, monkeypatch):
 def test_time_is_up_anywhere(make, count, monkeypatch):
     program = make(*regression(5, 40, 3, 10))
     calls = iter(range(count))
-    monkeypatch.setattr(interior_point._Clock, "expired", lambda self: False)
+    monkeypatch.setattr(_clock.Clock, "expired", lambda self: False)
 
     def pulse(self):
         if next(calls, None) is None:
-            raise interior_point._TimeUpError
+            raise _clock.TimeUpError
 
-    monkeypatch.setattr(interior_point._Clock, "pulse", pulse)
+    monkeypatch.setattr(_clock.Clock, "pulse", pulse)
     solution = interior(program)
     monkeypatch.undo()
     assert solution.status in ("time_limit", "optimal")
@@ -171,8 +171,8 @@ def test_time_is_up_anywhere(make, count, monkeypatch):
 
 
 def test_the_clock_stops_set_up():
-    clock = interior_point._Clock(1e-6)
+    clock = _clock.Clock(1e-6)
     time.sleep(1e-4)
-    with pytest.raises(interior_point._TimeUpError):
+    with pytest.raises(_clock.TimeUpError):
         clock.pulse()
-    interior_point._Clock(None).pulse()
+    _clock.Clock(None).pulse()

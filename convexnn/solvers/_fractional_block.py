@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.solvers._fractional_elimination import FractionalElimination, Scaling, dots, symmetric_basis
-from convexnn.solvers._small_matrices import clipped_spectra, last_nonnegative, scaling
+from convexnn.solvers._small_matrices import last_nonnegative, scaling
 from convexnn.solvers.cone_block import ConeStep, clip_change
 from convexnn.solvers.cone_problem import ConeProblem
 
@@ -92,7 +92,7 @@ class FractionalBlock:
             q = self._central_corners(squared * dots(E @ W, E), mu)
             spectrum, axes = np.linalg.eigh((E / q[:, None]).T @ E)
             # a centre that is all bias would have to be endless to reach the level
-            top = max(float(spectrum[-1]), np.finfo(float).tiny)
+            top = max(float(spectrum[-1]), 1e-200)
             self.x = self._bound(np.maximum(spectrum, 0) * min(START_LEVEL / top, self.longest**2 / self.x), share)
             squared = min(START_LEVEL * self.x / top, self.longest**2)
             W = (axes * (share / (self.x - squared * spectrum))) @ axes.T
@@ -104,16 +104,16 @@ class FractionalBlock:
         return U
 
     def state(self) -> tuple[Array, ...]:
-        return self.q, self.W, self.z, np.array([self.x])
+        return self.W, self.z, self.q if self.corners else np.array([self.x])
 
     def resume(self, state: tuple[Array, ...], U: Array, ratio: float) -> bool:
-        if len(state) != len(self.state()) or state[1].shape != self.W.shape:
+        # the last part is q or x: a pair of the other regularizer has the wrong tr W
+        if len(state) != 3 or state[0].shape != self.W.shape or (state[2].size == 1) != self.fixed_corner:
             return False
-        q, W, z, x = state
+        W, z, free = state
         index = np.append(0, 1 + self.keep)
-        self.q, self.W, self.z = q[index].copy(), ratio * W, ratio * z[index]
-        if self.fixed_corner:
-            self.x = float(x[0])
+        self.W, self.z = ratio * W, ratio * z[index]
+        self.q, self.x = (np.ones(self.count), float(free[0])) if self.fixed_corner else (free[index], 1.0)
         self._set_primal(U)
         try:
             for matrix in (self.T, self.W):
@@ -253,7 +253,8 @@ class FractionalBlock:
         T, corners, _ = self._parts(out)
         (a, a_corner, _), (b, b_corner, _) = self._parts(length * step.primal), self._parts(length * step.dual)
         product = (a + np.diag(self.lmbda)) @ (b + np.diag(self.lmbda))
-        change = clipped_spectra(0.5 * (product + product.T)[None], self.omega * mu)[0]
+        values, vectors = np.linalg.eigh(0.5 * (product + product.T))
+        change = (vectors * clip_change(values, self.omega * mu)) @ vectors.T
         T[:] = 2 * change / (self.lmbda[:, None] + self.lmbda)
         if self.corners:
             corners[:] = clip_change((self.corner + a_corner) * (self.corner + b_corner), mu) / self.corner
@@ -334,7 +335,8 @@ class FixedFractional(FractionalBlock):
     def _lengths(self, centre: Array) -> Array:
         """Lengths that give every row of the matrix the same norm: a unit with a small corner stays small."""
         norms = np.linalg.norm(self._off_diagonal(centre)[1:], axis=1)
-        norms = np.maximum(norms, SHORTEST_WEIGHTS * norms.max())  # nearly all of the unit is its bias
+        # a unit may be nearly all bias, or all of them nothing else
+        norms = np.maximum(norms, max(SHORTEST_WEIGHTS * norms.max(), np.finfo(float).tiny))
         return np.asarray(norms.min() / norms)
 
     def value(self) -> float:

@@ -19,7 +19,7 @@ See docs/theory/interior_point.md for the derivation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,14 +45,14 @@ class Scaling:
     k: Array
 
 
-@cache
+@lru_cache(maxsize=8)
 def _pairs(d: int) -> tuple[IntArray, IntArray, Array]:
     """Upper triangle of a symmetric matrix and the weights that make its vector isometric."""
     a, b = np.triu_indices(d)
     return a, b, np.where(a == b, 1.0, np.sqrt(2.0))
 
 
-@cache
+@lru_cache(maxsize=4)  # of order d (d + 1) / 2
 def symmetric_basis(d: int, *, traceless: bool) -> Array:
     """Orthonormal basis, as columns, of the vectors of symmetric matrices (of trace zero)."""
     a, b, _ = _pairs(d)
@@ -168,7 +168,10 @@ class FractionalElimination:
         return np.asarray(dtrtrs(self._L, right, lower=1, trans=trans)[0]) if right.size else right
 
     def recover(self, dV: Array, de: Array) -> tuple[Array, Array, Array]:
-        """Changes (dW, dq, dz) for given changes of the units (p, d) and of the rows (p + 1, d)."""
+        """Changes (dW, dq, dz) for given changes of the units (p, d) and of the rows (p + 1, d).
+
+        They belong to the right side that was reduced last.
+        """
         point = self.point
         right = self._h + self._shared @ dV.ravel()
         dW = to_matrix(self.basis @ (self._scale * self._solve(right, trans=1)), self.d)

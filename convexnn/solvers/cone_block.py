@@ -18,7 +18,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ConeStep:
-    """A Newton direction of a block: extra variables and scaled primal and dual changes."""
+    """A Newton direction of a block: scaled primal and dual changes.
+
+    ``extra`` holds the changes of the extra variables, or whatever else the block needs to move; all parts are linear
+    in the direction.
+    """
 
     extra: Array
     primal: Array

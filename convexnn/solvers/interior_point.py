@@ -2,7 +2,8 @@
 
 Reads nothing of a program but its :class:`~convexnn.structure.ConeStructure`, its start, its objective and its
 lower bound. The pieces: ``cone_problem`` (data), ``centre`` (strictly feasible start), ``path_following`` (steps),
-``newton_system`` (linear algebra), the cone blocks (regularizers), ``evidence`` (what is handed over).
+``newton_system`` (linear algebra), the cone blocks (regularizers), ``evidence`` (what is handed over). A warm start
+that leads nowhere is followed by one from the centres, and a matrix fraction that stalls by the whole inequality.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import time
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convexnn.exceptions import InvalidInputError, SolverError, SolverWarning
 from convexnn.program import FEASIBILITY_TOLERANCE, Dual, InteriorPair, Program, Proposal, Solution
+from convexnn.solvers._clock import Clock, TimeUpError
 from convexnn.solvers._full_block import spectral_block, whole_fits
 from convexnn.solvers._norm_block import NormBlock
 from convexnn.solvers._vector_parts import boundary, cone_problem, target_unit, vector_block
@@ -70,7 +71,7 @@ def solve_interior_point(
     tol : float
         Relative gap between the program's objective and its lower bound.
     max_iter : int
-        Newton iterations.
+        Newton iterations, those of all attempts together.
     time_limit : float or None
         Seconds; an iteration that has begun is finished.
     start : array, shape (p, d + 1), Solution or None
@@ -90,7 +91,7 @@ def solve_interior_point(
         When the program offers no structure, an unknown coupling, or a regularizer without weight.
     """
     check_limits(tol, max_iter, time_limit)
-    clock, structure = _Clock(time_limit), _require_structure(program)
+    clock, structure = Clock(time_limit), _require_structure(program)
     point = start.z if isinstance(start, Solution) else start
     origin = program.start if point is None else _check_start(structure, point)
     pair = start.interior if isinstance(start, Solution) else None
@@ -143,31 +144,6 @@ def _zero_dual(structure: ConeStructure) -> Dual:
     return zero_dual(structure)
 
 
-class _TimeUpError(Exception):
-    """The time limit has passed in the middle of something."""
-
-
-@dataclass
-class _Clock:
-    limit: float | None
-    began: float = field(default_factory=time.perf_counter)
-    last: float = field(default_factory=time.perf_counter)
-    slowest: float = 0.0
-
-    def tick(self) -> None:
-        now = time.perf_counter()
-        self.slowest, self.last = max(self.slowest, now - self.last), now
-
-    def expired(self) -> bool:
-        """Whether another iteration would end after the limit."""
-        return self.limit is not None and self.last + self.slowest - self.began > self.limit
-
-    def pulse(self) -> None:
-        """Stop whatever runs once the limit has passed."""
-        if self.limit is not None and time.perf_counter() - self.began > self.limit:
-            raise _TimeUpError
-
-
 @dataclass
 class _Run:
     """One run of the method: the pieces and how it ended."""
@@ -176,7 +152,7 @@ class _Run:
     structure: ConeStructure
     unit: float
     incumbent: Incumbent
-    clock: _Clock
+    clock: Clock
     tol: float
     max_iter: int
     verbose: int
@@ -184,14 +160,13 @@ class _Run:
     notes: tuple[str, ...] = ()
     interior: InteriorPair | None = None
     follower: PathFollower | None = None
-    next_look: float = FIRST_LOOK
 
     def run(self, origin: Array | None, pair: InteriorPair | None) -> Proposal:
         try:
             status = self._solve(origin, pair)
         except KeyboardInterrupt:
             status = "interrupted"
-        except _TimeUpError:
+        except TimeUpError:
             status = "time_limit"
         except np.linalg.LinAlgError as error:
             raise SolverError(f"the interior point method could not start on {self.program.name!r}: {error}") from error
@@ -210,10 +185,21 @@ class _Run:
         if was_warm and self.interior is None and status not in ("cold", "stalled"):
             self.interior = pair
         if was_warm and status in ("cold", "stalled"):
-            status = self._attempt(problem, centre, None)
+            status = self._again(problem, centre)
         if status == "stalled" and whole_fits(problem, self.structure.coupling):
-            status = self._attempt(problem, centre, None, whole=True)
+            status = self._again(problem, centre, whole=True)
         return status
+
+    def _again(self, problem: ConeProblem, centre: Array, *, whole: bool = False) -> str:
+        """Another attempt, from the centre, after a look at what the one before has reached; iterations count on."""
+        if self.follower is not None:
+            self._look(self.follower)
+        if self.verbose:
+            _LOGGER.info("again from the centre%s", ", with the whole matrix inequality" if whole else "")
+        try:
+            return self._attempt(problem, centre, None, whole=whole)
+        except np.linalg.LinAlgError:  # what the attempts before have found stands
+            return "stalled"
 
     def _attempt(self, problem: ConeProblem, centre: Array, pair: InteriorPair | None, *, whole: bool = False) -> str:
         """Follow the path from a pair or from the centre; the cone of the regularizer by choice as a whole."""
@@ -275,18 +261,18 @@ class _Run:
 
     def _follow(self, follower: PathFollower) -> str:
         """Step until the verified gap passes, a limit is hit, or nothing moves; returns the status."""
-        fruitless = 0
+        fruitless, next_look = 0, FIRST_LOOK
         for iteration in range(self.max_iter + 1):
             self.iterations += iteration > 0
             gap, objective = follower.gap(), follower.objective()
             self._log(gap, objective)
             scale = max(abs(objective), 1e-6 * follower.problem.loss_at_zero())
             self._keep_interior(follower, gap / scale)
-            if gap < LOOK_FACTOR * max(self.tol, self.next_look) * scale:
-                done, before = gap < 0.3 * max(self.tol, self.next_look) * scale, self.incumbent.gap
+            if gap < LOOK_FACTOR * max(self.tol, next_look) * scale:
+                done, before = gap < 0.3 * max(self.tol, next_look) * scale, self.incumbent.gap
                 if self._look(follower, polish=done):
                     return "solved"
-                self.next_look *= 0.1 if done else 1.0
+                next_look *= 0.1 if done else 1.0
                 fruitless += gap < 0.3 * self.tol * scale and self.incumbent.gap > 0.5 * before
             if self.iterations >= self.max_iter:
                 return "max_iter"

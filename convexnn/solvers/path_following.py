@@ -1,8 +1,8 @@
 """Primal-dual steps along a weighted central path, from a strictly feasible start.
 
 The path keeps ``rows_ki slack_ki = mu weight_ki`` and ``primal dual = kappa mu I`` for the regularizer's cone.
-Weights are square roots of leverage scores, and the rows together weigh as much as the cone: at equal
-``mu`` for every row the path hugs the boundary of the matrix inequality and steps collapse.
+Weights are square roots of leverage scores, and all rows together weigh about as much as the cone (``share``): at
+equal ``mu`` for every row the path hugs the boundary of the matrix inequality and steps collapse.
 
 The point is always feasible; only the dual residual has to vanish, and it shrinks with each step as ``mu`` does. Losses
 other than squared bring variables of their own, their slopes, with what belongs to them (``loss_term``).
