@@ -63,7 +63,8 @@ class DistinctRows:
     def proved_constant(self) -> float:
         """``constant`` rounded down: its own rounding, and the squares of the errors of y, which only add to it."""
         squares = float(self.weight @ self.mean_error**2)
-        return max(self.constant * (1 - 4 * gamma(len(self.used) + 8)) - 2 * squares, 0.0)
+        lost = 4.0 * (len(self.used) + 4) * float(np.finfo(float).smallest_subnormal)  # squares that underflow
+        return max(self.constant * (1 - 4 * gamma(len(self.used) + 8)) - 2 * squares - lost, 0.0)
 
     def select(self, D: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Patterns of the distinct rows from patterns of the original rows.
