@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +29,7 @@ from convexnn.solvers.first_order.splitting import Splitting
 from convexnn.solvers.first_order.stream import RowStream
 from convexnn.solvers.request import check_limits
 from convexnn.structure import ConeStructure, FixedSpectral, GroupNorm, JointSpectral
+from convexnn.threads import one_thread
 
 Array = NDArray[np.float64]
 
@@ -132,14 +132,10 @@ def solve_first_order(
 
 
 def _threads(structure: ConeStructure) -> AbstractContextManager[Any]:
-    """One thread, also of torch, unless there are many rows; nothing is changed outside of the main thread."""
+    """One thread, also of torch, unless there are many rows."""
     import torch  # noqa: F401  # its thread pool has to be there to be limited
-    from threadpoolctl import threadpool_limits
 
-    if structure.D.size > SMALL_PROBLEM or threading.current_thread() is not threading.main_thread():
-        return nullcontext()
-    limit: AbstractContextManager[Any] = threadpool_limits(limits=1)
-    return limit
+    return one_thread(structure.D.size <= SMALL_PROBLEM)
 
 
 def _require_structure(program: Program) -> ConeStructure:
