@@ -176,7 +176,6 @@ def layout_of(
     lam: float,
     sample_weight: ArrayLike | None = None,
     loss: str | Loss = "squared",
-    skip: bool = True,
     lipschitz: bool = False,
 ) -> Layout:
     """Cells of the gates of a network, with both signs (one for convex and concave functions).
@@ -192,8 +191,6 @@ def layout_of(
     lam : float
         Positive.
     loss : str or Loss
-    skip : bool
-        Whether the network has a linear term; a symmetry may forbid one.
     lipschitz : bool
         Whether the regularizer is ``lam LipSDP^2``.
     """
@@ -209,7 +206,7 @@ def layout_of(
     all_signs = np.concatenate([chi * signs for chi in shape.characters])
     base = ReluGroupLasso(X, y, ActivationPatterns(D, all_signs), lam, sample_weight=sample_weight, loss=loss)
     X0 = np.hstack([anchors, np.ones((len(anchors), 1))])
-    linear = skip and bool(shape.projector.any())
+    linear = bool(shape.projector.any())  # a symmetry may forbid a linear term
     return Layout(shape, base, len(columns), signs, X0, D0.astype(np.float64), linear, lipschitz)
 
 

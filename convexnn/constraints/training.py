@@ -22,7 +22,7 @@ from convexnn.constraints.rows import anchor_rows, joined, necessary_rows, no_ro
 from convexnn.constraints.shape import resolve, shape_of
 from convexnn.constraints.values import Constraint
 from convexnn.exceptions import InvalidInputError
-from convexnn.inputs import positive_number, seconds_or_none, whole_number
+from convexnn.inputs import is_one_of, positive_number, seconds_or_none, whole_number
 from convexnn.losses import Loss
 from convexnn.network import Network, as_network
 from convexnn.patterns import sample_gates
@@ -188,11 +188,11 @@ def train_constrained(
     began = time.perf_counter()
     chosen = options or ConstrainedOptions()
     inputs = check_inputs(X)
+    if not is_one_of(regularizer, REGULARIZERS):
+        raise InvalidInputError(f"regularizer={regularizer!r} was given; expected one of {', '.join(REGULARIZERS)}.")
     asked = resolve(constraints, inputs.shape[1], feature_names)
     shape = shape_of(asked, inputs.shape[1])
     gates = _gates(start, inputs, y, hidden_units, loss, sample_weight, random_state)
-    if regularizer not in REGULARIZERS:
-        raise InvalidInputError(f"regularizer={regularizer!r} was given; expected one of {', '.join(REGULARIZERS)}.")
     settings: dict[str, Any] = {"lam": lam, "sample_weight": sample_weight, "loss": loss}
     settings["lipschitz"] = regularizer == "lipschitz"
     free_layout = layout_of(inputs, y, gates, shape_of((), inputs.shape[1]), **settings)
