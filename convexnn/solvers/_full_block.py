@@ -17,14 +17,14 @@ from convexnn.structure import FixedSpectral, JointSpectral
 
 Array = NDArray[np.float64]
 
-#: The split inequality is preferred up to this many times the work of the large one: it needs fewer iterations.
+#: The fraction is preferred up to this many times the work of the large inequality: only it keeps pairs for warm starts.
 SPLIT_FACTOR = 2.0
-#: Order of the Newton system up to which the large inequality is tried where the split one stalled.
+#: Order of the Newton system up to which the large inequality is tried where the fraction stalled.
 LARGEST_WHOLE = 3000
 
 
 def spectral_block(problem: ConeProblem, coupling: JointSpectral | FixedSpectral, *, whole: bool = False) -> ConeBlock:
-    """Cone of a spectral regularizer, split or whole, whichever makes an iteration cheaper; whole on demand."""
+    """Cone of a spectral regularizer: fraction or whole, whichever makes an iteration cheaper; whole on demand."""
     split = pays_to_split(problem) and not whole
     if isinstance(coupling, JointSpectral):
         return (JointFractional if split else JointBlock)(problem, coupling.weight)
@@ -33,7 +33,7 @@ def spectral_block(problem: ConeProblem, coupling: JointSpectral | FixedSpectral
 
 
 def whole_fits(problem: ConeProblem, coupling: object) -> bool:
-    """Whether a split regularizer that stalled can be tried as a whole: symmetric scaling, far larger systems."""
+    """Whether a fraction that stalled can be tried as a whole: symmetric scaling, far larger systems."""
     spectral = isinstance(coupling, JointSpectral | FixedSpectral) and problem.directions.shape[1] == 1
     return spectral and pays_to_split(problem) and problem.size + problem.p + 1 <= LARGEST_WHOLE
 
