@@ -17,7 +17,7 @@ from convexnn.structure import FixedSpectral, JointSpectral
 
 Array = NDArray[np.float64]
 
-#: The fraction is preferred up to this many times the work of the large inequality: only it keeps pairs for warm starts.
+#: The fraction is preferred up to this many times the work of the whole: only it keeps pairs for warm starts.
 SPLIT_FACTOR = 2.0
 #: Order of the Newton system up to which the large inequality is tried where the fraction stalled.
 LARGEST_WHOLE = 3000
