@@ -202,12 +202,9 @@ class _Run:
         self.history = [TrainingStage("start", self.program.objective(self.z), True, self.seconds)]
         self.solution: Solution | None = None
         self.device = resolve_device(options.device)
-
-    @property
-    def is_small(self) -> bool:
-        """Whether a product of rows, rivals, units and inputs is too small to gain from threads."""
-        U, _ = self.program.unpack(self.z)
-        return self.device == "cpu" and len(self.program.terms.rows) * U.size <= SMALL
+        # whether a product of rows, rivals, units and inputs is too small to gain from threads
+        units = self.program.unpack(self.z)[0].size
+        self.is_small = self.device == "cpu" and len(self.program.terms.rows) * units <= SMALL
 
     @property
     def seconds(self) -> float:
