@@ -195,7 +195,7 @@ def test_negative_samples_outside_are_rejected(rng: np.random.Generator) -> None
     size = np.concatenate([rng.uniform(1.4, 1.8, 100), rng.uniform(2.5, 4.0, 100), rng.uniform(0.0, 1.0, 50)])
     X, y = (size * rng.choice([-1.0, 1.0], 250))[:, None], np.repeat([1, 0, 0], [100, 100, 50])
     region = ellipsoid([0.0], [1.0])
-    training = train_safe_region(region, X, y, hidden_units=8, units_per_direction=4, steps=600, random_state=0)
+    training = train_safe_region(region, X, y, hidden_units=8, units_per_direction=4, steps=400, random_state=0)
     assert_safe(training, region, rng)
     assert training.accuracy > 0.6  # a convex rule that accepts as many would reject at most half
     assert training.rejected > 0.8
@@ -207,7 +207,7 @@ def test_unions_are_safe_on_every_member(rng: np.random.Generator) -> None:
     regions = [ellipsoid([0.0, 0.0], [1.0, 1.0]), ellipsoid([4.0, 0.0], [0.5, 1.5])]
     X = rng.uniform(-6, 8, (400, 2))
     X = X[~(regions[0].contains(X / 1.3) | (np.abs((X - [4, 0]) / [0.5, 1.5]) <= 1.2).all(axis=1))]
-    training = train_safe_region(regions, X, options=FEW, steps=60)
+    training = train_safe_region(regions, X, options=FEW, steps=40)
     assert len(training.certificates) == 2
     for region, certificate in zip(regions, training.certificates, strict=True):
         assert training.network(region.sample(2000, rng)).max() <= certificate.bound < 0
@@ -228,7 +228,7 @@ def test_unions_are_safe_on_every_member(rng: np.random.Generator) -> None:
     ids=["line", "flat", "point", "wide", "small", "large"],
 )
 def test_corners(rng: np.random.Generator, region, X) -> None:
-    training = train_safe_region(region, X, options=FEW, hidden_units=5, steps=40)
+    training = train_safe_region(region, X, options=FEW, hidden_units=5, steps=20)
     whole = region if isinstance(region, Region) else ellipsoid(np.zeros(2), np.full(2, region.radius))
     assert_safe(training, whole, rng)
     one = train_safe_region(region, X, options=FEW, hidden_units=1)
@@ -240,7 +240,7 @@ def test_corners(rng: np.random.Generator, region, X) -> None:
 @pytest.mark.parametrize("method", ["pairs", "dense"])
 def test_leaky_units_are_proved_over_the_rational_numbers_too(rng: np.random.Generator, method: str) -> None:
     region, sampler = tilted_task(rng, 3)
-    settings = {"method": method, "activation": LeakyReLU(0.2), "steps": 60}
+    settings = {"method": method, "activation": LeakyReLU(0.2), "steps": 24}
     rounded, exact = (
         train_safe_region(region, sampler, options=FEW, arithmetic=kind, **settings)
         for kind in ("float64+slack", "exact")

@@ -193,9 +193,10 @@ def test_initial_weights_keep_the_second_moment(rng):
 def test_weights_are_repetitions_and_order_is_immaterial(data, rng, method, batch_size):
     X, y = data
     counts = rng.integers(0, 4, len(X))
-    weighted = quick(X, y, sample_weight=counts, method=method, batch_size=batch_size)
+    settings = {"method": method, "batch_size": batch_size, "epochs": 20}
+    weighted = quick(X, y, sample_weight=counts, **settings)
     repeated = rng.permutation(np.repeat(np.arange(len(X)), counts))
-    assert quick(X[repeated], y[repeated], method=method, batch_size=batch_size).network == weighted.network
+    assert quick(X[repeated], y[repeated], **settings).network == weighted.network
 
 
 def test_rows_of_weight_zero_are_not_seen(data):
@@ -358,7 +359,7 @@ def test_callback_stops(data):
 def test_divergence_lowers_the_rate_and_goes_on(data, method):
     X, y = data
     with pytest.warns(ConvergenceWarning, match="lower the rate|went on from the best network"):
-        result = quick(X, y, method=method, learning_rate=1e6, epochs=400, schedule="constant")
+        result = quick(X, y, method=method, learning_rate=1e6, epochs=200, schedule="constant")
     assert np.isfinite(result.best_objective)
     assert result.best_objective < result.history[0]["objective"]
 
@@ -402,8 +403,8 @@ def test_patience_without_validation(data):
 def test_a_resumed_run_is_the_uncut_run(data, tmp_path, method):
     X, y = data
     path = tmp_path / "run.npz"
-    settings = {"method": method, "batch_size": 16, "epochs": 80}
-    cut = quick(X, y, checkpoint=path, callback=lambda now: now.epoch >= 30, **settings)
+    settings = {"method": method, "batch_size": 16, "epochs": 40}
+    cut = quick(X, y, checkpoint=path, callback=lambda now: now.epoch >= 20, **settings)
     assert cut.status == "stopped"
     resumed = quick(X, y, checkpoint=path, **settings)
     whole = quick(X, y, **settings)
