@@ -38,7 +38,7 @@ def cluster(folder, processes):
 
 def searched(X, y):
     """A grid over the weight and the number of units, in a pipeline."""
-    pipeline = make_pipeline(StandardScaler(), SafeSNNRegressor(tol=1e-5, random_state=0))
+    pipeline = make_pipeline(StandardScaler(), SafeSNNRegressor(start="random", tol=1e-5, random_state=0))
     grid = {"safesnnregressor__lam": [1e-2, 10.0], "safesnnregressor__hidden_units": [4, 8]}
     return GridSearchCV(pipeline, grid, cv=2).fit(X, y)
 
