@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from convexnn.activations import ReLU
 from convexnn.attacks import attack
 from convexnn.certificates.lipschitz import lipschitz
-from convexnn.estimators import SafeSNNRegressor
+from convexnn.estimators import SafeSNNRegressor, starts
 from convexnn.exceptions import InvalidInputError, UnsupportedModelError
 from convexnn.lipsdp import maximize, stack, t_from_multiplier
 from convexnn.network import Network
@@ -257,7 +258,7 @@ def test_servo_admm_and_lipsdp_gradient():
     objective = TrainingObjective(X, y, None, "lipschitz", LAM)
     plain = pretrain(X, y, hidden_units=100, weight_decay=1e-4, random_state=0).network
     gradient = pretrain(X, y, hidden_units=100, method=LipschitzTrainer(lam=LAM), random_state=0).network
-    admm = pretrain(X, y, hidden_units=100, method=ADMMTrainer(lam=LAM), epochs=4000, random_state=0).network
+    admm = pretrain(X, y, hidden_units=100, method=ADMMTrainer(lam=LAM), epochs=3000, random_state=0).network
     assert objective(gradient) < 0.115
     assert objective(admm) < 1.1 * objective(gradient)
     assert objective(gradient) < 0.5 * objective(plain)
@@ -343,10 +344,10 @@ def test_adversarial_training_of_classifiers(rng, loss):
 
 @pytest.mark.slow
 @each_trainer
-@pytest.mark.parametrize("stop", [7, 20, 30])
+@pytest.mark.parametrize("stop", [5, 12, 18])
 def test_a_resumed_run_is_the_uncut_run(data, tmp_path, make, stop):
     X, y = data
-    settings = {"batch_size": 16, "evaluate_every": 1, "checkpoint": tmp_path / "run.npz"}
+    settings = {"epochs": 24, "batch_size": 16, "evaluate_every": 1, "checkpoint": tmp_path / "run.npz"}
     cut = quick(X, y, make(), callback=lambda now: now.epoch >= stop, **settings)
     assert (cut.status, cut.epochs) == ("stopped", stop)
     resumed = quick(X, y, make(), **settings)
@@ -442,7 +443,8 @@ def test_bad_settings_are_sentences(make, message):
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [pytest.param("adversarial", marks=pytest.mark.slow), "lipschitz", "admm"])
 @pytest.mark.parametrize("regularizer", ["lipschitz", "l2"])
-def test_starts_of_the_regressor(data, start, regularizer):
+def test_starts_of_the_regressor(data, monkeypatch, start, regularizer):
+    monkeypatch.setattr(starts, "pretrain", partial(pretrain, epochs=60))
     X, y = data[0][:25], data[1][:25]
     model = SafeSNNRegressor(6, start=start, regularizer=regularizer, lam=0.05, random_state=0).fit(X, y)
     assert model.objective_ <= model.start_objective_
@@ -450,8 +452,9 @@ def test_starts_of_the_regressor(data, start, regularizer):
 
 
 @pytest.mark.slow
-def test_a_trainer_may_be_the_start(data):
+def test_a_trainer_may_be_the_start(data, monkeypatch):
     X, y = data
+    monkeypatch.setattr(starts, "pretrain", partial(pretrain, epochs=250))
     model = SafeSNNRegressor(6, start=LipschitzTrainer(lam=0.3), lam=0.1, random_state=0)
     assert clone(model).fit(X, y).start_objective_ == model.fit(X, y).start_objective_
     named = SafeSNNRegressor(6, start="lipschitz", lam=0.1, random_state=0).fit(X, y)
@@ -461,10 +464,11 @@ def test_a_trainer_may_be_the_start(data):
 
 
 @pytest.mark.slow
-def test_a_lipschitz_start_minimizes_the_objective_of_the_fit(data):
+def test_a_lipschitz_start_minimizes_the_objective_of_the_fit(data, monkeypatch):
     X, y = data
-    starts = {
+    monkeypatch.setattr(starts, "pretrain", partial(pretrain, epochs=400))
+    found = {
         start: SafeSNNRegressor(10, start=start, lam=0.1, random_state=0).fit(X, y).start_objective_
         for start in ("adam", "lipschitz")
     }
-    assert starts["lipschitz"] < starts["adam"]
+    assert found["lipschitz"] < found["adam"]
