@@ -10,7 +10,7 @@ from convexnn.estimators import PolynomialSNNClassifier, PolynomialSNNRegressor
     [
         PolynomialSNNClassifier(),
         PolynomialSNNClassifier(0.1, loss="logistic", multi_class="ovr", standardize=True),
-        PolynomialSNNRegressor(0.05, standardize=True),
+        PolynomialSNNRegressor(0.2, standardize=True),
     ]
 )
 @pytest.mark.slow
