@@ -258,7 +258,7 @@ def test_servo_admm_and_lipsdp_gradient():
     objective = TrainingObjective(X, y, None, "lipschitz", LAM)
     plain = pretrain(X, y, hidden_units=100, weight_decay=1e-4, random_state=0).network
     gradient = pretrain(X, y, hidden_units=100, method=LipschitzTrainer(lam=LAM), random_state=0).network
-    admm = pretrain(X, y, hidden_units=100, method=ADMMTrainer(lam=LAM), epochs=3000, random_state=0).network
+    admm = pretrain(X, y, hidden_units=100, method=ADMMTrainer(lam=LAM), epochs=2000, random_state=0).network
     assert objective(gradient) < 0.115
     assert objective(admm) < 1.1 * objective(gradient)
     assert objective(gradient) < 0.5 * objective(plain)
