@@ -121,7 +121,7 @@ def test_training_beats_its_start(rng: np.random.Generator) -> None:
     def draw(n: int, r: np.random.Generator) -> np.ndarray:
         return 1.3 * region.sample_surface(n, r)
 
-    training = train_safe_region(region, draw, hidden_layers=(9, 5), steps=350, random_state=0)
+    training = train_safe_region(region, draw, hidden_layers=(9, 5), steps=250, random_state=0)
     assert_safe(training, region, rng)
     assert training.accuracy > training.start_accuracy + 0.4
     for row in training.history:

@@ -179,7 +179,7 @@ def test_interrupts_and_time_limits_leave_safe_networks(rng: np.random.Generator
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_training_beats_its_start(rng: np.random.Generator, dtype: str) -> None:
     region, sampler = unit_task(4, radius=1.3)
-    training = train_safe_region(region, sampler, steps=200, random_state=0, dtype=dtype)
+    training = train_safe_region(region, sampler, steps=150, random_state=0, dtype=dtype)
     assert training.accuracy > training.start_accuracy + 0.2
     assert_safe(training, region, rng)
     fresh = sampler(4000, rng)

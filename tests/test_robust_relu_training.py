@@ -62,7 +62,7 @@ def test_never_worse_and_every_number_is_recomputed(rng, norm, k):
 @each_norm
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_solver_agrees_with_cvxpy_within_its_gap(rng, norm, loss):
-    X, y, net = data(rng, n=40, p=10)
+    X, y, net = data(rng, n=30, p=10)
     program = RobustRelu(X, y, extract(net, X), 0.01, 0.1, norm=norm, loss=loss)
     reference = solve(program, solver="clarabel", tol=1e-5)
     proposal = RobustSolver(tol=1e-3, max_iter=40, smoothing=0.3).solve(program, np.zeros_like(reference.z))
@@ -94,7 +94,7 @@ def test_slopes_only_improve(rng):
 @pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 3])
 def test_a_huge_radius_gives_the_constant_network_and_says_so(rng, k):
-    X, y, net = data(rng, k=k)
+    X, y, net = data(rng, n=12, k=k)
     labels = classes(y) if k == 1 else y.astype(int)
     result = train_robust_relu(net, X, labels, RobustReluOptions(radius=1e4, lam=0.01, loss="hinge"))
     assert result.status == "trivial"
