@@ -20,7 +20,7 @@ from convexnn.lipsdp import (
 )
 from convexnn.lipsdp.deep_bound import upper_bound_deep
 from convexnn.lipsdp.max_cut import upper_bound_max_cut
-from convexnn.propagation import InputSet, Query
+from convexnn.propagation import Effort, InputSet, Query
 from convexnn.regions import Polytope, ellipsoid
 from convexnn.regions.check import proved_bound
 from convexnn.regions.folding import folded_units
@@ -117,5 +117,8 @@ def test_a_method_that_does_not_apply_checks_nothing():
     """Prices of the triangle relaxation bound kinked units: on a smooth network they would give a false number."""
     smooth = Network.shallow(W, [0.1, 0.2], V, [0.0, 0.1], activation="tanh")
     query = Query.of_rivals(smooth, np.zeros(2), 0, LInfBall(0.5))
-    with pytest.raises(CertificateError, match="'lp' proves nothing here"):
-        get_certifier("lp").check(query, {})
+    kinked = Query.of_rivals(TWO, np.zeros(2), 0, LInfBall(0.5))
+    certifier = get_certifier("lp")
+    evidence = certifier.propose(kinked, Effort()).multiplier
+    assert np.isfinite(certifier.check(kinked, evidence)).all()
+    assert (certifier.check(query, evidence) == np.inf).all()

@@ -245,8 +245,12 @@ def evaluated(asked: Question, stored: Multiplier) -> float:
         query, changed = folded_query(network, region, asked.output)
         if method == "chain":
             return sum_up([chain_bound(query, stored), changed])
+        certifier = certifier_of(method)
+        refusal = certifier.refusal(query)  # prices and forms are those of kinked units: smooth ones they do not bound
+        if refusal is not None:
+            raise CertificateError(f"The method {method!r} proves nothing here: {refusal}")
         evidence = {key.removeprefix("evidence/"): a for key, a in stored.items() if key.startswith("evidence/")}
-        return sum_up([float(certifier_of(method).check(query, evidence)[0]), changed])
+        return sum_up([float(certifier.check(query, evidence)[0]), changed])
     groups = np.asarray(stored["groups"])
     if groups.shape != (len(network.layers[0][1]),) or not np.isin(groups, np.arange(groups.size)).all():
         raise CertificateError("The groups of a certificate do not number the units of the network.")

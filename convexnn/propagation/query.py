@@ -179,14 +179,12 @@ class Quiet:
 class Check(Quiet):
     """A check that never sees what it cannot judge: complex numbers, networks that its method refuses."""
 
-    name: str = field(kw_only=True)
     refusal: Callable[[Query], str | None] = field(kw_only=True)
 
     def __call__(self, query: Query, multiplier: Mapping[str, Any]) -> Any:
-        """Bounds; CertificateError where the method does not apply or the multiplier holds complex numbers."""
-        refused = self.refusal(query)
-        if refused is not None:
-            raise CertificateError(f"The method {self.name!r} proves nothing here: {refused}")
+        """Bounds, ``inf`` where the method does not apply; CertificateError for a multiplier with complex numbers."""
+        if self.refusal(query) is not None:
+            return np.full(query.n_rows, np.inf)
         found = next((name for name, values in multiplier.items() if np.iscomplexobj(values)), None)
         if found is not None:
             raise CertificateError(f"The multiplier {found!r} holds complex numbers; expected real ones.")
@@ -220,4 +218,4 @@ class Certifier:
             quiet = function if isinstance(function, Quiet) else Quiet(function, name == "propose")
             object.__setattr__(self, name, quiet)
         if not isinstance(self.check, Check):
-            object.__setattr__(self, "check", Check(self.check, name=self.name, refusal=self.refusal))
+            object.__setattr__(self, "check", Check(self.check, refusal=self.refusal))

@@ -209,8 +209,12 @@ def _checked(part: Query, proof: Proof) -> Array:
     """Bounds of the method's own check; arrays that it cannot read are a sentence, whatever numpy says of them."""
     if proof.method not in METHODS or not METHODS[proof.method].rigorous:
         raise CertificateError(f"The method {proof.method!r} gives no bounds that can be checked again.")
+    certifier = get_certifier(proof.method)
+    refusal = certifier.refusal(part)
+    if refusal is not None:
+        raise CertificateError(f"The method {proof.method!r} proves nothing here: {refusal}")
     try:
-        bounds = np.asarray(get_certifier(proof.method).check(part, _arrays(proof.multiplier)), dtype=np.float64)
+        bounds = np.asarray(certifier.check(part, _arrays(proof.multiplier)), dtype=np.float64)
     except CertificateError:
         raise
     except (ArithmeticError, IndexError, KeyError, MemoryError, TypeError, ValueError) as error:

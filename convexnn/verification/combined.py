@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from convexnn.exceptions import CertificateError, InvalidInputError
 from convexnn.propagation import Certifier, Effort, Evidence, Query
+from convexnn.propagation.query import Check
 from convexnn.verification.registry import get_certifier
 
 Array = NDArray[np.float64]
@@ -82,4 +83,9 @@ def _propose(query: Query, effort: Effort, bounds: object = None) -> Evidence:
     raise InvalidInputError("'combined' is evidence of other methods; ask for method='auto'.")
 
 
-COMBINED = Certifier("combined", _propose, check, lambda _: "it proposes nothing of its own")
+def _welcome(_: Query) -> None:
+    """No refusal."""
+
+
+# the parts have checks of their own methods, and these refuse for themselves
+COMBINED = Certifier("combined", _propose, Check(check, refusal=_welcome), lambda _: "it proposes nothing of its own")
