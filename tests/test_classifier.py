@@ -53,7 +53,7 @@ def targets(y, k):
 # Every check must pass: there is no list of expected failures.
 @parametrize_with_checks(
     [
-        SafeSNNClassifier(hidden_units=4, random_state=0, start="random"),
+        SafeSNNClassifier(hidden_units=8, random_state=0, start="random"),
         SafeSNNClassifier(hidden_units=4, regularizer="l2", lam=1e-3, loss="logistic", random_state=0, start="random"),
         SafeSNNClassifier(
             hidden_units=4, regularizer="margin", radius=0.1, random_state=0, start="random", max_iter=20

@@ -299,7 +299,7 @@ def test_spheres_are_learned_in_ten_dimensions() -> None:
 
 
 @parametrize_with_checks(
-    [SafeRegionClassifier(L2Ball(0.1), hidden_units=8, max_iter=25, learning_rate=0.1, random_state=0)]
+    [SafeRegionClassifier(L2Ball(0.1), hidden_units=10, max_iter=40, learning_rate=0.05, random_state=0)]
 )
 @pytest.mark.slow
 def test_sklearn_checks(estimator, check):
