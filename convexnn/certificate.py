@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from convexnn.archive import read_archive, write_archive
 from convexnn.decimals import written
 from convexnn.exceptions import CertificateError, ConvexNNError, InvalidInputError
+from convexnn.inputs import refuse_complex
 from convexnn.network import Network
 from convexnn.values import ByValue
 
@@ -64,13 +65,6 @@ def registered_methods() -> tuple[str, ...]:
 def _load_checks() -> None:
     for home in HOMES:
         import_module(f"convexnn.{home}")
-
-
-def refuse_complex(multiplier: Mapping[str, Any]) -> None:
-    """CertificateError for arrays of complex numbers, whose real part proves nothing."""
-    found = next((name for name, values in multiplier.items() if np.iscomplexobj(values)), None)
-    if found is not None:
-        raise CertificateError(f"The multiplier {found!r} holds complex numbers; expected real ones.")
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from convexnn.exceptions import InvalidInputError
+from convexnn.exceptions import CertificateError, InvalidInputError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -226,3 +226,10 @@ def _shown(y: NDArray[Any]) -> str:
     return f"an array of shape {y.shape} and type {y.dtype}" + (
         f" with the values {y[:5].tolist()} ..." if y.ndim else ""
     )
+
+
+def refuse_complex(multiplier: Mapping[str, Any]) -> None:
+    """CertificateError for arrays of complex numbers, whose real part proves nothing."""
+    found = next((name for name, values in multiplier.items() if np.iscomplexobj(values)), None)
+    if found is not None:
+        raise CertificateError(f"The multiplier {found!r} holds complex numbers; expected real ones.")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convexnn.exceptions import CertificateError, InvalidInputError
-from convexnn.inputs import as_number, positive_number, whole_number
+from convexnn.exceptions import InvalidInputError
+from convexnn.inputs import as_number, positive_number, refuse_complex, whole_number
 from convexnn.network import Network
 from convexnn.propagation.input_set import InputSet
 from convexnn.threads import one_thread
@@ -185,9 +185,7 @@ class Check(Quiet):
         """Bounds, ``inf`` where the method does not apply; CertificateError for a multiplier with complex numbers."""
         if self.refusal(query) is not None:
             return np.full(query.n_rows, np.inf)
-        found = next((name for name, values in multiplier.items() if np.iscomplexobj(values)), None)
-        if found is not None:
-            raise CertificateError(f"The multiplier {found!r} holds complex numbers; expected real ones.")
+        refuse_complex(multiplier)
         return super().__call__(query, multiplier)
 
 

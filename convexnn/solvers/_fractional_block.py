@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from convexnn.solvers._fractional_elimination import FractionalElimination, Scaling, dots, symmetric_basis
 from convexnn.solvers._small_matrices import last_nonnegative, scaling
+from convexnn.solvers._stacked_rows import fixed_row_scale, stacked_adjoint, stacked_rows
 from convexnn.solvers.cone_block import ConeStep, clip_change
 from convexnn.solvers.cone_problem import ConeProblem
 
@@ -125,11 +126,7 @@ class FractionalBlock:
 
     def _off_diagonal(self, U: Array) -> Array:
         """``E``: scaled rows of ``[sum_i u_i; u_1; ...; u_p]``, shape (p + 1, d)."""
-        E = np.empty((self.count, self.d))
-        E[1:] = (U[: self.d] / self.scale).T
-        E[0] = E[1:].sum(axis=0)
-        E *= self.row_scale[:, None]
-        return E
+        return stacked_rows(U, self.scale, self.row_scale)
 
     def _set_primal(self, U: Array) -> None:
         self.E = self._off_diagonal(U)
@@ -299,10 +296,7 @@ class FractionalBlock:
 
     def _lift(self, rows: Array) -> Array:
         """Adjoint of :meth:`_off_diagonal`."""
-        rows = rows * self.row_scale[:, None]
-        g = np.zeros((self.d1, self.p))
-        g[: self.d] = (rows[1:] + rows[:1]).T / self.scale
-        return g
+        return stacked_adjoint(rows, self.scale, self.row_scale, self.d1)
 
 
 def _ratio(W: Array, z: Array) -> Array:
@@ -330,7 +324,7 @@ class FixedFractional(FractionalBlock):
 
     def __init__(self, problem: ConeProblem, weight: float, q: Array) -> None:
         super().__init__(problem, weight)
-        self.row_scale = 0.5 / np.sqrt(np.maximum(q, 1e-12 * q.max()))
+        self.row_scale = fixed_row_scale(q)
 
     def _lengths(self, centre: Array) -> Array:
         """Lengths that give every row of the matrix the same norm: a unit with a small corner stays small."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from convexnn.solvers._fractional_block import FixedFractional, JointFractional
 from convexnn.solvers._spectral_block import SpectralBlock
+from convexnn.solvers._stacked_rows import fixed_row_scale
 from convexnn.solvers.cone_block import ConeBlock
 from convexnn.solvers.cone_problem import ConeProblem
 from convexnn.structure import FixedSpectral, JointSpectral
@@ -83,7 +84,7 @@ class FixedBlock(SpectralBlock):
 
     def __init__(self, problem: ConeProblem, weight: float, q: Array) -> None:
         super().__init__(problem, weight)
-        self.row_scale = 0.5 / np.sqrt(np.maximum(q, 1e-12 * q.max()))
+        self.row_scale = fixed_row_scale(q)
         self.n_extra = 1
 
     def start(self, centre: Array, mu: float) -> Array:

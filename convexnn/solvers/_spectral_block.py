@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf
 
+from convexnn.solvers._stacked_rows import stacked_adjoint, stacked_rows
 from convexnn.solvers.cone_block import ConeStep, clip_change
 from convexnn.solvers.cone_problem import ConeProblem
 
@@ -51,11 +52,7 @@ class SpectralBlock:
     # ------------------------------------------------------------------------------------------
     def _off_diagonal(self, U: Array) -> Array:
         """``E``: scaled rows of ``[sum_i u_i; u_1; ...; u_p]``, shape (p + 1, d)."""
-        E = np.empty((self.rows, self.d))
-        E[1:] = (U[: self.d] / self.scale).T
-        E[0] = E[1:].sum(axis=0)
-        E *= self.row_scale[:, None]
-        return E
+        return stacked_rows(U, self.scale, self.row_scale)
 
     def _embed(self, U: Array, extra: Array, constant: float) -> Array:
         M = np.zeros((self.K, self.K))
@@ -66,9 +63,7 @@ class SpectralBlock:
         return M
 
     def _adjoint(self, S: Array) -> tuple[Array, Array]:
-        Z = 2 * self.row_scale[:, None] * S[self.d :, : self.d]
-        g = np.zeros((self.d1, self.p))
-        g[: self.d] = (Z[1:] + Z[:1]).T / self.scale
+        g = stacked_adjoint(2 * S[self.d :, : self.d], self.scale, self.row_scale, self.d1)
         return g, self._extra_adjoint(S)
 
     def _set_primal(self, U: Array) -> None:

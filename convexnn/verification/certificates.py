@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convexnn.certificate import readable_multipliers, refuse_complex
+from convexnn.certificate import readable_multipliers
 from convexnn.exceptions import CertificateError, InvalidInputError
+from convexnn.inputs import refuse_complex
 from convexnn.network import Network
 from convexnn.propagation import Evidence, InputSet, Query, Signs
 from convexnn.threats import Threat
